@@ -1,0 +1,52 @@
+/* batch.h - puts and deletes that are to happen together, and their bytes in the log.
+ *
+ * A batch is built by appending operations in the order in which they take effect. Its bytes are
+ * exactly what the log carries (FORMAT.md, "Batches"). Pure: no I/O, no locks.
+ */
+#ifndef CUBBY_BATCH_H
+#define CUBBY_BATCH_H
+
+#include <stdint.h>
+
+#include "bytes.h"
+#include "ref.h"
+
+/* All zeros is an empty one. */
+struct batch {
+	struct buffer bytes;	/* BATCH_HEADER and operations; empty if there are none */
+	uint32_t count;
+	int failed;		/* the first error of the functions below, 0 or -ENOMEM: sticky, so that a
+				 * long sequence of puts needs one check, at the end */
+};
+
+void batch_put(struct batch *batch, struct slice key, struct slice value);
+
+/* The value's run follows the entry from the commit on. */
+void batch_put_run(struct batch *batch, struct slice key, const struct ref *run,
+		   struct slice value);
+
+/* Deleting what is not there is no error. */
+void batch_delete(struct batch *batch, struct slice key);
+
+/* Makes it empty, for use again. */
+void batch_clear(struct batch *batch);
+
+/* Frees what it holds. */
+void batch_done(struct batch *batch);
+
+/* One operation, lent from the batch it was read from. */
+struct batch_op {
+	uint8_t kind;		/* BATCH_PUT, BATCH_PUT_RUN or BATCH_DELETE */
+	struct slice key;
+	struct slice value;	/* without the reference */
+	struct ref run;
+};
+
+/* Reads the operation at *offset of `bytes` (start with BATCH_HEADER) and moves on. 1: there was
+ * one; 0: the end; -EUCLEAN: no batch, or keys or values of impossible size. */
+int batch_next(struct slice bytes, size_t *offset, struct batch_op *op);
+
+/* 0 if `bytes` is a whole batch from first to last, else -EUCLEAN. */
+int batch_check(struct slice bytes);
+
+#endif

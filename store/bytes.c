@@ -1,0 +1,42 @@
+#include "bytes.h"
+
+#include <errno.h>
+
+#include "mem.h"
+
+int buffer_reserve(struct buffer *b, size_t more)
+{
+	size_t capacity = b->capacity ? b->capacity : 64;
+	uint8_t *data;
+
+	if (more <= b->capacity - b->size)
+		return 0;
+	if (more > SIZE_MAX / 2 - b->size)
+		return -ENOMEM;
+	while (capacity - b->size < more)
+		capacity *= 2;
+	data = mem_realloc(b->data, capacity);
+	if (!data)
+		return -ENOMEM;
+	b->data = data;
+	b->capacity = capacity;
+	return 0;
+}
+
+int buffer_append(struct buffer *b, const void *bytes, size_t size)
+{
+	const int rc = buffer_reserve(b, size);
+
+	if (rc < 0)
+		return rc;
+	if (size)
+		memcpy(b->data + b->size, bytes, size);
+	b->size += size;
+	return 0;
+}
+
+void buffer_done(struct buffer *b)
+{
+	mem_free(b->data);
+	*b = (struct buffer){ 0 };
+}

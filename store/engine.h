@@ -1,0 +1,144 @@
+/* engine.h - a durable, ordered map of bytes to bytes.
+ *
+ * Keys are 1 to ENGINE_KEY_MAX bytes and sort as memcmp does. Values are 0 to ENGINE_VALUE_MAX
+ * bytes. A value may carry a *run*: up to ENGINE_RUN_MAX bytes that lie in the page file and are
+ * not dragged through the log; it lives and dies with the entry.
+ *
+ * A batch of puts and deletes commits as a whole, or not at all: it is visible to every reader
+ * when engine_commit returns, and as safe as engine_wait makes it. After a crash the map is as
+ * it was after some commit, and no earlier than the last one that was waited for.
+ *
+ * This is the seam at which another engine may stand in for ours: the store above knows only
+ * what this header says. One process opens an engine at a time; within it any thread may call
+ * anything. engine_commit decides no conflicts: who reads before it commits takes a lock of its own
+ * for both (the store does).
+ *
+ * Functions return 0 or a negative errno, and leave out-parameters alone when they fail:
+ *   -EIO      the disk could not read or write
+ *   -EBADMSG  a block's checksum is wrong; engine_trouble() has file and offset
+ *   -EUCLEAN  a block's checksum is right and its content impossible; likewise
+ *   -ENOMEM   nothing was changed
+ *   -ENOSPC   no room: nothing was changed, and deleting makes room
+ *   -EROFS    a write or sync of the log or a superblock failed earlier; reads still work
+ */
+#ifndef CUBBY_ENGINE_H
+#define CUBBY_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "batch.h"
+#include "bytes.h"
+#include "err.h"
+#include "log.h"
+#include "os.h"
+#include "ref.h"
+
+struct engine;
+
+enum {
+	ENGINE_KEY_MAX = 512,
+	ENGINE_VALUE_MAX = 80 * 1024,
+	ENGINE_RUN_MAX = 1 << 20,
+};
+
+struct engine_options {
+	bool create;		/* make the store if the folder is missing or empty */
+	bool background;	/* checkpoints, spare segments and the commit interval on a thread of the
+				 * engine's own; false in tests that count every step */
+	uint64_t segment_size;	/* of the log, bytes; 0: 16 MiB */
+	uint64_t log_cap;	/* bytes of log that start to hold writers up; 0: 256 MiB */
+	uint64_t commit_ns;	/* whatever is committed is on disk after this; 0: 1 second */
+};
+
+/* Opens the store in the folder `path`, replaying its log.
+ *   -EBUSY    somebody has it open; err names the process
+ *   -ENOENT   no such folder, and `create` is false
+ *   -ENOTDIR  it is no folder
+ *   -EINVAL   there are files, but no store
+ *   -EPROTONOSUPPORT  a store of another format; err names both versions
+ *   -EUCLEAN  damage; err names file and offset
+ * `os` is lent for as long as the engine lives. Gives *out, for engine_close. */
+int engine_open(struct os *os, const char *path, const struct engine_options *options,
+		struct engine **out, struct err *err);
+
+/* Makes everything durable, checkpoints (so that the next opening is instant), gives back the
+ * lock and frees. Accepts NULL. Returns the first error; the engine is closed either way. */
+int engine_close(struct engine *engine);
+
+/* What a reader sees of one entry, lent until its callback returns. */
+struct engine_entry {
+	struct slice key;
+	struct slice value;	/* without the reference to the run, if there is one */
+	struct ref run;		/* run.length == 0: none */
+};
+
+/* Copies the value at `key` to `value` (replacing what is in it), and the reference to its run to
+ * *run (unless NULL). -ENOENT: no such key. */
+int engine_get(struct engine *engine, struct slice key, struct buffer *value, struct ref *run);
+
+/* Calls visit for each entry from `from` on, in order, until the end or a non-zero answer, which
+ * is then returned (0: there are no more). Entries committed or deleted meanwhile may or may not
+ * be met; all others are met exactly once. `visit` runs under the engine's read lock: it must be
+ * quick and must not call the engine. */
+int engine_scan(struct engine *engine, struct slice from,
+		int (*visit)(void *arg, const struct engine_entry *entry), void *arg);
+
+/* Applies the batch and returns its revision. Nothing waits for the disk here, except while
+ * a full log waits for a checkpoint. Runs named in the batch belong to their entries from here on.
+ * An empty batch is -EINVAL; one over engine_batch_max is -E2BIG.
+ * `reclaim`: the batch makes room in the end, and may use the space kept back for such. */
+int engine_commit(struct engine *engine, const struct batch *batch, bool reclaim,
+		  uint64_t *revision);
+
+uint64_t engine_batch_max(const struct engine *engine);
+
+/* As log_wait and log_wait_blocking (see there): a revision is written when it survives kill -9,
+ * synced when it survives a power cut. */
+void engine_wait(struct engine *engine, struct log_waiter *waiter);
+int engine_wait_blocking(struct engine *engine, uint64_t revision, enum log_level level);
+
+/* The last revision committed. */
+uint64_t engine_revision(struct engine *engine);
+
+/* Writes `size` (1 to ENGINE_RUN_MAX) bytes to free space of the page file and returns the
+ * reference. Until a commit names it (batch_put_run) it belongs to the caller, who may give it
+ * back with engine_run_drop; one that is never named is free space after the next opening. */
+int engine_run_write(struct engine *engine, struct slice bytes, struct ref *out);
+void engine_run_drop(struct engine *engine, const struct ref *run);
+
+/* Reads a run whole, to `bytes` (run->length of them). The reference stays good while its
+ * entry does; -EBADMSG from one whose entry was replaced meanwhile means: get the entry again. */
+int engine_run_read(struct engine *engine, const struct ref *run, void *bytes);
+
+/* Writes the whole state to the page file, so that the log can be recycled. One at a time;
+ * whoever comes second waits and then does its own. */
+int engine_checkpoint(struct engine *engine);
+
+struct engine_stats {
+	struct log_stats log;
+	uint64_t revision;
+	uint64_t generation;
+	uint64_t entries;
+	uint64_t memory;		/* bytes of nodes kept in memory */
+	uint64_t page_bytes;		/* of the page file */
+	uint64_t page_bytes_free;	/* of those, free for use */
+	uint64_t disk_bytes_free;	/* of the file system below */
+	uint64_t disk_bytes_total;
+	uint64_t checkpoints;		/* since the engine was opened */
+};
+
+int engine_stats(struct engine *engine, struct engine_stats *out);
+
+/* Copies the sentence that describes the latest trouble (damage met, or what made the engine
+ * read-only); false if there was none. */
+bool engine_trouble(struct engine *engine, struct err *err);
+
+/* Reads every block and checks every promise: checksums, order of keys, balance of the tree, runs, and
+ * that the free map agrees. 0, -EBADMSG, -EUCLEAN or -EIO with the first fault in *err.
+ * `progress`, unless NULL, is called now and then with blocks done so far; non-zero ends
+ * the check with -EINTR. Holds off checkpoints while it runs. */
+int engine_verify(struct engine *engine, int (*progress)(void *arg, uint64_t blocks), void *arg,
+		  struct err *err);
+
+#endif

@@ -1,0 +1,18 @@
+/* err.h - an error told whole: the errno for programs, a sentence for people.
+ *
+ * The store prints nothing. Where an errno alone would leave its user guessing (which file, which
+ * offset, held by whom), a function takes a `struct err *` and puts the sentence there.
+ */
+#ifndef CUBBY_ERR_H
+#define CUBBY_ERR_H
+
+struct err {
+	char text[512];		/* no trailing newline; empty if there is nothing to add to the errno */
+};
+
+/* Writes the sentence (cut to fit) and returns `rc`, so that one can `return err_set(...)`.
+ * `err` may be NULL. */
+int err_set(struct err *err, int rc, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+#endif

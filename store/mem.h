@@ -1,0 +1,31 @@
+/* mem.h - where all of the store's memory comes from, so that a test may fail the seventh.
+ *
+ * NULL means no memory; nothing here aborts. All functions may be called from any thread.
+ */
+#ifndef CUBBY_MEM_H
+#define CUBBY_MEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Gives `size` bytes, for mem_free. A size of 0 gives a pointer that may only be freed. */
+void *mem_alloc(size_t size);
+void *mem_zalloc(size_t size);
+
+/* Like realloc: on NULL the old memory is as it was. */
+void *mem_realloc(void *old, size_t size);
+
+/* Gives a copy of `size` bytes. */
+void *mem_copy(const void *bytes, size_t size);
+
+/* Accepts NULL. */
+void mem_free(void *memory);
+
+/* For tests: the allocation after the next `count` fails, and, if `all`, every later one too.
+ * A negative count, as at start, fails none. */
+void mem_fail_after(int64_t count, int all);
+
+/* For tests: how many allocations have been asked for since mem_fail_after was last called. */
+int64_t mem_count(void);
+
+#endif
