@@ -292,6 +292,15 @@ void mount_kill(void)
 	assert_ok(umount2(m.point, MNT_DETACH));
 }
 
+int mount_ended(void)
+{
+	const int status = daemon_ended(STOP_MS);
+
+	assert_int_not_equal(status, -1);
+	m.device = 0;
+	return status;
+}
+
 /* ---- a test's beginning and end ----------------------------------------------------------- */
 
 /* Finds the daemon before the first chdir makes a relative path mean something else. */

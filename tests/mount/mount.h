@@ -44,6 +44,9 @@ void mount_again(void);
 /* Ends the daemon without a chance to say goodbye, and takes the dead mount away. */
 void mount_kill(void);
 
+/* Waits for the daemon to end by itself, as after a signal, and returns its status as of waitpid. */
+int mount_ended(void);
+
 /* Where the test's folder, its store, its mount point and the daemon's output are. */
 const char *base_path(void);
 const char *store_path(void);
