@@ -22,9 +22,9 @@ FUSE_LIBS  := $(call pkg,--libs,fuse3)
 TEST_LIBS  := $(call pkg,--libs,cmocka)
 
 DEFINES := -D_GNU_SOURCE -DCUBBY_VERSION='"$(VERSION)"' -DFUSE_USE_VERSION=314
-INCLUDE := -Istore $(call pkg,--cflags,libxxhash)
+INCLUDE := -iquote store $(call pkg,--cflags,libxxhash)
 FUSE_INCLUDE := $(call pkg,--cflags,fuse3)
-TEST_INCLUDE := -Ifs -Itests $(call pkg,--cflags,cmocka) $(FUSE_INCLUDE)
+TEST_INCLUDE := -iquote fs -iquote tests $(call pkg,--cflags,cmocka) $(FUSE_INCLUDE)
 
 COMPILE = $(CC) -std=gnu17 $(DEFINES) $(CPPFLAGS) $(INCLUDE) $(CFLAGS) $(WARNINGS) $(SANITIZE) \
           -pthread -MMD -MP
