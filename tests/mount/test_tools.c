@@ -11,42 +11,61 @@
 /* Prints one line for each thing below $1: path, type, mode, owner, size (but of directories), mtime to the
  * nanosecond and link target; then all attributes but those of cubby. */
 #define DESCRIBE                                                                                   \
-	"describe() { (cd $1 && find . \\( -type d -printf '%%P %%y %%m %%U %%G %%T@\\n' \\) -o "       \
+	"describe() { (cd ${1:?} && find . \\( -type d -printf '%%P %%y %%m %%U %%G %%T@\\n' \\) -o "       \
 	"-printf '%%P %%y %%m %%U %%G %%s %%T@ %%l\\n' | sort; "                                          \
 	"find . -print0 | sort -z | xargs -0 getfattr -h -d -m '^user\\.' 2>/dev/null | "          \
 	"grep -v '^user\\.cubby\\.'); }; "
 
-/* A tree of at least 5 000 files in base/tree: system headers, a repository with history, and everything
- * that tends to get lost. */
-static void make_tree(void)
+/* A tree of at least 5 000 files, made once, for all tests: system headers, a repository with history, and
+ * everything that tends to get lost. */
+static char tree[64];
+
+static void fill_tree(void)
 {
-	run("cd %s && mkdir tree && cp -a /usr/include tree/include", base_path());
-	run("cd %s/tree && mkdir many && cd many && "
+	run("cp -a /usr/include %s/include", tree);
+	run("mkdir %s/many && cd %s/many && "
 	    "for d in $(seq 20); do mkdir $d; for f in $(seq 100); do echo $d $f > $d/$f; done; done",
-	    base_path());
-	run("cd %s/tree && mkdir odd && cd odd && "
-	    "touch empty 'two words' $'new\\nline' Äpfel-梨 .hidden -- -dash && "
+	    tree, tree);
+	run("mkdir %s/odd && cd %s/odd && "
+	    "touch empty 'two words' $'new\nline' Äpfel-梨 .hidden -- -dash && "
 	    "ln -s empty link && ln -s nowhere dangling && mkdir -p deep/er/and/deeper && "
 	    "head -c 1000000 /dev/urandom > big && truncate -s 3M holes && "
 	    "echo '#!/bin/sh' > script && chmod 4755 script && chmod 1777 deep && chmod 000 empty && "
 	    "setfattr -n user.colour -v green script && setfattr -n user.bytes -v 0x00ff0a script && "
 	    "setfattr -n user.note -v table deep && "
 	    "touch -d '1969-12-31 23:00:00.000000001 UTC' .hidden && "
-	    "touch -d '2101-02-03 04:05:06.123456789 UTC' big", base_path());
-	run("cd %s/tree && git init -q -b main repo && cd repo && git config user.name T && "
+	    "touch -d '2101-02-03 04:05:06.123456789 UTC' big",
+	    tree, tree);
+	run("git init -q -b main %s/repo && cd %s/repo && git config user.name T && "
 	    "git config user.email t@example.org && git config gc.auto 0 && "
-	    "for i in $(seq 60); do echo $i > f$((i %% 7)); git add -A && git commit -q -m \"$i\"; done",
-	    base_path());
-	assert_true(atoi(run("find %s/tree -type f | wc -l", base_path())) >= 5000);
-	run(DESCRIBE "describe %s/tree > %s/tree.all", base_path(), base_path());
+	    "for i in $(seq 300); do echo $i > f$((i %% 7)); git add -A && git commit -q -m \"$i\"; done",
+	    tree, tree);
+	assert_true(atoi(run("find %s -type f | wc -l", tree)) >= 5000);
+	run(DESCRIBE "describe %s > %s.all", tree, tree);
 }
 
-/* Is `copy`, in the mount, the same as the tree? */
+static int tree_begin(void **state)
+{
+	(void)state;
+	strcpy(tree, "/var/tmp/cubby-tree.XXXXXX");
+	if (!mkdtemp(tree))
+		return -1;
+	fill_tree();
+	return 0;
+}
+
+static int tree_end(void **state)
+{
+	(void)state;
+	return sh("rm -rf %s %s.all", tree, tree);
+}
+
+/* Is `copy` the same as the tree? */
 static void assert_same_tree(const char *copy)
 {
-	run("diff -r --no-dereference %s/tree %s", base_path(), copy);
-	run(DESCRIBE "describe %s > %s/copy.all; diff %s/tree.all %s/copy.all", copy, base_path(),
-	    base_path(), base_path());
+	run("diff -r --no-dereference %s %s", tree, copy);
+	run(DESCRIBE "describe %s > %s/copy.all; diff %s.all %s/copy.all", copy, base_path(), tree,
+	    base_path());
 }
 
 static void assert_same_tree_now_and_after_a_remount(const char *copy)
@@ -54,37 +73,36 @@ static void assert_same_tree_now_and_after_a_remount(const char *copy)
 	assert_same_tree(copy);
 	mount_again();
 	assert_same_tree(copy);
-	run("git -C %s/repo fsck --full --strict && GIT_OPTIONAL_LOCKS=0 git -C %s/repo diff --quiet", copy, copy);
-	assert_string_equal(run("git -C %s/repo rev-list --count HEAD", copy), "60");
+	run("git -C %s/repo fsck --full --strict && [ -z \"$(GIT_OPTIONAL_LOCKS=0 git -C %s/repo status --porcelain)\" ]",
+	    copy, copy);
+	assert_string_equal(run("git -C %s/repo rev-list --count HEAD", copy), "300");
 }
 
 static void cp_brings_a_tree_in_and_out_unchanged(void **state)
 {
 	(void)state;
-	make_tree();
-	run("cp -a %s/tree copy", base_path());
+	run("cp -a %s copy", tree);
 	assert_same_tree_now_and_after_a_remount("copy");
-	run("cp -a copy %s/back", base_path());
-	assert_same_tree(run("echo %s/back", base_path()));
+	run("cp -a copy ../back");
+	assert_same_tree("../back");
 }
 
 static void tar_brings_a_tree_in_and_out_unchanged(void **state)
 {
 	(void)state;
-	make_tree();
-	run("mkdir copy && tar --xattrs --xattrs-include='user.*' -C %s/tree -cf - . | "
-	    "tar --xattrs --xattrs-include='user.*' -C copy -xpf -", base_path());
+	run("mkdir copy && tar --xattrs --xattrs-include='user.*' -C %s -cf - . | "
+	    "tar --xattrs --xattrs-include='user.*' -C copy -xpf -",
+	    tree);
 	assert_same_tree_now_and_after_a_remount("copy");
-	run("mkdir %s/back && tar --xattrs --xattrs-include='user.*' --xattrs-exclude='user.cubby.*' -C copy "
-	    "-cf - . | tar --xattrs --xattrs-include='user.*' -C %s/back -xpf -", base_path(), base_path());
-	assert_same_tree(run("echo %s/back", base_path()));
+	run("mkdir ../back && tar --xattrs --xattrs-include='user.*' --xattrs-exclude='user.cubby.*' "
+	    "-C copy -cf - . | tar --xattrs --xattrs-include='user.*' -C ../back -xpf -");
+	assert_same_tree("../back");
 }
 
 static void rsync_brings_a_tree_in_unchanged_and_then_has_nothing_to_do(void **state)
 {
 	(void)state;
-	make_tree();
-	run("rsync -aX %s/tree/ copy/", base_path());
+	run("rsync -aX %s/ copy/", tree);
 	assert_same_tree_now_and_after_a_remount("copy");
 	run("rsync -aX copy/ twin/");
 	assert_same_tree("twin");
@@ -100,8 +118,8 @@ static void copies_within_the_mount_keep_versions_and_expiries(void **state)
 		"cp -a d copy",
 		"cp -r --preserve=xattr d copy",
 		"rsync -aX d/ copy/",
-		"mkdir copy && tar --xattrs --xattrs-include='user.*' -C d -cf - . | "
-		"tar --xattrs --xattrs-include='user.*' -C copy -xf -",
+		("mkdir copy && tar --xattrs --xattrs-include='user.*' -C d -cf - . | "
+		 "tar --xattrs --xattrs-include='user.*' -C copy -xf -"),
 	};
 
 	(void)state;
@@ -123,13 +141,12 @@ static void copies_within_the_mount_keep_versions_and_expiries(void **state)
 static void git_works_on_the_mount(void **state)
 {
 	(void)state;
-	make_tree();
-	run("git clone -q --no-local %s/tree/repo clone && git -C clone fsck --full --strict", base_path());
+	run("git clone -q --no-local %s/repo clone && git -C clone fsck --full --strict", tree);
 	run("cd clone && git config user.name T && git config user.email t@example.org && "
 	    "git checkout -q -b side && for i in $(seq 30); do echo s$i > s$i; git add -A; "
 	    "git commit -q -m s$i; done && git checkout -q main && echo m > m && git add m && "
 	    "git commit -q -m m && git merge -q -m merged side && git gc -q && git fsck --full --strict");
-	assert_string_equal(run("git -C clone rev-list --count HEAD"), "92");
+	assert_string_equal(run("git -C clone rev-list --count HEAD"), "332");
 	mount_again();
 	run("git -C clone fsck --full --strict && git clone -q clone twin && diff -r -x .git clone twin");
 	assert_string_equal(run("git -C clone status --porcelain"), "");
@@ -201,5 +218,5 @@ int main(void)
 		TEST(a_database_outlives_the_daemon),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, tree_begin, tree_end);
 }
