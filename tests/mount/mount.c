@@ -281,6 +281,19 @@ void mount_again(void)
 	mount_start(options);
 }
 
+/* Takes the mount away: as root directly, else by fusermount3. MNT_DETACH: also one in use. */
+static int unmount(int flags)
+{
+	char command[PATH_MAX + 32];
+
+	if (umount2(m.point, flags) == 0)
+		return 0;
+	if (errno != EPERM)
+		return -1;
+	snprintf(command, sizeof(command), "fusermount3 -u %s '%s'", flags ? "-z" : "", m.point);
+	return system(command) == 0 ? 0 : -1;
+}
+
 void mount_kill(void)
 {
 	assert_ok(chdir(m.base));
@@ -289,7 +302,7 @@ void mount_kill(void)
 	assert_ok(kill(m.pid, SIGKILL));
 	assert_true(daemon_ended(STOP_MS) != -1);
 	m.device = 0;
-	assert_ok(umount2(m.point, MNT_DETACH));
+	assert_ok(unmount(MNT_DETACH));
 }
 
 int mount_ended(void)
@@ -353,22 +366,13 @@ int mount_begin(void **state)
 	return rc;
 }
 
-/* Ends the daemon, whatever state it is in; its status. */
-static int end_daemon(void)
+/* After a test that failed halfway: with files still open, say. */
+static void end_by_force(void)
 {
-	int status = daemon_ended(STOP_MS);
-
-	if (status == -1) {
-		abort_connection();
+	abort_connection();
+	if (m.pid > 0)
 		kill(m.pid, SIGKILL);
-		waitpid(m.pid, NULL, 0);
-		m.pid = 0;
-	}
-	if (status != 0) {
-		show_log();
-		print_error("the daemon ended badly: status %#x\n", status);
-	}
-	return status;
+	unmount(MNT_DETACH);
 }
 
 /* As after a failed test: nothing here may rely on anything that the test was to do. */
@@ -380,10 +384,18 @@ int mount_end(void **state)
 	(void)state;
 	if (chdir("/") < 0)
 		return -1;
-	if (is_mounted(m.point))
-		umount2(m.point, MNT_DETACH);
-	if (m.pid > 0)
-		status = end_daemon();
+	if (is_mounted(m.point) && unmount(0) < 0)
+		end_by_force();
+	if (m.pid > 0) {
+		status = daemon_ended(STOP_MS);
+		if (status != 0) {
+			end_by_force();
+			show_log();
+			print_error("the daemon did not end well: status %#x\n", status);
+		}
+		if (status == -1)
+			daemon_ended(STOP_MS);
+	}
 	snprintf(command, sizeof(command), "rm -rf --one-file-system '%s'", m.base);
 	if (system(command) != 0)
 		print_error("%s stays\n", m.base);
