@@ -809,41 +809,67 @@ static void join_neighbours(struct tree *tree, const struct path *path, struct n
 		merge(tree, parent, index, other, node);
 }
 
+/* Deletes, but leaves the leaf where it is, even if it is empty: were it removed at once, a later
+ * operation of the batch would belong into its neighbour, which may not be in memory. */
 static void delete(struct tree *tree, struct slice key) NEEDS(tree->lock)
 {
-	struct miss miss;
 	struct leaf_entry old;
 	struct path path;
 	struct node *leaf;
 	uint32_t index = 0;
 	bool exact = false;
 
-	if (find_leaf(&tree->root, key, &leaf, NULL, &miss) == 0 && leaf)
+	leaf = tree->root.node ? descend(tree, key, false, &path) : NULL;
+	if (leaf)
 		index = node_find(leaf, key, &exact);
 	if (!exact)
 		return;
-	leaf = descend(tree, key, false, &path);
 	old = leaf_entry_at(leaf, index);
 	if (old.run.length)
 		space_dead(tree->space, &old.run);
 	tree->entries--;
-	if (leaf->count == 1)
-		remove_node(tree, &path);
-	else
+	if (leaf->capacity > NODE_BYTES) {	/* it has no other entry, and is never changed */
+		hang(tree, &path, take(tree, 0));
+		retire(tree, leaf);
+	} else {
 		node_remove(own(tree, &path), index);
+	}
+}
+
+/* Behind a batch: removes the leaf where a deleted key was, if it is empty, or joins it with a
+ * neighbour, if it is small. */
+static void tidy(struct tree *tree, struct slice key) NEEDS(tree->lock)
+{
+	struct node *leaf;
+	struct path path;
+	struct miss miss;
+
+	if (find_leaf(&tree->root, key, &leaf, NULL, &miss) < 0 || !leaf ||
+	    leaf->generation != tree->generation || node_filled(leaf) > NODE_BYTES / 4)
+		return;
+	descend(tree, key, false, &path);
+	if (leaf->count == 0)
+		remove_node(tree, &path);
 	for (bool more = tree->root.node != NULL; more; more = path.depth-- > 0)
 		join_neighbours(tree, &path, hanging(tree, &path));
 	lower_root(tree);
 }
 
-static void apply_op(struct tree *tree, const struct batch_op *op) NEEDS(tree->lock)
+static void apply(struct tree *tree, struct slice batch) NEEDS(tree->lock)
 {
-	const struct leaf_entry entry = entry_of(op);
+	struct batch_op op;
 
-	if (op->kind == BATCH_DELETE)
-		delete(tree, op->key);
-	else
-		put(tree, &entry);
+	for (size_t at = BATCH_HEADER; batch_next(batch, &at, &op) > 0;) {
+		const struct leaf_entry entry = entry_of(&op);
+
+		if (op.kind == BATCH_DELETE)
+			delete(tree, op.key);
+		else
+			put(tree, &entry);
+	}
+	for (size_t at = BATCH_HEADER; batch_next(batch, &at, &op) > 0;)
+		if (op.kind == BATCH_DELETE)
+			tidy(tree, op.key);
 }
 
 int tree_apply(struct tree *tree, struct slice batch, int (*admit)(void *arg, uint64_t units),
@@ -859,12 +885,8 @@ int tree_apply(struct tree *tree, struct slice batch, int (*admit)(void *arg, ui
 		rc = prepare(tree, batch, &units, &missed);
 		if (rc == 0)
 			rc = admit(arg, units);
-		if (rc == 0) {
-			struct batch_op op;
-
-			for (size_t at = BATCH_HEADER; batch_next(batch, &at, &op) > 0;)
-				apply_op(tree, &op);
-		}
+		if (rc == 0)
+			apply(tree, batch);
 		if (!missed)
 			trim_pool(tree);
 		rwlock_write_done(&tree->lock);

@@ -393,6 +393,27 @@ static void a_scan_begins_at_any_key(void **state)
 	}
 }
 
+/* The emptied leaf's neighbours are only on disk, so nothing may be put into them. */
+static void a_leaf_may_be_emptied_and_filled_by_one_batch(void **state)
+{
+	struct bench *b = *state;
+	struct batch batch = { 0 };
+
+	for (uint32_t i = 0; i < 20; i++)
+		random_batch(b, 300, 10);
+	for (uint32_t first = 0; first + 300 < KEYS; first += 150) {
+		checkpoint(b);
+		reopen(b);
+		for (uint32_t i = first; i < first + 300; i++)
+			change(b, &batch, &b->keys[i], false);
+		for (uint32_t i = first; i < first + 300; i += 3)
+			change(b, &batch, &b->keys[i], true);
+		commit(b, &batch);
+		holds_the_model(b);
+	}
+	batch_done(&batch);
+}
+
 static void without_memory_a_batch_changes_nothing(void **state)
 {
 	struct bench *b = *state;
@@ -441,6 +462,7 @@ int main(void)
 		STORY(an_emptied_tree_gives_its_space_back),
 		STORY(space_is_used_again_and_again),
 		STORY(a_scan_begins_at_any_key),
+		STORY(a_leaf_may_be_emptied_and_filled_by_one_batch),
 		STORY(without_memory_a_batch_changes_nothing),
 	};
 
