@@ -40,7 +40,8 @@ BENCH_SRC  := $(wildcard tests/bench/*.c)
 # What several tests share: any file beside them that is not a test itself.
 HELPER_SRC := $(filter-out $(UNIT_SRC) $(CRASH_SRC) $(MOUNT_SRC), \
                 $(wildcard $(addprefix tests/,$(addsuffix /*.c,sim unit crash mount))))
-SOURCES    := $(STORE_SRC) $(FS_SRC) $(UNIT_SRC) $(CRASH_SRC) $(MOUNT_SRC) $(BENCH_SRC) $(HELPER_SRC)
+SOURCES    := $(STORE_SRC) $(FS_SRC) $(UNIT_SRC) $(CRASH_SRC) $(MOUNT_SRC) $(BENCH_SRC) \
+              $(HELPER_SRC)
 
 object = $(patsubst %.c,$(BUILD)/%.o,$(1))
 binary = $(patsubst %.c,$(BUILD)/%,$(1))
@@ -92,10 +93,10 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(HELPER_LIB) $(STORE_LIB)
 	$(call say,LINK,$@)$(LINK) $^ $(TEST_LIBS) $(STORE_LIBS) -o $@
 
 # Changes when the flags do, and everything is compiled again.
-FLAGS := $(shell $(CC) -dumpversion) $(COMPILE) $(LDFLAGS)
+FLAGS := $(shell $(CC) -dumpversion) $(subst ','\'',$(COMPILE) $(LDFLAGS))
 $(BUILD)/flags: always
 	@mkdir -p $(@D)
-	@printf '%s\n' '$(subst ','\'',$(FLAGS))' | cmp -s - $@ || printf '%s\n' '$(subst ','\'',$(FLAGS))' > $@
+	@printf '%s\n' '$(FLAGS)' | cmp -s - $@ || printf '%s\n' '$(FLAGS)' > $@
 .PHONY: always
 always:
 
@@ -112,11 +113,11 @@ test: $(call binary,$(UNIT_SRC))	## run the unit tests (seconds)
 	@$(RUN) $^
 
 .PHONY: crash
-crash: $(call binary,$(CRASH_SRC))	## run the power cuts; N= for more of them, SEED= to repeat one
+crash: $(call binary,$(CRASH_SRC))	## run the power cuts; N= for more, SEED= to repeat
 	@$(CRASH_ENV) $(RUN) $^
 
 .PHONY: mount
-mount: $(call binary,$(MOUNT_SRC)) $(CUBBY)	## run the tests through a real mount (KILLS= for more)
+mount: $(call binary,$(MOUNT_SRC)) $(CUBBY)	## run the real mounts; KILLS= for more
 	@$(RUN) $(filter-out $(CUBBY),$^)
 
 .PHONY: check-here
@@ -159,7 +160,7 @@ tidy:				## run clang-tidy over all sources
 		$(INCLUDE) $(TEST_INCLUDE)
 
 .PHONY: fmt
-fmt:				## format the files changed since the last commit (FILES= for others)
+fmt:				## format the files changed since the last commit, or FILES=
 	$(if $(V),,@)clang-format -i $(or $(FILES),$(shell git diff --name-only HEAD -- '*.c' '*.h'))
 
 .PHONY: cover

@@ -2,8 +2,8 @@
  *
  *     bench PLAIN STANDARD CLOSE      folders: on the disk, and two mounts of stores on that disk
  *
- * Rounds are short and interleaved, so that what disturbs the machine disturbs all alike; each figure is the
- * median of its rounds (BENCH_ROUNDS, 5). */
+ * Rounds are short and interleaved, so that what disturbs the machine disturbs all alike; each
+ * figure is the median of its rounds (BENCH_ROUNDS, 5). */
 #include <err.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,7 +51,8 @@ static void print_table(const struct place *places, int rounds)
 		printf("%-29s | %9.2f %9.2f | %10.0f %10.0f %10.0f%s\n", works[w].name, m[1] / m[0],
 		       m[2] / m[0], m[0], m[1], m[2], works[w].unit[0] == 'M' ? "  MB" : "");
 	}
-	puts("* the shortest way to a durable, atomic change: on cubby open(O_TRUNC), write, close\n"
+	puts("* the shortest way to a durable, atomic change: on cubby open(O_TRUNC), write, "
+	     "close\n"
 	     "  (and fsync with sync=standard); on the plain folder the durable replace");
 }
 
@@ -66,7 +67,10 @@ int main(int argc, char **argv)
 	struct place places[PLACES] = {
 		{ .name = "plain", .path = argv[1] },
 		{ .name = "standard", .path = argv[2], .put_is_atomic = true },
-		{ .name = "close", .path = argv[3], .put_is_atomic = true, .close_is_durable = true },
+		{ .name = "close",
+		  .path = argv[3],
+		  .put_is_atomic = true,
+		  .close_is_durable = true },
 	};
 
 	for (int p = 0; p < PLACES; p++)

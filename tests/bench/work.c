@@ -13,10 +13,10 @@
 #include <unistd.h>
 
 enum {
-	FILES = 2000,		/* made, rewritten, read, ... in each round */
+	FILES = 2000, /* made, rewritten, read, ... in each round */
 	VALUE = 200,
-	ENTRIES = 20000,	/* of the folder that is listed */
-	REPLACES = 400,		/* durable ones, by all threads together: times 4 with many */
+	ENTRIES = 20000, /* of the folder that is listed */
+	REPLACES = 400,  /* durable ones, by all threads together: times 4 with many */
 	THREADS = 16,
 	BIG = 256 << 20,
 	BLOCK = 1 << 20,
@@ -48,7 +48,7 @@ double work_seconds(void)
 	return seconds;
 }
 
-/* ---- small files ---------------------------------------------------------------------------- */
+/* ---- small files --------------------------------------------------------------------------- */
 
 static int ok(int rc, const char *what)
 {
@@ -168,7 +168,7 @@ static double unlink_all(struct place *p)
 	return FILES;
 }
 
-/* ---- listing -------------------------------------------------------------------------------- */
+/* ---- listing ------------------------------------------------------------------------------- */
 
 static double list_entries(struct place *p, bool with_stat)
 {
@@ -203,7 +203,7 @@ static double list_long(struct place *p)
 	return list_entries(p, true);
 }
 
-/* ---- durable changes -------------------------------------------------------------------------- */
+/* ---- durable changes ----------------------------------------------------------------------- */
 
 struct writer {
 	const struct place *place;
@@ -290,7 +290,7 @@ static double put_16(struct place *p)
 	return write_durably(p, THREADS, put);
 }
 
-/* ---- one big file ----------------------------------------------------------------------------- */
+/* ---- one big file -------------------------------------------------------------------------- */
 
 static double write_big(struct place *p)
 {
@@ -321,7 +321,7 @@ static double read_big(struct place *p)
 	return BIG / 1e6;
 }
 
-/* ---- all of it -------------------------------------------------------------------------------- */
+/* ---- all of it ----------------------------------------------------------------------------- */
 
 void work_prepare(struct place *p)
 {

@@ -1,7 +1,7 @@
 /* work.h - what the bench does: each piece of work is something a user of a file system does.
  *
- * Work runs in the folder of a place. Pieces build on each other: what `create` makes in a round, the others
- * rewrite, read, rename, and `unlink` removes.
+ * Work runs in the folder of a place. Pieces build on each other: what `create` makes in a round,
+ * the others rewrite, read, rename, and `unlink` removes.
  */
 #ifndef CUBBY_BENCH_WORK_H
 #define CUBBY_BENCH_WORK_H
@@ -11,17 +11,17 @@
 
 /* A folder to work in, and what is true of it. */
 struct place {
-	const char *name;	/* column of the table */
+	const char *name; /* column of the table */
 	const char *path;
-	bool close_is_durable;	/* a value is on disk when close returns */
-	bool put_is_atomic;	/* rewriting a file leaves the old or the new after a crash */
-	int folder;		/* open on path */
+	bool close_is_durable; /* a value is on disk when close returns */
+	bool put_is_atomic;    /* rewriting a file leaves the old or the new after a crash */
+	int folder;            /* open on path */
 };
 
 struct work {
 	const char *name;
-	const char *unit;	/* of a count: "/s" or "MB/s" */
-	double (*run)(struct place *place);	/* does it; the count, for what was timed */
+	const char *unit;                   /* of a count: "/s" or "MB/s" */
+	double (*run)(struct place *place); /* does it; the count, for what was timed */
 };
 
 /* In the order in which they have to run; ends with a NULL name. */

@@ -16,10 +16,10 @@
 enum {
 	COMMAND_MAX = 16 * 1024,
 	SAID_MAX = 1 << 20,
-	COMMAND_S = 120,	/* a command may take this long */
+	COMMAND_S = 120, /* a command may take this long */
 };
 
-static char text[SAID_MAX];	/* what the last command said */
+static char text[SAID_MAX]; /* what the last command said */
 
 /* ---- the shell ---------------------------------------------------------------------------- */
 
@@ -34,7 +34,7 @@ static void read_all(int fd, char *to, size_t room)
 	size += n > 0 ? (size_t)n : 0;
 	to[size] = '\0';
 	while (read(fd, rest, sizeof(rest)) > 0)
-		;	/* a full pipe must not stop the command */
+		; /* a full pipe must not stop the command */
 }
 
 static int sh_command(const char *command)
@@ -203,7 +203,8 @@ pid_t spawn(int (*work)(void *arg), void *arg)
 	assert_ok(pid);
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		setenv("CMOCKA_TEST_ABORT", "1", 1);	/* a failed assert ends the child, not its test */
+		setenv("CMOCKA_TEST_ABORT", "1",
+		       1); /* a failed assert ends the child, not its test */
 		_exit(work(arg) == 0 ? 0 : 1);
 	}
 	return pid;

@@ -18,9 +18,9 @@
 #include <unistd.h>
 
 enum {
-	WATCHDOG_S = 240,	/* a test may take this long */
-	MOUNT_MS = 30000,	/* the daemon to mount, log replayed */
-	STOP_MS = 30000,	/* the daemon to end after unmounting */
+	WATCHDOG_S = 240, /* a test may take this long */
+	MOUNT_MS = 30000, /* the daemon to mount, log replayed */
+	STOP_MS = 30000,  /* the daemon to end after unmounting */
 };
 
 static struct {
@@ -31,7 +31,7 @@ static struct {
 	char log[PATH_MAX];
 	char options[512];
 	pid_t pid;
-	dev_t device;		/* of the mount; 0: not mounted */
+	dev_t device; /* of the mount; 0: not mounted */
 	pthread_t watchdog;
 	bool watched;
 } m;
@@ -176,7 +176,8 @@ static _Noreturn void become_daemon(const char *options)
 	dup2(out, STDERR_FILENO);
 	if (chdir("/") == 0) {
 		if (*options)
-			execl(cubby(), "cubby", "mount", m.store, m.point, "-f", "-o", options, NULL);
+			execl(cubby(), "cubby", "mount", m.store, m.point, "-f", "-o", options,
+			      NULL);
 		else
 			execl(cubby(), "cubby", "mount", m.store, m.point, "-f", NULL);
 	}

@@ -9,8 +9,8 @@
  * thread aborts the FUSE connection and ends the program if a test takes too long.
  *
  * With CUBBY_REFERENCE=1 nothing is mounted and the mount point is a plain folder: what a test
- * expects of any good filesystem is then tried on the disk's own. Tests of what only cubby does begin with
- * only_cubby().
+ * expects of any good filesystem is then tried on the disk's own. Tests of what only cubby does
+ * begin with only_cubby().
  */
 #ifndef CUBBY_TEST_MOUNT_H
 #define CUBBY_TEST_MOUNT_H
@@ -44,7 +44,8 @@ void mount_again(void);
 /* Ends the daemon without a chance to say goodbye, and takes the dead mount away. */
 void mount_kill(void);
 
-/* Waits for the daemon to end by itself, as after a signal, and returns its status as of waitpid. */
+/* Waits for the daemon to end by itself, as after a signal, and returns its status as of waitpid.
+ */
 int mount_ended(void);
 
 /* Where the test's folder, its store, its mount point and the daemon's output are. */
@@ -74,10 +75,10 @@ const char *said(void);
 /* The same, and it must succeed; returns what it said, without the last newline. */
 const char *run(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* ---- files in the mount, by name; a failed call fails the test ------------------------------ */
+/* ---- files in the mount, by name; a failed call fails the test ----------------------------- */
 
-void put(const char *name, const char *text);		/* O_TRUNC, write, close */
-const char *get(const char *name);			/* its text, lent until the next get */
+void put(const char *name, const char *text); /* O_TRUNC, write, close */
+const char *get(const char *name);            /* its text, lent until the next get */
 void put_bytes(const char *name, const void *bytes, size_t size);
 bool holds(const char *name, const void *bytes, size_t size);
 bool exists(const char *name);

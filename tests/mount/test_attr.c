@@ -182,7 +182,8 @@ static void other_users_are_kept_out_by_the_mode(void **state)
 	assert_ok(chmod(point_path(), 0755));
 	mount_start("allow_other");
 	run("echo secret > k; chmod 600 k; echo open > l; chmod 644 l; chmod 755 .");
-	assert_string_equal(run("setpriv --reuid 65534 --regid 65534 --clear-groups cat l"), "open");
+	assert_string_equal(run("setpriv --reuid 65534 --regid 65534 --clear-groups cat l"),
+			    "open");
 	assert_int_not_equal(sh("setpriv --reuid 65534 --regid 65534 --clear-groups cat k"), 0);
 	assert_int_not_equal(sh("setpriv --reuid 65534 --regid 65534 --clear-groups touch n"), 0);
 }

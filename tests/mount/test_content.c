@@ -142,7 +142,8 @@ static void a_mapping_is_written_back_and_others_see_it(void **state)
 	assert_ok(close(fd));
 	assert_string_equal(run("head -c 5 k"), "later");
 	mount_again();
-	assert_string_equal(run("head -c 5 k; tail -c +9001 k | head -c 6; wc -c < k"), "latermapped20000");
+	assert_string_equal(run("head -c 5 k; tail -c +9001 k | head -c 6; wc -c < k"),
+			    "latermapped20000");
 }
 
 static void programs_run_from_the_mount(void **state)

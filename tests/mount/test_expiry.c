@@ -1,5 +1,5 @@
-/* A key is gone at the instant it expires, whatever the kernel has cached; nothing is asserted about how
- * long anything takes, only about what the clock says around each look. */
+/* A key is gone at the instant it expires, whatever the kernel has cached; nothing is asserted
+ * about how long anything takes, only about what the clock says around each look. */
 #include "mount/mount.h"
 
 #include <dirent.h>
@@ -65,8 +65,8 @@ static bool there_by_cat(const char *name)
 	return sh("cat %s", name) == 0;
 }
 
-/* Looks again and again, so that every cache is warm: it must be there in each look that ended before the
- * instant, and in no look that began at or after it. */
+/* Looks again and again, so that every cache is warm: it must be there in each look that ended
+ * before the instant, and in no look that began at or after it. */
 static void watch_it_go(const char *name, int64_t at, bool (*there)(const char *name))
 {
 	unsigned early = 0, late = 0;

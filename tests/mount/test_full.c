@@ -1,5 +1,5 @@
-/* A full disk: ENOSPC to the writer, everything published before is intact, deleting makes room. The disk is a
- * small tmpfs, so that filling it harms nobody. */
+/* A full disk: ENOSPC to the writer, everything published before is intact, deleting makes room.
+ * The disk is a small tmpfs, so that filling it harms nobody. */
 #include "mount/mount.h"
 
 #include <errno.h>
@@ -142,7 +142,8 @@ static void deleting_works_on_a_full_disk_and_makes_room(void **state)
 			int error;
 
 			while ((error = try_put(i)) == ENOSPC && now_ms() < end)
-				sleep_ms(50);	/* the space of deleted values comes back in the background */
+				sleep_ms(50); /* the space of deleted values comes back in the
+						 background */
 			assert_int_equal(error, 0);
 		}
 		assert_intact(0, count);

@@ -1,9 +1,10 @@
-/* kill -9 of the daemon under load, again and again: what was acknowledged is there, whole, with its
- * version; what was not is the state before or the state after.
+/* kill -9 of the daemon under load, again and again: what was acknowledged is there, whole, with
+ * its version; what was not is the state before or the state after.
  *
- * Each writer has keys of its own and notes, in memory that it shares with the test, what it was told is
- * done (`keys`) and what it is doing (`pending`). The content of a value follows from its writer, key and
- * number, so the checker can tell the right one from any other, byte for byte. KILLS=, SEED= */
+ * Each writer has keys of its own and notes, in memory that it shares with the test, what it was
+ * told is done (`keys`) and what it is doing (`pending`). The content of a value follows from its
+ * writer, key and number, so the checker can tell the right one from any other, byte for byte.
+ * KILLS=, SEED= */
 #include "mount/mount.h"
 
 #include <errno.h>
@@ -34,17 +35,17 @@ enum action { NOTHING, REWRITE, PATCH, REPLACE, REMOVE, ACTIONS };
 struct writer {
 	unsigned id;
 	uint64_t seed;
-	uint64_t last;			/* number handed out */
-	struct content keys[KEYS];	/* as acknowledged */
+	uint64_t last;             /* number handed out */
+	struct content keys[KEYS]; /* as acknowledged */
 	struct {
-		enum action action;	/* NOTHING: all is acknowledged */
+		enum action action; /* NOTHING: all is acknowledged */
 		unsigned key;
 		struct content after;
 	} pending;
-	uint64_t done;			/* actions acknowledged */
+	uint64_t done; /* actions acknowledged */
 };
 
-static struct writer *writers;	/* shared with the children */
+static struct writer *writers; /* shared with the children */
 
 /* ---- values ------------------------------------------------------------------------------- */
 
@@ -69,7 +70,7 @@ static void key_name(char *name, unsigned writer, unsigned key)
 	sprintf(name, "w%u/k%u", writer, key);
 }
 
-/* ---- writers, in their own processes: they return -1 when the daemon is gone -------------------- */
+/* ---- writers, each a process: they fail when the daemon is gone ------------------------------ */
 
 /* Writes in pieces of any size, from the front. */
 static int write_pieces(int fd, const uint8_t *bytes, size_t size, uint64_t *seed)
@@ -197,7 +198,8 @@ static _Noreturn void complain(const struct writer *w, const char *name, unsigne
 	print_error("acknowledged: value %" PRIu64 " (%zu bytes), version %" PRIu64 "\n",
 		    w->keys[key].number, value_size(w->keys[key].number), w->keys[key].version);
 	if (w->pending.action != NOTHING && w->pending.key == key)
-		print_error("in flight, action %d: value %" PRIu64 " (%zu bytes), version %" PRIu64 "\n",
+		print_error("in flight, action %d: value %" PRIu64 " (%zu bytes), version %" PRIu64
+			    "\n",
 			    w->pending.action, w->pending.after.number,
 			    value_size(w->pending.after.number), w->pending.after.version);
 	fail_msg("%s is neither before nor after", name);
@@ -241,7 +243,7 @@ static void check_writer(struct writer *w)
 	assert_int_equal(atoi(run("ls w%u | wc -l", w->id)), live);
 }
 
-/* ---- the loop ------------------------------------------------------------------------------- */
+/* ---- the loop ------------------------------------------------------------------------------ */
 
 static uint64_t number_from(const char *name, uint64_t otherwise)
 {
@@ -306,7 +308,7 @@ static void nothing_published_is_lost_or_torn_with_sync_standard(void **state)
 	kill_again_and_again("sync=standard,commit=3600");
 }
 
-/* ---- one thing at a time -------------------------------------------------------------------- */
+/* ---- one thing at a time ------------------------------------------------------------------- */
 
 static void a_value_being_written_when_the_daemon_dies_is_the_old_one(void **state)
 {
@@ -359,7 +361,8 @@ static void a_table_and_what_is_in_it_outlive_the_daemon(void **state)
 	(void)state;
 	only_cubby();
 	mount_start("sync=standard,commit=3600");
-	run("mkdir -p a/b; ln -s x a/s; echo v > a/b/k; chmod 640 a/b/k; setfattr -n user.u -v w a/b/k;"
+	run("mkdir -p a/b; ln -s x a/s; echo v > a/b/k; chmod 640 a/b/k; setfattr -n user.u -v w "
+	    "a/b/k;"
 	    "touch -d @1000 a/b/k; mv a/b a/c; mkdir gone; rmdir gone");
 	mount_kill();
 	mount_start(NULL);

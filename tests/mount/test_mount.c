@@ -1,4 +1,5 @@
-/* Mounting and unmounting: what the command says, what it refuses, and that it leaves nothing behind. */
+/* Mounting and unmounting: what the command says, what it refuses, and that it leaves nothing
+ * behind. */
 #include "mount/mount.h"
 
 #include <errno.h>
@@ -11,7 +12,7 @@
 #include <unistd.h>
 
 /* Runs `cubby ARGUMENTS`, like sh. */
-#define cubby_sh(format, ...) sh("%s " format, cubby(), ##__VA_ARGS__)
+#define cubby_sh(format, ...)  sh("%s " format, cubby(), ##__VA_ARGS__)
 #define cubby_run(format, ...) run("%s " format, cubby(), ##__VA_ARGS__)
 
 static void assert_said(const char *words)
@@ -30,8 +31,9 @@ static int hand_end(void **state)
 {
 	char command[8192];
 
-	snprintf(command, sizeof(command), "for p in '%s'/other '%s'; do mountpoint -q $p && %s umount $p; done",
-		 base_path(), point_path(), cubby());
+	snprintf(command, sizeof(command),
+		 "for p in '%s'/other '%s'; do mountpoint -q $p && %s umount $p; done", base_path(),
+		 point_path(), cubby());
 	if (system(command) == -1)
 		return -1;
 	return mount_end(state);
@@ -166,7 +168,8 @@ static void mount_8_and_fstab_find_what_they_expect(void **state)
 	(void)state;
 	only_cubby();
 	run("ln -s %s mount.cubby", cubby());
-	run("./mount.cubby %s %s -o rw,dev,suid,noatime,nofail,_netdev,x-systemd.automount,user,noauto",
+	run("./mount.cubby %s %s -o "
+	    "rw,dev,suid,noatime,nofail,_netdev,x-systemd.automount,user,noauto",
 	    store_path(), point_path());
 	run("echo x > point/k; findmnt -n -o FSTYPE %s | grep fuse", point_path());
 	cubby_run("umount %s", point_path());
@@ -182,7 +185,8 @@ static void mount_8_itself_mounts_by_type_and_by_fstab(void **state)
 	(void)state;
 	only_cubby();
 	only_root();
-	run("echo '%s %s cubby rw,nofail,sync=standard,x-test 0 0' > fstab", store_path(), point_path());
+	run("echo '%s %s cubby rw,nofail,sync=standard,x-test 0 0' > fstab", store_path(),
+	    point_path());
 	run("cat > script <<'END'\n"
 	    "set -ex\n"
 	    "mount -t tmpfs none /usr/sbin\n"
@@ -214,13 +218,14 @@ static void syncing_a_file_a_table_and_all_of_it_works(void **state)
 
 static void every_sync_mode_keeps_what_was_written(void **state)
 {
-	static const char *const modes[] = { "sync=close", "sync=always", "sync=standard,commit=2" };
+	static const char *const modes[] = { "sync=close", "sync=always",
+					     "sync=standard,commit=2" };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(modes) / sizeof(*modes); i++) {
 		mount_start(modes[i]);
-		run("mkdir d%zu; echo %zu > d%zu/k; cp d%zu/k d%zu/l; mv d%zu/l d%zu/m; rm d%zu/k", i, i,
-		    i, i, i, i, i, i);
+		run("mkdir d%zu; echo %zu > d%zu/k; cp d%zu/k d%zu/l; mv d%zu/l d%zu/m; rm d%zu/k",
+		    i, i, i, i, i, i, i, i);
 		mount_again();
 		assert_string_equal(run("ls d%zu; cat d%zu/m", i, i), run("echo m; echo %zu", i));
 		mount_stop();
@@ -232,7 +237,8 @@ static void one_thread_is_enough(void **state)
 	(void)state;
 	only_cubby();
 	cubby_run("mount %s %s -s", store_path(), point_path());
-	run("cd point; for i in $(seq 50); do echo $i > k$i; done; cat k* | wc -l; rm k*; mkdir d; echo x > d/k");
+	run("cd point; for i in $(seq 50); do echo $i > k$i; done; cat k* | wc -l; rm k*; mkdir d; "
+	    "echo x > d/k");
 	cubby_run("umount %s", point_path());
 	cubby_run("mount %s %s", store_path(), point_path());
 	assert_string_equal(get("point/d/k"), "x\n");

@@ -166,7 +166,8 @@ static void directories_know_their_parents(void **state)
 {
 	(void)state;
 	run("mkdir -p a/b c");
-	assert_string_equal(run("cd a/b && mv ../../a/b ../../c/b && pwd -P | grep -o 'c/b$'"), "c/b");
+	assert_string_equal(run("cd a/b && mv ../../a/b ../../c/b && pwd -P | grep -o 'c/b$'"),
+			    "c/b");
 	assert_string_equal(run("cd c/b/.. && ls"), "b");
 	assert_string_equal(run("stat -c %%i c"), run("stat -c %%i c/b/.."));
 }
@@ -277,7 +278,7 @@ static void a_listing_can_be_rewound_and_continued_from_a_place(void **state)
 	rewinddir(d);
 	while ((e = readdir(d)))
 		count++;
-	assert_int_equal(count, 203);	/* with ".", ".." and the new one */
+	assert_int_equal(count, 203); /* with ".", ".." and the new one */
 	assert_ok(closedir(d));
 }
 

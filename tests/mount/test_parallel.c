@@ -16,11 +16,11 @@ enum { WORKERS = 8 };
 
 struct worker {
 	int id;
-	const char *folder;	/* where it works; "own": one for each */
-	unsigned granted;	/* what it was granted, for the test to add up */
+	const char *folder; /* where it works; "own": one for each */
+	unsigned granted;   /* what it was granted, for the test to add up */
 };
 
-static struct worker *workers;	/* shared with the children */
+static struct worker *workers; /* shared with the children */
 
 /* Runs `work` in all workers at once; all must succeed. */
 static void all(int (*work)(void *worker), const char *folder)
@@ -39,8 +39,8 @@ static void all(int (*work)(void *worker), const char *folder)
 		assert_true(joined(pids[i]));
 }
 
-/* Creates, rewrites, renames, removes and lists, as the only one to use names with its number; its memory is
- * the model. 0: free. */
+/* Creates, rewrites, renames, removes and lists, as the only one to use names with its number; its
+ * memory is the model. 0: free. */
 static int mix(void *arg)
 {
 	enum { NAMES = 40, STEPS = 1500 };
@@ -187,8 +187,9 @@ static void appended_lines_are_whole_and_all_there(void **state)
 {
 	(void)state;
 	all(append, "");
-	assert_string_equal(run("grep -Ecx 'worker [0-7] line [0-9]+' log; wc -l < log; sort -u log | wc -l"),
-			    "1600\n1600\n1600");
+	assert_string_equal(
+		run("grep -Ecx 'worker [0-7] line [0-9]+' log; wc -l < log; sort -u log | wc -l"),
+		"1600\n1600\n1600");
 }
 
 /* Worker 0 replaces by rename, the others read: always one whole value, and never an older one. */

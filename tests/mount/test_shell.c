@@ -162,7 +162,8 @@ static void in_place_editors_work(void **state)
 	assert_string_equal(get("k"), "one\nthree\n");
 	run("sort -r -o k k");
 	assert_string_equal(get("k"), "three\none\n");
-	run("dd if=/dev/zero of=k bs=1 count=3 seek=1 conv=notrunc status=none; tr '\\0' - < k > l");
+	run("dd if=/dev/zero of=k bs=1 count=3 seek=1 conv=notrunc status=none; tr '\\0' - < k > "
+	    "l");
 	assert_string_equal(get("l"), "t---e\none\n");
 }
 

@@ -1,4 +1,5 @@
-/* A writer that stays open is published as it stands when its oldest staged byte has waited for stage=SECONDS. */
+/* A writer that stays open is published as it stands when its oldest staged byte has waited for
+ * stage=SECONDS. */
 #include "mount/mount.h"
 
 #include <errno.h>

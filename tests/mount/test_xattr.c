@@ -12,7 +12,7 @@
 
 #define VERSION "user.cubby.version"
 #define EXPIRES "user.cubby.expires"
-#define TTL "user.cubby.ttl"
+#define TTL     "user.cubby.ttl"
 
 static int set(const char *file, const char *name, const char *value)
 {
@@ -175,8 +175,9 @@ static void removing_the_version_changes_nothing(void **state)
 
 static void bad_versions_are_refused_and_change_nothing(void **state)
 {
-	static const char *const bad[] = { "", "0", "-1", "+3", "1.5", "two", "3 ", " 3", "0x10",
-					   "99999999999999999999999", "3\n4" };
+	static const char *const bad[] = { "",    "0",  "-1", "+3",   "1.5",
+					   "two", "3 ", " 3", "0x10", "99999999999999999999999",
+					   "3\n4" };
 
 	(void)state;
 	only_cubby();
@@ -273,7 +274,10 @@ static void an_expiry_can_be_told_from_now_on(void **state)
 		const char *in;
 		int64_t seconds;
 	} cases[] = {
-		{ "+90s", 90 }, { "+30m", 1800 }, { "+2h", 7200 }, { "+7d", 604800 },
+		{ "+90s", 90 },
+		{ "+30m", 1800 },
+		{ "+2h", 7200 },
+		{ "+7d", 604800 },
 	};
 
 	(void)state;
@@ -292,9 +296,24 @@ static void an_expiry_can_be_told_from_now_on(void **state)
 static void bad_expiries_are_refused_and_change_nothing(void **state)
 {
 	static const char *const bad[] = {
-		"", "soon", "+", "+5x", "+s", "++5s", "-", "1e9", "4102444800x", "4102444800.", "0x7fffffff",
-		"2100-13-01T00:00:00Z", "2100-02-29T00:00:00Z", "2100-01-01", "2100-01-01T24:01:00Z",
-		"2100-01-01T00:00:00", "99999999999999999999", "+99999999999999999999d",
+		"",
+		"soon",
+		"+",
+		"+5x",
+		"+s",
+		"++5s",
+		"-",
+		"1e9",
+		"4102444800x",
+		"4102444800.",
+		"0x7fffffff",
+		"2100-13-01T00:00:00Z",
+		"2100-02-29T00:00:00Z",
+		"2100-01-01",
+		"2100-01-01T24:01:00Z",
+		"2100-01-01T00:00:00",
+		"99999999999999999999",
+		"+99999999999999999999d",
 	};
 
 	(void)state;
@@ -360,7 +379,7 @@ static void rewriting_keeps_the_expiry_and_renaming_brings_the_sources(void **st
 	assert_null(attr("k", EXPIRES));
 }
 
-/* ---- what we do not keep --------------------------------------------------------------------- */
+/* ---- what we do not keep ------------------------------------------------------------------- */
 
 static void attributes_of_the_system_are_not_supported(void **state)
 {
