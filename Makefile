@@ -16,15 +16,16 @@ SANITIZE ?=
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wmissing-prototypes \
             -Wstrict-prototypes -Wwrite-strings -Wvla $(if $(WERROR),-Werror)
 
+# Asked when used, so that building needs no test library, and cleaning none at all.
 pkg = $(shell pkg-config $(1) $(2))
-STORE_LIBS := $(call pkg,--libs,libxxhash)
-FUSE_LIBS  := $(call pkg,--libs,fuse3)
-TEST_LIBS  := $(call pkg,--libs,cmocka)
+STORE_LIBS = $(call pkg,--libs,libxxhash)
+FUSE_LIBS  = $(call pkg,--libs,fuse3)
+TEST_LIBS  = $(call pkg,--libs,cmocka)
 
 DEFINES := -D_GNU_SOURCE -DCUBBY_VERSION='"$(VERSION)"' -DFUSE_USE_VERSION=314
-INCLUDE := -iquote store $(call pkg,--cflags,libxxhash)
-FUSE_INCLUDE := $(call pkg,--cflags,fuse3)
-TEST_INCLUDE := -iquote fs -iquote tests $(call pkg,--cflags,cmocka) $(FUSE_INCLUDE)
+INCLUDE = -iquote store $(call pkg,--cflags,libxxhash)
+FUSE_INCLUDE = $(call pkg,--cflags,fuse3)
+TEST_INCLUDE = -iquote fs -iquote tests $(call pkg,--cflags,cmocka) $(FUSE_INCLUDE)
 
 COMPILE = $(CC) -std=gnu17 $(DEFINES) $(CPPFLAGS) $(INCLUDE) $(CFLAGS) $(WARNINGS) $(SANITIZE) \
           -pthread -MMD -MP
@@ -93,7 +94,7 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(HELPER_LIB) $(STORE_LIB)
 	$(call say,LINK,$@)$(LINK) $^ $(TEST_LIBS) $(STORE_LIBS) -o $@
 
 # Changes when the flags do, and everything is compiled again.
-FLAGS := $(shell $(CC) -dumpversion) $(subst ','\'',$(COMPILE) $(LDFLAGS))
+FLAGS = $(shell $(CC) -dumpversion) $(subst ','\'',$(COMPILE) $(LDFLAGS))
 $(BUILD)/flags: always
 	@mkdir -p $(@D)
 	@printf '%s\n' '$(FLAGS)' | cmp -s - $@ || printf '%s\n' '$(FLAGS)' > $@
