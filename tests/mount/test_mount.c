@@ -206,6 +206,39 @@ static void mount_8_itself_mounts_by_type_and_by_fstab(void **state)
 	assert_string_equal(get("k"), "y\n");
 }
 
+/* In a mount namespace of its own, where everybody may open /dev/fuse, as on most machines. */
+static void an_ordinary_user_mounts_and_is_held_to_the_modes(void **state)
+{
+	(void)state;
+	only_cubby();
+	only_root();
+	run("chmod 755 . && install -d -o 65534 -g 65534 user user/point && cp %s user/cubby", cubby());
+	run("cat > as-user <<'END'\n"
+	    "set -ex\n"
+	    "cd user\n"
+	    "./cubby mount store point\n"
+	    "echo x > point/k\n"
+	    "[ $(stat -c %%u:%%g point/k) = 65534:65534 ]\n"
+	    "chmod 400 point/k\n"
+	    "! echo y > point/k\n"
+	    "mkdir -m 500 point/d\n"
+	    "! touch point/d/k\n"
+	    "./cubby umount point\n"
+	    "./cubby mount store point\n"
+	    "[ $(cat point/k) = x ]\n"
+	    "./cubby umount point\n"
+	    "END\n"
+	    "cat > script <<'END'\n"
+	    "set -ex\n"
+	    "mkdir dev\n"
+	    "mount -t tmpfs -o mode=755 none dev\n"
+	    "mknod -m 666 dev/fuse c 10 229\n"
+	    "mount --bind dev/fuse /dev/fuse\n"
+	    "setpriv --reuid 65534 --regid 65534 --clear-groups bash as-user\n"
+	    "END\n");
+	run("unshare -m bash script");
+}
+
 static void syncing_a_file_a_table_and_all_of_it_works(void **state)
 {
 	(void)state;
@@ -260,6 +293,7 @@ int main(void)
 		TEST(a_signal_unmounts_cleanly),
 		HAND(mount_8_and_fstab_find_what_they_expect),
 		HAND(mount_8_itself_mounts_by_type_and_by_fstab),
+		HAND(an_ordinary_user_mounts_and_is_held_to_the_modes),
 		TEST(syncing_a_file_a_table_and_all_of_it_works),
 		TEST(every_sync_mode_keeps_what_was_written),
 		HAND(one_thread_is_enough),

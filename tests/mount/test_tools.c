@@ -25,7 +25,7 @@ static void fill_tree(void)
 {
 	run("cp -a /usr/include %s/include", tree);
 	run("mkdir %s/many && cd %s/many && "
-	    "for d in $(seq 20); do mkdir $d; for f in $(seq 100); do echo $d $f > $d/$f; done; "
+	    "for d in $(seq 40); do mkdir $d; for f in $(seq 100); do echo $d $f > $d/$f; done; "
 	    "done",
 	    tree, tree);
 	run("mkdir %s/odd && cd %s/odd && "
