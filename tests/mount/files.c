@@ -218,6 +218,13 @@ bool joined(pid_t child)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
+uint64_t number_from_env(const char *name, uint64_t otherwise)
+{
+	const char *text = getenv(name);
+
+	return text && *text ? strtoull(text, NULL, 0) : otherwise;
+}
+
 /* SplitMix64. */
 uint64_t random_next(uint64_t *seed)
 {

@@ -106,6 +106,9 @@ bool joined(pid_t child);
 int64_t now_ms(void);
 void sleep_ms(int64_t ms);
 
+/* The environment's number `name`, or `otherwise`: how a run is repeated or made longer. */
+uint64_t number_from_env(const char *name, uint64_t otherwise);
+
 /* Numbers that look random and are the same for the same seed. */
 uint64_t random_next(uint64_t *seed);
 

@@ -245,13 +245,6 @@ static void check_writer(struct writer *w)
 
 /* ---- the loop ------------------------------------------------------------------------------ */
 
-static uint64_t number_from(const char *name, uint64_t otherwise)
-{
-	const char *text = getenv(name);
-
-	return text && *text ? strtoull(text, NULL, 0) : otherwise;
-}
-
 static void writers_begin(uint64_t seed)
 {
 	writers = mmap(NULL, WRITERS * sizeof(*writers), PROT_READ | PROT_WRITE,
@@ -266,8 +259,8 @@ static void writers_begin(uint64_t seed)
 
 static void kill_again_and_again(const char *options)
 {
-	const uint64_t kills = (number_from("KILLS", KILLS_DEFAULT) + 1) / 2;
-	uint64_t seed = number_from("SEED", (uint64_t)now_ms());
+	const uint64_t kills = (number_from_env("KILLS", KILLS_DEFAULT) + 1) / 2;
+	uint64_t seed = number_from_env("SEED", (uint64_t)now_ms());
 	uint64_t done = 0;
 	pid_t pids[WRITERS];
 

@@ -373,17 +373,10 @@ static void remount(void)
 	mount_again();
 }
 
-static uint64_t number_from(const char *name, uint64_t otherwise)
-{
-	const char *text = getenv(name);
-
-	return text && *text ? strtoull(text, NULL, 0) : otherwise;
-}
-
 static void the_mount_answers_as_the_disk_does(void **state)
 {
-	const uint64_t steps = number_from("STEPS", STEPS_DEFAULT);
-	uint64_t seed = number_from("SEED", (uint64_t)now_ms());
+	const uint64_t steps = number_from_env("STEPS", STEPS_DEFAULT);
+	uint64_t seed = number_from_env("SEED", (uint64_t)now_ms());
 
 	(void)state;
 	print_message("SEED=%" PRIu64 " STEPS=%" PRIu64 "\n", seed, steps);
