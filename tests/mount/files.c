@@ -220,9 +220,9 @@ bool joined(pid_t child)
 
 uint64_t number_from_env(const char *name, uint64_t otherwise)
 {
-	const char *text = getenv(name);
+	const char *number = getenv(name);
 
-	return text && *text ? strtoull(text, NULL, 0) : otherwise;
+	return number && *number ? strtoull(number, NULL, 0) : otherwise;
 }
 
 /* SplitMix64. */
