@@ -321,13 +321,16 @@ int mount_ended(void)
 static int find_program(void)
 {
 	const char *path = getenv("CUBBY");
+	char resolved[PATH_MAX];
 
 	if (m.program[0] || on_plain_folder())
 		return 0;
-	if (!realpath(path ? path : "build/default/cubby", m.program)) {
-		perror(path ? path : "build/default/cubby");
+	path = path ? path : "build/default/cubby";
+	if (!realpath(path, resolved)) {
+		perror(path);
 		return -1;
 	}
+	memcpy(m.program, resolved, sizeof(m.program));
 	return 0;
 }
 

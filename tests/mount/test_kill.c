@@ -340,13 +340,33 @@ static void a_key_never_published_does_not_exist(void **state)
 	fd = open("k", O_WRONLY | O_CREAT | O_EXCL, 0644);
 	assert_ok(fd);
 	assert_int_equal(write(fd, "x", 1), 1);
-	assert_ok(rename("k", "l"));
-	assert_true(exists("l"));
+	assert_true(exists("k"));
 	mount_kill();
 	close(fd);
 	mount_start(NULL);
 	assert_string_equal(run("ls -A"), "");
 	run("mkdir d; rmdir d");
+}
+
+/* Else a rename over a key, of a file still open, would lose both the old value and the new. */
+static void a_rename_publishes_what_was_written_so_far(void **state)
+{
+	int fd;
+
+	(void)state;
+	only_cubby();
+	mount_start(NULL);
+	put("k", "old");
+	fd = open("t", O_WRONLY | O_CREAT | O_EXCL, 0644);
+	assert_ok(fd);
+	assert_int_equal(write(fd, "so far", 6), 6);
+	assert_ok(rename("t", "k"));
+	assert_int_equal(write(fd, " and further", 12), 12);
+	mount_kill();
+	close(fd);
+	mount_start(NULL);
+	assert_string_equal(run("ls -A; cat k"), "k\nso far");
+	assert_int_equal(version("k"), 2);
 }
 
 static void a_table_and_what_is_in_it_outlive_the_daemon(void **state)
@@ -374,6 +394,7 @@ int main(void)
 		TEST(nothing_published_is_lost_or_torn_with_sync_standard),
 		TEST(a_value_being_written_when_the_daemon_dies_is_the_old_one),
 		TEST(a_key_never_published_does_not_exist),
+		TEST(a_rename_publishes_what_was_written_so_far),
 		TEST(a_table_and_what_is_in_it_outlive_the_daemon),
 	};
 

@@ -11,11 +11,10 @@
 /* Prints one line for each thing below $1: path, type, mode, owner, size (but of directories),
  * mtime to the nanosecond and link target; then all attributes but those of cubby. */
 #define DESCRIBE                                                                                   \
-	"describe() { (cd ${1:?} && find . \\( -type d -printf '%%P %%y %%m %%U %%G %%T@\\n' \\) " \
-	"-o "                                                                                      \
-	"-printf '%%P %%y %%m %%U %%G %%s %%T@ %%l\\n' | sort; "                                   \
-	"find . -print0 | sort -z | xargs -0 getfattr -h -d -m '^user\\.' 2>/dev/null | "          \
-	"grep -v '^user\\.cubby\\.'); }; "
+	"describe() { (cd ${1:?} && find . \\( -type d -printf '%%P %%y %%m %%U %%G %%T@\n' \\) -o "   \
+	"-printf '%%P %%y %%m %%U %%G %%s %%T@ %%l\n' | sort; find . -print0 | sort -z | "            \
+	"xargs -0 getfattr -h -d -m '^user\\.' 2> /dev/null | "                                    \
+	"awk '/^# file/ { file = $0; next } /=/ && !/^user\\.cubby\\./ { print file, $0 }'); }; "
 
 /* A tree of at least 5 000 files, made once, for all tests: system headers, a repository with
  * history, and everything that tends to get lost. */
