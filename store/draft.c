@@ -114,7 +114,9 @@ static int built_flush(struct draft *d) NEEDS(d->lock)
 	if (!d->doomed)
 		batch_doom_from(&batch, d->floor, 0);
 	draft_batch_pieces(&batch, d->floor, &d->staged);
+	mutex_lock(&d->store->lock);	/* store_verify must not see the half of it */
 	rc = store_commit(d->store, &batch, false, &revision);
+	mutex_unlock(&d->store->lock);
 	if (rc < 0)
 		goto out;
 	high = (uint64_t)d->staged.pieces[d->staged.count - 1]->number + 1;
