@@ -69,7 +69,8 @@ void staged_drop(struct staged *s, size_t from, size_t to)
 		s->memory -= s->pieces[i]->capacity;
 		piece_free(s, s->pieces[i]);
 	}
-	memmove(s->pieces + from, s->pieces + to, (s->count - to) * sizeof(struct piece *));
+	if (from < to)
+		memmove(s->pieces + from, s->pieces + to, (s->count - to) * sizeof(struct piece *));
 	s->count -= to - from;
 }
 
