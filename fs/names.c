@@ -133,6 +133,16 @@ int names_lookup(struct fs *fs, struct place place, struct node **out, struct sh
 	return rc;
 }
 
+int names_readlink(struct fs *fs, struct node *node, struct buffer *out)
+{
+	int rc;
+
+	rwlock_read(&fs->names);
+	rc = node->gone ? -ESTALE : store_readlink(fs->store, node_place(node), out);
+	rwlock_read_done(&fs->names);
+	return rc;
+}
+
 static void inherit_group(struct fs *fs, uint64_t table, struct store_new *what)
 {
 	struct node *node = nodes_find(&fs->nodes, table);

@@ -19,6 +19,9 @@ int names_lookup(struct fs *fs, struct place place, struct node **out, struct sh
 int names_meet(struct fs *fs, struct place place, const struct attr *attr, struct node **out,
 	       struct shown *shown);
 
+/* Copies a symbolic link's target to `out`. */
+int names_readlink(struct fs *fs, struct node *node, struct buffer *out);
+
 /* Makes an entry; the rest as names_lookup. In a table with the set-group-id bit it takes the
  * table's group, and a table the bit too. */
 int names_make(struct fs *fs, struct place place, struct store_new *what, struct node **out,
