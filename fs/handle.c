@@ -210,12 +210,17 @@ int handle_open(struct fs *fs, struct node *node, int flags)
 	return rc;
 }
 
-void handle_opened(struct fs *fs, struct node *node, int flags)
+/* The draft is opened at once, so that handle_close_all finds what was created and never released.
+ * Without memory for it, the first write opens it. */
+void handle_created(struct fs *fs, struct node *node, int flags)
 {
 	nodes_pin(&fs->nodes, node);
+	rwlock_read(&fs->names);
 	mutex_lock(&node->lock);
 	count_open(node, flags);
+	need_draft(fs, node);
 	mutex_unlock(&node->lock);
+	rwlock_read_done(&fs->names);
 }
 
 int handle_release(struct fs *fs, struct node *node, int flags)

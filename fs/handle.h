@@ -22,8 +22,8 @@
  * gone, so the kernel should look the name up again. */
 int handle_open(struct fs *fs, struct node *node, int flags);
 
-/* A handle on what was just made, and cannot fail to open. */
-void handle_opened(struct fs *fs, struct node *node, int flags);
+/* A handle on what was just created: cannot fail. */
+void handle_created(struct fs *fs, struct node *node, int flags);
 
 /* As store_read and draft_read. */
 ssize_t handle_read(struct fs *fs, struct node *node, uint64_t offset, void *bytes, size_t size);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 
 #include "attr.h"
 #include "dir.h"
@@ -359,7 +360,7 @@ static void reply_create(fuse_req_t req, struct node *node, const struct shown *
 	struct fs *fs = fs_of(req);
 	const struct fuse_entry_param e = entry_of(node, shown);
 
-	handle_opened(fs, node, fi->flags);
+	handle_created(fs, node, fi->flags);
 	hand_out(fi, node);
 	if (fuse_reply_create(req, &e, fi) == -ENOENT) {
 		handle_release(fs, node, fi->flags);
