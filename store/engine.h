@@ -30,6 +30,7 @@
 #include "batch.h"
 #include "bytes.h"
 #include "err.h"
+#include "format.h"
 #include "log.h"
 #include "os.h"
 #include "ref.h"
@@ -37,7 +38,7 @@
 struct engine;
 
 enum {
-	ENGINE_KEY_MAX = 512,
+	ENGINE_KEY_MAX = NODE_KEY_MAX,
 	ENGINE_VALUE_MAX = 80 * 1024,
 	ENGINE_RUN_MAX = 1 << 20,
 };
