@@ -29,7 +29,7 @@ int attr_show(struct fs *fs, struct node *node, struct shown *out);
 /* Shows `attr`, just read by name; or reads it again, if the node has or had something staged: what
  * was read may be older than what the kernel already knows. The caller holds `names`. */
 int attr_show_found(struct fs *fs, struct node *node, const struct attr *attr,
-		    struct shown *out);
+		    struct shown *out) NEEDS_SHARED(fs->names);
 
 /* What setattr changes, but for the size. */
 struct attr_change {

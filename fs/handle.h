@@ -49,10 +49,10 @@ int handle_truncate_now(struct fs *fs, struct node *node, uint64_t size, uint64_
 
 /* Gives the node a draft if it is a regular file, somebody has it open and it has none, so that
  * its value outlives its entry. `names` is held for writing. */
-int handle_keep(struct fs *fs, struct node *node);
+int handle_keep(struct fs *fs, struct node *node) NEEDS(fs->names);
 
-/* handle_publish for one who holds `names` (for writing, or else also node->lock). */
-int handle_publish_held(struct fs *fs, struct node *node);
+/* handle_publish for one who holds `names` for writing. */
+int handle_publish_held(struct fs *fs, struct node *node) NEEDS(fs->names);
 
 /* At the end of the mount, when no request can come any more: publishes what was written, or, if
  * `all`, everything staged; closes every draft. Returns the first error. */

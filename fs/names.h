@@ -13,11 +13,12 @@
 #include "fs.h"
 
 /* Shows the entry, and its node, which has one more of the kernel's references. */
-int names_lookup(struct fs *fs, struct place place, struct node **out, struct shown *shown);
+int names_lookup(struct fs *fs, struct place place, struct node **out, struct shown *shown)
+	WITHOUT(fs->names);
 
 /* The same for an entry just read, as `attr`, under the `names` that the caller holds. */
 int names_meet(struct fs *fs, struct place place, const struct attr *attr, struct node **out,
-	       struct shown *shown);
+	       struct shown *shown) NEEDS_SHARED(fs->names);
 
 /* Copies a symbolic link's target to `out`. */
 int names_readlink(struct fs *fs, struct node *node, struct buffer *out);

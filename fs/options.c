@@ -22,8 +22,8 @@ void options_done(struct options *o)
 	buffer_done(&o->fuse);
 }
 
-/* Digits, and perhaps a dot and up to nine more: nanoseconds. */
-static int read_seconds(const char *text, uint64_t *out_ns)
+/* Digits, and perhaps a dot and more: nanoseconds. */
+static int read_seconds(const char *text, uint64_t least_ns, uint64_t *out_ns)
 {
 	uint64_t ns, s = 0, worth = NS_PER_S / 10;
 
@@ -38,7 +38,7 @@ static int read_seconds(const char *text, uint64_t *out_ns)
 	if (*text == '.')
 		for (text++; *text >= '0' && *text <= '9'; text++, worth /= 10)
 			ns += worth * (uint64_t)(*text - '0');
-	if (*text)
+	if (*text || ns < least_ns)
 		return -EINVAL;
 	*out_ns = ns;
 	return 0;
@@ -102,10 +102,10 @@ static int read_own(struct options *o, const char *option, struct err *err)
 		if (read_sync(o, value) < 0)
 			return err_set(err, -EINVAL, "%s: sync is close, always or standard", option);
 	} else if ((value = value_of(option, "commit"))) {
-		if (read_seconds(value, &o->commit_ns) < 0 || o->commit_ns == 0)
+		if (read_seconds(value, 1, &o->commit_ns) < 0)
 			return err_set(err, -EINVAL, "%s: commit is a number of seconds", option);
 	} else if ((value = value_of(option, "stage"))) {
-		if (read_seconds(value, &o->stage_ns) < 0)
+		if (read_seconds(value, 0, &o->stage_ns) < 0)
 			return err_set(err, -EINVAL, "%s: stage is a number of seconds, 0 for never",
 				       option);
 	} else if ((value = value_of(option, "log"))) {
