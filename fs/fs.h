@@ -5,7 +5,7 @@
  *   names           who is where: held for reading while a node's place is used in a call of the store,
  *                   for writing while places change
  *   node.lock       one node's draft, handles and last attributes
- *   nodes.lock, keeper.lock    leaves, held for a few instructions
+ *   nodes.lock, warden.lock    leaves, held for a few instructions
  *
  * The store's own locks come below all of these. None is held across a reply, a notification to
  * the kernel or store_wait. DESIGN.md has the reasons.
@@ -15,7 +15,7 @@
 
 #include <stdatomic.h>
 
-#include "keeper.h"
+#include "warden.h"
 #include "locks.h"
 #include "node.h"
 #include "options.h"
@@ -30,7 +30,7 @@ struct fs {
 	struct options options;
 	struct nodes nodes;
 	struct rwlock names;
-	struct keeper keeper;
+	struct warden warden;
 	atomic_bool troubled;	/* the store's trouble has been told */
 };
 

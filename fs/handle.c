@@ -64,11 +64,11 @@ static struct draft *take_unneeded(struct fs *fs, struct node *node)
 	struct draft *draft = node->opens ? NULL : node_take_draft(&fs->nodes, node);
 
 	if (draft && !node->gone && draft_staged_since(draft))
-		keeper_post(&fs->keeper, note_contents(node->id));
+		warden_post(&fs->warden, note_contents(node->id));
 	return draft;
 }
 
-/* The moment from which the keeper counts. Set only after the bytes are staged: a flush in between
+/* The moment from which the warden counts. Set only after the bytes are staged: a flush in between
  * would otherwise clear it and leave them behind. */
 static void mark_written(struct fs *fs, struct node *node)
 {
@@ -76,7 +76,7 @@ static void mark_written(struct fs *fs, struct node *node)
 
 	if (atomic_compare_exchange_strong(&node->written_ns, &none,
 					   fs->os->monotonic_ns(fs->os)))
-		keeper_watch(fs);
+		warden_watch(fs);
 }
 
 /* ---- publishing ------------------------------------------------------------------------ */

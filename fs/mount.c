@@ -307,7 +307,7 @@ static void end_loop(struct server *server)
 	} while (pthread_timedjoin_np(server->thread, NULL, &until) == ETIMEDOUT);
 }
 
-/* Serves until the mount is taken away (true), or a signal asks for the end. The keeper ends first, while
+/* Serves until the mount is taken away (true), or a signal asks for the end. The warden ends first, while
  * requests are still served: it may be waiting for one of them to let go of a lock. */
 static bool serve_until_end(struct fs *fs, struct server *server)
 {
@@ -320,7 +320,7 @@ static bool serve_until_end(struct fs *fs, struct server *server)
 		sigwait(&set, &signal);
 		taken_away = atomic_load(&server->ended);
 	} while (signal == SIGNAL_ENDED && !taken_away);
-	keeper_stop(fs);
+	warden_stop(fs);
 	end_loop(server);
 	return taken_away;
 }
@@ -350,12 +350,12 @@ static int serve_mounted(struct fs *fs, const struct mount_plan *plan, int ready
 		.single_threaded = plan->single_threaded,
 		.main = pthread_self(),
 	};
-	int rc = keeper_start(fs);
+	int rc = warden_start(fs);
 
 	if (rc == 0) {
 		rc = -pthread_create(&server.thread, NULL, serve, &server);
 		if (rc < 0)
-			keeper_stop(fs);
+			warden_stop(fs);
 	}
 	if (rc < 0) {
 		say("no thread: %s", strerror(-rc));
@@ -394,13 +394,13 @@ static int run(struct mount_plan *plan, const struct where *w, int ready)
 	block_signals();
 	fuse_set_log_func(fuse_says);
 	rwlock_init(&fs.names);
-	keeper_init(&fs.keeper);
+	warden_init(&fs.warden);
 	status = session_new(&fs, w->store, plan->debug) < 0 ? EXIT_USAGE : 0;
 	if (status == 0) {
 		status = mount_and_serve(&fs, plan, w, ready) < 0 ? 1 : 0;
 		fuse_session_destroy(fs.session);
 	}
-	keeper_done(&fs.keeper);
+	warden_done(&fs.warden);
 	rwlock_done(&fs.names);
 	return status;
 }

@@ -28,7 +28,7 @@ static int expire_held(struct fs *fs, struct place place, struct node *node) NEE
 	}
 	if (node)
 		node_gone(&fs->nodes, node);
-	keeper_post(&fs->keeper, note);
+	warden_post(&fs->warden, note);
 	return 1;
 }
 

@@ -43,7 +43,7 @@ static struct place place_of(fuse_ino_t parent, const char *name)
 /* ---- the connection ------------------------------------------------------------------------ */
 
 /* MEASURED 21 to 23 say what each of these is worth. The kernel's automatic invalidation is off:
- * contents change only through this mount, and the few exceptions are told (keeper.h). */
+ * contents change only through this mount, and the few exceptions are told (warden.h). */
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	(void)userdata;

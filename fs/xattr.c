@@ -206,7 +206,7 @@ static void tell_of_expiry(struct fs *fs, struct node *node)
 {
 	rwlock_read(&fs->names);
 	if (!node->gone)
-		keeper_post(&fs->keeper, note_recheck(node_place(node)));
+		warden_post(&fs->warden, note_recheck(node_place(node)));
 	rwlock_read_done(&fs->names);
 }
 

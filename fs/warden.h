@@ -1,12 +1,12 @@
-/* keeper.h - one thread for what nobody asks for: expiry, publication of what is staged too long,
+/* warden.h - one thread for what nobody asks for: expiry, publication of what is staged too long,
  * and telling the kernel what it should forget.
  *
  * The kernel must never be told anything from inside a request, nor under a lock: it may need
  * a lock that some process holds while it waits for us. So such notes are posted here, and this
  * thread passes them on while it holds nothing.
  */
-#ifndef CUBBY_FS_KEEPER_H
-#define CUBBY_FS_KEEPER_H
+#ifndef CUBBY_FS_WARDEN_H
+#define CUBBY_FS_WARDEN_H
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -18,7 +18,7 @@
 
 struct fs;
 
-struct keeper {
+struct warden {
 	struct mutex lock;
 	pthread_cond_t woken;
 	pthread_t thread;
@@ -29,18 +29,18 @@ struct keeper {
 	struct note *first, **last;	/* guarded by lock: to be passed on, oldest first */
 };
 
-void keeper_init(struct keeper *keeper);
-void keeper_done(struct keeper *keeper);
+void warden_init(struct warden *warden);
+void warden_done(struct warden *warden);
 
 /* Signals that the process handles must be blocked, or the thread might catch them. */
-int keeper_start(struct fs *fs);
-void keeper_stop(struct fs *fs);
+int warden_start(struct fs *fs);
+void warden_stop(struct fs *fs);
 
 /* Something was written: it is to be published when its time comes. */
-void keeper_watch(struct fs *fs);
+void warden_watch(struct fs *fs);
 
-/* Something may be due earlier than the keeper knows: look again. */
-void keeper_poke(struct keeper *keeper);
+/* Something may be due earlier than the warden knows: look again. */
+void warden_poke(struct warden *warden);
 
 /* A note for the kernel. Made before the change that it tells of, so that the change need not
  * be made if there is no memory; then posted, or dropped with note_free. */
@@ -58,6 +58,6 @@ struct note *note_contents(uint64_t id);
 void note_free(struct note *note);
 
 /* Accepts NULL: there was no memory, and what the note would have said was only a courtesy. */
-void keeper_post(struct keeper *keeper, struct note *note);
+void warden_post(struct warden *warden, struct note *note);
 
 #endif

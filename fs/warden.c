@@ -1,4 +1,4 @@
-#include "keeper.h"
+#include "warden.h"
 
 #include <errno.h>
 #include <string.h>
@@ -62,17 +62,17 @@ void note_free(struct note *note)
 	mem_free(note);
 }
 
-void keeper_post(struct keeper *keeper, struct note *note)
+void warden_post(struct warden *warden, struct note *note)
 {
 	if (!note)
 		return;
-	mutex_lock(&keeper->lock);
+	mutex_lock(&warden->lock);
 	note->next = NULL;
-	*keeper->last = note;
-	keeper->last = &note->next;
-	keeper->poked = true;
-	pthread_cond_signal(&keeper->woken);
-	mutex_unlock(&keeper->lock);
+	*warden->last = note;
+	warden->last = &note->next;
+	warden->poked = true;
+	pthread_cond_signal(&warden->woken);
+	mutex_unlock(&warden->lock);
 }
 
 /* What the kernel answers does not matter: -ENOENT only says that it had nothing cached. */
@@ -97,16 +97,16 @@ static void note_send(struct fuse_session *session, const struct note *note)
 	}
 }
 
-static struct note *take_notes(struct keeper *keeper)
+static struct note *take_notes(struct warden *warden)
 {
 	struct note *notes;
 
-	mutex_lock(&keeper->lock);
-	notes = keeper->first;
-	keeper->first = NULL;
-	keeper->last = &keeper->first;
-	keeper->poked = false;
-	mutex_unlock(&keeper->lock);
+	mutex_lock(&warden->lock);
+	notes = warden->first;
+	warden->first = NULL;
+	warden->last = &warden->first;
+	warden->poked = false;
+	mutex_unlock(&warden->lock);
 	return notes;
 }
 
@@ -171,55 +171,55 @@ static uint64_t publish_old(struct fs *fs)
  * last file it stays true for a second, so that a stream of small files wakes nobody. */
 static uint64_t watch(struct fs *fs, bool *idle)
 {
-	struct keeper *keeper = &fs->keeper;
+	struct warden *warden = &fs->warden;
 	uint64_t left;
 
-	if (fs->options.stage_ns == 0 || !atomic_load(&keeper->watching))
+	if (fs->options.stage_ns == 0 || !atomic_load(&warden->watching))
 		return NEVER;
 	if (*idle)
-		atomic_store(&keeper->watching, false);
+		atomic_store(&warden->watching, false);
 	left = publish_old(fs);
 	if (left == 0 && *idle)
 		return NEVER;
 	*idle = left == 0;
-	atomic_store(&keeper->watching, true);
+	atomic_store(&warden->watching, true);
 	return left ? left : NS_PER_S;
 }
 
-void keeper_watch(struct fs *fs)
+void warden_watch(struct fs *fs)
 {
-	if (fs->options.stage_ns && !atomic_exchange(&fs->keeper.watching, true))
-		keeper_poke(&fs->keeper);
+	if (fs->options.stage_ns && !atomic_exchange(&fs->warden.watching, true))
+		warden_poke(&fs->warden);
 }
 
 /* ---- the thread ------------------------------------------------------------------------------- */
 
 /* Expiry goes by the wall clock, which may be set: looking again every second bounds the harm. */
-static void sleep_for(struct keeper *keeper, uint64_t ns) NEEDS(keeper->lock)
+static void sleep_for(struct warden *warden, uint64_t ns) NEEDS(warden->lock)
 {
 	struct timespec end;
 	const uint64_t most = ns < NS_PER_S ? ns : NS_PER_S;
 
 	if (ns == NEVER) {
-		mutex_sleep(&keeper->lock, &keeper->woken);
+		mutex_sleep(&warden->lock, &warden->woken);
 		return;
 	}
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	end.tv_sec += (time_t)((end.tv_nsec + most) / NS_PER_S);
 	end.tv_nsec = (long)((end.tv_nsec + most) % NS_PER_S);
-	pthread_cond_timedwait(&keeper->woken, &keeper->lock.m, &end);
+	pthread_cond_timedwait(&warden->woken, &warden->lock.m, &end);
 }
 
 /* Sleeps until there may be something to do; false: the end. */
-static bool rest(struct keeper *keeper, uint64_t ns)
+static bool rest(struct warden *warden, uint64_t ns)
 {
 	bool go_on;
 
-	mutex_lock(&keeper->lock);
-	if (!keeper->stop && !keeper->poked && ns)
-		sleep_for(keeper, ns);
-	go_on = !keeper->stop;
-	mutex_unlock(&keeper->lock);
+	mutex_lock(&warden->lock);
+	if (!warden->stop && !warden->poked && ns)
+		sleep_for(warden, ns);
+	go_on = !warden->stop;
+	mutex_unlock(&warden->lock);
 	return go_on;
 }
 
@@ -230,59 +230,59 @@ static void *keep(void *arg)
 	uint64_t expiry, staged;
 
 	do {
-		send_notes(fs, take_notes(&fs->keeper));
+		send_notes(fs, take_notes(&fs->warden));
 		expiry = expire(fs);
 		staged = watch(fs, &idle);
-	} while (rest(&fs->keeper, expiry < staged ? expiry : staged));
+	} while (rest(&fs->warden, expiry < staged ? expiry : staged));
 	return NULL;
 }
 
-void keeper_poke(struct keeper *keeper)
+void warden_poke(struct warden *warden)
 {
-	mutex_lock(&keeper->lock);
-	keeper->poked = true;
-	pthread_cond_signal(&keeper->woken);
-	mutex_unlock(&keeper->lock);
+	mutex_lock(&warden->lock);
+	warden->poked = true;
+	pthread_cond_signal(&warden->woken);
+	mutex_unlock(&warden->lock);
 }
 
-void keeper_init(struct keeper *keeper)
+void warden_init(struct warden *warden)
 {
 	pthread_condattr_t monotonic;
 
-	*keeper = (struct keeper){ .last = NULL };
-	keeper->last = &keeper->first;
-	mutex_init(&keeper->lock);
+	*warden = (struct warden){ .last = NULL };
+	warden->last = &warden->first;
+	mutex_init(&warden->lock);
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&keeper->woken, &monotonic);
+	pthread_cond_init(&warden->woken, &monotonic);
 	pthread_condattr_destroy(&monotonic);
 }
 
-void keeper_done(struct keeper *keeper)
+void warden_done(struct warden *warden)
 {
-	free_notes(keeper->first);
-	pthread_cond_destroy(&keeper->woken);
-	mutex_done(&keeper->lock);
+	free_notes(warden->first);
+	pthread_cond_destroy(&warden->woken);
+	mutex_done(&warden->lock);
 }
 
-int keeper_start(struct fs *fs)
+int warden_start(struct fs *fs)
 {
-	const int rc = pthread_create(&fs->keeper.thread, NULL, keep, fs);
+	const int rc = pthread_create(&fs->warden.thread, NULL, keep, fs);
 
-	fs->keeper.running = rc == 0;
+	fs->warden.running = rc == 0;
 	return -rc;
 }
 
-void keeper_stop(struct fs *fs)
+void warden_stop(struct fs *fs)
 {
-	struct keeper *keeper = &fs->keeper;
+	struct warden *warden = &fs->warden;
 
-	if (!keeper->running)
+	if (!warden->running)
 		return;
-	mutex_lock(&keeper->lock);
-	keeper->stop = true;
-	pthread_cond_signal(&keeper->woken);
-	mutex_unlock(&keeper->lock);
-	pthread_join(keeper->thread, NULL);
-	keeper->running = false;
+	mutex_lock(&warden->lock);
+	warden->stop = true;
+	pthread_cond_signal(&warden->woken);
+	mutex_unlock(&warden->lock);
+	pthread_join(warden->thread, NULL);
+	warden->running = false;
 }
