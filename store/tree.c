@@ -16,6 +16,13 @@ enum {
 	POOL_KEPT = 64,			/* nodes kept set aside between batches */
 };
 
+/* The right-hand bound of a node: no key below it is as great. */
+struct bound {
+	bool none;			/* it is the last one */
+	uint32_t size;
+	uint8_t key[NODE_KEY_MAX];
+};
+
 struct root {
 	struct node *node;		/* NULL: not in memory */
 	struct ref ref;			/* counts if node is NULL; length 0: an empty tree */
@@ -29,8 +36,12 @@ struct tree {
 	uint64_t generation;
 	uint64_t entries;
 	uint64_t memory;
+	uint64_t dirty_memory;		/* of nodes that are not on disk */
 	uint64_t dirty_units;
 	uint64_t visit;			/* number of the latest prepare() */
+	uint64_t cache;			/* immutable; bytes of memory to keep to, 0: no bound */
+	struct bound hand;		/* of the clock: it goes on from here */
+	uint32_t warming;		/* batches that need what they brought in to stay */
 	struct node **pool;		/* set aside, of NODE_BYTES */
 	size_t pool_count, pool_capacity;
 	struct node **large;		/* set aside for entries too large for those, in their order */
@@ -44,12 +55,18 @@ static uint64_t units_of(const struct node *node)
 	return (NODE_HEADER + (uint64_t)node->capacity + UNIT - 1) / UNIT;
 }
 
+static void account_dirty(struct tree *tree, const struct node *node, bool dirty)
+	NEEDS(tree->lock)
+{
+	tree->dirty_memory += dirty ? node_memory(node) : -node_memory(node);
+	tree->dirty_units += dirty ? units_of(node) : -units_of(node);
+}
+
 static void account(struct tree *tree, const struct node *node, bool there) NEEDS(tree->lock)
 {
-	const uint64_t units = node->ref.length ? 0 : units_of(node);
-
 	tree->memory += there ? node_memory(node) : -node_memory(node);
-	tree->dirty_units += there ? units : -units;
+	if (!node->ref.length)
+		account_dirty(tree, node, there);
 }
 
 static void hold_children(struct node *inner, uint32_t from)
@@ -115,13 +132,6 @@ struct miss {
 	uint8_t level;
 };
 
-/* The right-hand bound of a leaf: no key of it is as great. */
-struct bound {
-	bool none;			/* it is the last leaf */
-	uint32_t size;
-	uint8_t key[NODE_KEY_MAX];
-};
-
 static void set_bound(struct bound *bound, const struct node *inner, uint32_t index)
 {
 	struct slice key;
@@ -158,6 +168,8 @@ static int find_leaf(const struct root *root, struct slice key, struct node **le
 		}
 		node = child;
 	}
+	if (node && !__atomic_load_n(&node->recent, __ATOMIC_RELAXED))
+		__atomic_store_n(&node->recent, 1, __ATOMIC_RELAXED);
 	*leaf = node;
 	return 0;
 }
@@ -234,6 +246,84 @@ static bool still_missing(struct tree *tree, const struct root *root, struct sli
 	return missing;
 }
 
+/* ---- forgetting nodes ------------------------------------------------------------------- */
+
+static bool over(const struct tree *tree)
+{
+	const uint64_t clean = tree->memory - tree->dirty_memory;
+
+	return tree->cache && clean > tree->cache && !tree->warming;
+}
+
+static bool has_children(const struct node *node)
+{
+	for (uint32_t i = 0; node->level && i < node->count; i++)
+		if (inner_child(node, i))
+			return true;
+	return false;
+}
+
+/* Forgets a child that is on disk, that only this parent refers to, that has nothing below it in
+ * memory, and that nobody used since the hand came by last. */
+static void forget(struct tree *tree, struct node *parent, uint32_t index) NEEDS(tree->lock)
+{
+	struct node *child = inner_child(parent, index);
+
+	if (!child || !child->ref.length || child->refs > 1)
+		return;
+	if (child->recent) {
+		child->recent = 0;
+		return;
+	}
+	if (has_children(child))
+		return;
+	inner_forget_child(parent, index);
+	unref(tree, child);
+}
+
+/* Turns the clock's hand past the children of one inner node: the lowest one in memory at the
+ * hand, and on the way back those above it of which it was the last child. */
+static void turn(struct tree *tree) NEEDS(tree->lock)
+{
+	const struct slice at = slice_of(tree->hand.key, tree->hand.size);
+	struct bound next = { .none = true };
+	struct node *node = tree->root.node, *path[NODE_LEVEL_MAX + 1];
+	uint32_t index[NODE_LEVEL_MAX + 1], depth = 0;
+
+	while (node && node->level && depth <= NODE_LEVEL_MAX) {
+		const uint32_t i = node_find_child(node, at);
+
+		path[depth] = node;
+		index[depth++] = i;
+		if (node->level > 1)
+			set_bound(&next, node, i);
+		node = inner_child(node, i);
+	}
+	if (depth > 0)
+		for (uint32_t i = 0; i < path[depth - 1]->count; i++)
+			forget(tree, path[depth - 1], i);
+	while (depth-- > 1)
+		forget(tree, path[depth - 1], index[depth - 1]);
+	tree->hand = next;
+	if (next.none)
+		tree->hand.size = 0;
+}
+
+void tree_shrink(struct tree *tree)
+{
+	bool more = true;
+
+	/* From where the hand is to the end, once round to find out what is in use, once to forget. */
+	for (int rounds = 0; more && rounds < 3;) {
+		rwlock_write(&tree->lock);
+		more = over(tree);
+		if (more)
+			turn(tree);
+		rounds += tree->hand.size == 0;
+		rwlock_write_done(&tree->lock);
+	}
+}
+
 /* Brings in the node that a search for `key` missed. 0: search again. */
 static int fetch(struct tree *tree, struct root *root, struct slice key, const struct miss *miss,
 		 struct err *err) WITHOUT(tree->lock)
@@ -247,6 +337,9 @@ static int fetch(struct tree *tree, struct root *root, struct slice key, const s
 		return still_missing(tree, root, key, miss) ? rc : 0;
 	rwlock_write(&tree->lock);
 	account(tree, node, true);
+	node->recent = 1;
+	if (over(tree))			/* before it is in its place: it must be there for its reader */
+		turn(tree);
 	if (!install(root, key, miss, node))
 		unref(tree, node);
 	rwlock_write_done(&tree->lock);
@@ -875,25 +968,35 @@ static void apply(struct tree *tree, struct slice batch) NEEDS(tree->lock)
 int tree_apply(struct tree *tree, struct slice batch, int (*admit)(void *arg, uint64_t units),
 	       void *arg, struct err *err)
 {
+	bool missed, warmed = false;
 	int rc;
 
 	do {
 		uint64_t units;
-		bool missed = false;
 
+		missed = false;
 		rwlock_write(&tree->lock);
 		rc = prepare(tree, batch, &units, &missed);
 		if (rc == 0)
 			rc = admit(arg, units);
 		if (rc == 0)
 			apply(tree, batch);
+		if (missed && !warmed)
+			tree->warming++;
+		warmed |= missed;
 		if (!missed)
 			trim_pool(tree);
 		rwlock_write_done(&tree->lock);
-		if (!missed)
-			break;
-		rc = warm(tree, batch, err);
-	} while (rc == 0);
+		if (missed)
+			rc = warm(tree, batch, err);
+	} while (missed && rc == 0);
+	if (warmed) {
+		rwlock_write(&tree->lock);
+		tree->warming--;
+		if (over(tree))
+			turn(tree);
+		rwlock_write_done(&tree->lock);
+	}
 	return rc;
 }
 
@@ -929,7 +1032,7 @@ static int wrote(struct tree *tree, struct node *node, const struct ref *ref)
 	if (rc == 0)
 		rc = space_born_frozen(tree->space, ref);
 	if (rc == 0) {
-		tree->dirty_units -= units_of(node);
+		account_dirty(tree, node, false);
 		node->ref = *ref;
 		if (node->superseded)
 			space_dead(tree->space, ref);
@@ -1010,7 +1113,7 @@ void tree_release(struct tree *tree, struct frozen *frozen)
 /* ---- opening ---------------------------------------------------------------------------- */
 
 int tree_open(struct pages *pages, struct space *space, const struct super *super,
-	      struct tree **out)
+	      uint64_t cache, struct tree **out)
 {
 	struct tree *tree = mem_zalloc(sizeof(*tree));
 
@@ -1019,6 +1122,7 @@ int tree_open(struct pages *pages, struct space *space, const struct super *supe
 	rwlock_init(&tree->lock);
 	tree->pages = pages;
 	tree->space = space;
+	tree->cache = cache;
 	tree->root.ref = super->root;
 	tree->generation = super->generation + 1;
 	tree->entries = super->entries;
@@ -1052,6 +1156,7 @@ void tree_stats(struct tree *tree, struct tree_stats *out)
 		.entries = tree->entries,
 		.memory = tree->memory,
 		.dirty_units = tree->dirty_units,
+		.dirty_memory = tree->dirty_memory,
 	};
 	rwlock_read_done(&tree->lock);
 }
