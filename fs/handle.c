@@ -98,8 +98,10 @@ static int publish_locked(struct fs *fs, struct node *node)
 	uint64_t revision;
 	int rc = 0;
 
-	if (node->gone)
+	if (node->gone) {
+		atomic_store(&node->written_ns, 0);
 		return 0;
+	}
 	if (never_published(node))
 		rc = need_draft(fs, node);
 	if (rc < 0 || !atomic_load(&node->draft))
