@@ -92,6 +92,7 @@ static int run(struct engine *engine) NEEDS(engine->checkpoint)
 		space_thaw(engine->space);
 	}
 	tree_release(engine->tree, &c.frozen);
+	tree_shrink(engine->tree);
 	return rc;
 }
 
@@ -110,9 +111,11 @@ int engine_checkpoint(struct engine *engine)
 static bool checkpoint_due(struct engine *engine)
 {
 	struct space_stats space;
+	struct tree_stats tree;
 
 	space_stats(engine->space, &space);
-	return atomic_load(&engine->logged) > engine->options.log_cap / 2 ||
+	tree_stats(engine->tree, &tree);
+	return tree.dirty_memory > engine->options.cache || atomic_load(&engine->logged) > engine->options.log_cap / 2 ||
 	       (space.dead_units > DEAD_MIN && space.dead_units > space.units / DEAD_FRACTION);
 }
 

@@ -10,6 +10,7 @@
 enum {
 	SEGMENT_SIZE = 16 << 20,
 	LOG_CAP = 256 << 20,
+	CACHE = 64 << 20,
 	/* Free units that only deletes may use, so that deleting makes room on a full disk. */
 	RECLAIM_UNITS = 256,
 	PID_TEXT = 24,
@@ -157,6 +158,8 @@ static void set_defaults(struct engine_options *options)
 		options->segment_size = SEGMENT_SIZE;
 	if (!options->log_cap)
 		options->log_cap = LOG_CAP;
+	if (!options->cache)
+		options->cache = CACHE;
 	if (!options->commit_ns)
 		options->commit_ns = 1000000000;
 }

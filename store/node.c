@@ -226,6 +226,14 @@ void inner_set_child(struct node *inner, uint32_t index, struct node *child)
 	memcpy(inner_tail(inner, index) + REF_SIZE, &child, sizeof(child));
 }
 
+void inner_forget_child(struct node *inner, uint32_t index)
+{
+	const struct ref ref = inner_ref(inner, index);
+
+	ref_encode(&ref, inner_tail(inner, index));
+	inner_set_child(inner, index, NULL);
+}
+
 struct ref inner_ref(const struct node *inner, uint32_t index)
 {
 	const struct node *child = inner_child(inner, index);

@@ -25,6 +25,7 @@ struct node {
 	bool superseded;	/* no longer in the tree that changes, only in one being written */
 	struct ref ref;		/* where it lies on disk; length 0: nowhere yet */
 	uint64_t visited;	/* by the commit of this number: see tree.c */
+	uint8_t recent;		/* used since the clock's hand went by; readers set it, atomically */
 
 	uint64_t generation;	/* immutable; the one that may change the rest */
 	uint8_t level;		/* immutable; 0 is a leaf */
@@ -104,6 +105,9 @@ void inner_insert(struct node *inner, uint32_t index, struct slice key, const st
 struct node *inner_child(const struct node *inner, uint32_t index);
 struct ref inner_ref(const struct node *inner, uint32_t index);
 void inner_set_child(struct node *inner, uint32_t index, struct node *child);
+
+/* Keeps only the child's place on disk. */
+void inner_forget_child(struct node *inner, uint32_t index);
 
 void node_remove(struct node *node, uint32_t index);
 

@@ -1,9 +1,13 @@
-/* The real machine. The only file of the store that makes system calls for files. */
-#include "os.h"
-
+/* os_posix.c - the real machine: the only file of the store that makes system calls (futexes and
+ * threads excepted).
+ *
+ * Everything is relative to the folder's descriptor, so it does not matter what becomes of its
+ * path. Calls that a signal interrupted are made again.
+ */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -12,6 +16,7 @@
 #include <unistd.h>
 
 #include "mem.h"
+#include "os.h"
 
 struct os_dir {
 	int fd;
@@ -21,71 +26,113 @@ struct os_file {
 	int fd;
 };
 
-/* ---- folders ---------------------------------------------------------------------------- */
+/* The call's result, made again as long as signals interrupt it. */
+#define UNINTERRUPTED(call)                                                                       \
+	({                                                                                        \
+		__typeof__(call) result_;                                                         \
+		do                                                                                \
+			result_ = (call);                                                         \
+		while (result_ < 0 && errno == EINTR);                                            \
+		result_;                                                                          \
+	})
+
+static int error_of(ssize_t result)
+{
+	return result < 0 ? -errno : 0;
+}
+
+/* ---- folders -------------------------------------------------------------------------- */
+
+/* Makes the name of the new folder `fd` durable. Its parent may be one that we can write to but not
+ * read; then the whole file system is synced. */
+static int sync_parent(int fd)
+{
+	const int parent = openat(fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int rc;
+
+	if (parent < 0)
+		return error_of(UNINTERRUPTED(syncfs(fd)));
+	rc = error_of(UNINTERRUPTED(fsync(parent)));
+	close(parent);
+	return rc;
+}
 
 static int posix_open_dir(struct os *os, const char *path, unsigned flags, struct os_dir **out)
 {
 	struct os_dir *dir = mem_alloc(sizeof(*dir));
+	bool made = false;
 	int rc = 0;
-
 	(void)os;
+
 	if (!dir)
 		return -ENOMEM;
-	if ((flags & OS_CREATE) && mkdir(path, 0700) < 0 &&
-	    (errno != EEXIST || (flags & OS_EXCLUSIVE)))
-		rc = -errno;
-	dir->fd = rc < 0 ? -1 : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (rc == 0 && dir->fd < 0)
-		rc = -errno;
+	dir->fd = -1;
+	if (flags & OS_CREATE) {
+		made = mkdir(path, 0700) == 0;
+		if (!made && (errno != EEXIST || flags & OS_EXCLUSIVE)) {
+			rc = -errno;
+			goto out;
+		}
+	}
+	dir->fd = UNINTERRUPTED(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	rc = error_of(dir->fd);
+	if (rc == 0 && made)
+		rc = sync_parent(dir->fd);
 	if (rc < 0)
-		mem_free(dir);
-	else
-		*out = dir;
+		goto out;
+
+	*out = dir;
+	dir = NULL;
+out:
+	if (dir && dir->fd >= 0)
+		close(dir->fd);
+	mem_free(dir);
 	return rc;
 }
 
 static void posix_close_dir(struct os_dir *dir)
 {
+	if (!dir)
+		return;
 	close(dir->fd);
 	mem_free(dir);
 }
 
 static int posix_sync_dir(struct os_dir *dir)
 {
-	return fsync(dir->fd) < 0 ? -errno : 0;
+	return error_of(UNINTERRUPTED(fsync(dir->fd)));
 }
 
-static int each_name(DIR *stream, int (*visit)(void *arg, const char *name), void *arg)
+static bool is_dot(const char *name)
 {
-	const struct dirent *e;
-	int rc = 0;
-
-	while (rc == 0) {
-		errno = 0;
-		e = readdir(stream);
-		if (!e)
-			return -errno;
-		if (e->d_name[0] == '.' &&
-		    (!e->d_name[1] || (e->d_name[1] == '.' && !e->d_name[2])))
-			continue;
-		rc = visit(arg, e->d_name);
-	}
-	return rc;
+	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }
 
 static int posix_list(struct os_dir *dir, int (*visit)(void *arg, const char *name), void *arg)
 {
-	const int fd = openat(dir->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
-	int rc;
+	const int fd = UNINTERRUPTED(openat(dir->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	struct dirent *entry;
+	DIR *stream;
+	int rc = 0;
 
+	if (fd < 0)
+		return -errno;
+	stream = fdopendir(fd);
 	if (!stream) {
 		rc = -errno;
-		if (fd >= 0)
-			close(fd);
+		close(fd);
 		return rc;
 	}
-	rc = each_name(stream, visit, arg);
+	while (rc == 0) {
+		errno = 0;
+		entry = readdir(stream);
+		if (!entry) {
+			rc = -errno;
+			break;
+		}
+		if (!is_dot(entry->d_name))
+			rc = visit(arg, entry->d_name);
+	}
 	closedir(stream);
 	return rc;
 }
@@ -94,59 +141,77 @@ static int posix_space(struct os_dir *dir, uint64_t *free_bytes, uint64_t *total
 {
 	struct statvfs s;
 
-	if (fstatvfs(dir->fd, &s) < 0)
+	if (UNINTERRUPTED(fstatvfs(dir->fd, &s)) < 0)
 		return -errno;
 	*free_bytes = (uint64_t)s.f_bavail * s.f_frsize;
 	*total_bytes = (uint64_t)s.f_blocks * s.f_frsize;
 	return 0;
 }
 
-/* ---- files ------------------------------------------------------------------------------ */
+/* ---- files ---------------------------------------------------------------------------- */
 
+/* O_NONBLOCK: what is no regular file is refused, and must not hold us up before we know. */
 static int posix_open(struct os_dir *dir, const char *name, unsigned flags, struct os_file **out)
 {
-	const int how = O_RDWR | O_CLOEXEC | O_NOFOLLOW |
-			(flags & OS_CREATE ? O_CREAT : 0) | (flags & OS_EXCLUSIVE ? O_EXCL : 0);
+	const int mode = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK |
+			 (flags & OS_CREATE ? O_CREAT : 0) | (flags & OS_EXCLUSIVE ? O_EXCL : 0);
 	struct os_file *file = mem_alloc(sizeof(*file));
+	struct stat st;
+	int rc;
 
 	if (!file)
 		return -ENOMEM;
-	file->fd = openat(dir->fd, name, how, 0600);
-	if (file->fd < 0) {
-		const int rc = -errno;
+	file->fd = UNINTERRUPTED(openat(dir->fd, name, mode, 0600));
+	rc = error_of(file->fd);
+	if (rc < 0)
+		goto out;
+	rc = error_of(fstat(file->fd, &st));
+	if (rc == 0 && !S_ISREG(st.st_mode))
+		rc = -EINVAL;
+	if (rc < 0)
+		goto out;
 
-		mem_free(file);
-		return rc;
-	}
 	*out = file;
-	return 0;
+	file = NULL;
+out:
+	if (file && file->fd >= 0)
+		close(file->fd);
+	mem_free(file);
+	return rc;
 }
 
 static void posix_close(struct os_file *file)
 {
+	if (!file)
+		return;
 	close(file->fd);
 	mem_free(file);
 }
 
 static int posix_remove(struct os_dir *dir, const char *name)
 {
-	return unlinkat(dir->fd, name, 0) < 0 ? -errno : 0;
+	return error_of(UNINTERRUPTED(unlinkat(dir->fd, name, 0)));
+}
+
+static bool in_range(uint64_t offset, uint64_t size)
+{
+	return offset <= INT64_MAX && size <= INT64_MAX - offset;
 }
 
 static ssize_t posix_read(struct os_file *file, void *bytes, size_t size, uint64_t offset)
 {
 	size_t done = 0;
 
+	if (!in_range(offset, size))
+		return -EINVAL;
 	while (done < size) {
-		const ssize_t n = pread(file->fd, (char *)bytes + done, size - done,
-					(off_t)(offset + done));
-
+		const ssize_t n = UNINTERRUPTED(pread(file->fd, (char *)bytes + done, size - done,
+						      (off_t)(offset + done)));
+		if (n < 0)
+			return -errno;
 		if (n == 0)
 			break;
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n > 0)
-			done += (size_t)n;
+		done += (size_t)n;
 	}
 	return (ssize_t)done;
 }
@@ -155,60 +220,74 @@ static int posix_write(struct os_file *file, const void *bytes, size_t size, uin
 {
 	size_t done = 0;
 
+	if (!in_range(offset, size))
+		return -EFBIG;
 	while (done < size) {
-		const ssize_t n = pwrite(file->fd, (const char *)bytes + done, size - done,
-					 (off_t)(offset + done));
-
-		if (n < 0 && errno != EINTR)
+		const ssize_t n = UNINTERRUPTED(pwrite(file->fd, (const char *)bytes + done,
+						       size - done, (off_t)(offset + done)));
+		if (n < 0)
 			return -errno;
-		if (n > 0)
-			done += (size_t)n;
+		if (n == 0)
+			return -EIO;
+		done += (size_t)n;
 	}
 	return 0;
 }
 
 static int posix_sync(struct os_file *file)
 {
-	return fdatasync(file->fd) < 0 ? -errno : 0;
+	return error_of(UNINTERRUPTED(fdatasync(file->fd)));
 }
 
-/* Where the file system cannot allocate, writing zeros does; only behind the end, where nothing is
- * lost by it. */
-static int write_zeros(struct os_file *file, uint64_t offset, uint64_t end)
+static bool all_zeros(const char *bytes, size_t size)
 {
-	static const uint8_t zeros[64 * 1024];
-	struct stat st;
-	int rc = 0;
+	return size == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0);
+}
 
-	if (fstat(file->fd, &st) < 0)
-		return -errno;
-	if (offset < (uint64_t)st.st_size)
-		offset = (uint64_t)st.st_size;
-	while (rc == 0 && offset < end) {
-		const size_t piece = end - offset < sizeof(zeros) ? (size_t)(end - offset) :
-								     sizeof(zeros);
+/* What fallocate would do, for a file system that has none: zeros are written wherever zeros are
+ * read, be they a hole, beyond the end, or real. Nobody may write there meanwhile. */
+static int allocate_by_writing(struct os_file *file, uint64_t offset, uint64_t size)
+{
+	char bytes[4096];
 
-		rc = posix_write(file, zeros, piece, offset);
-		offset += piece;
+	while (size) {
+		const size_t part = size < sizeof(bytes) ? (size_t)size : sizeof(bytes);
+		const ssize_t n = posix_read(file, bytes, part, offset);
+		int rc = 0;
+
+		if (n < 0)
+			return (int)n;
+		memset(bytes + n, 0, part - (size_t)n);
+		if (all_zeros(bytes, (size_t)n))
+			rc = posix_write(file, bytes, part, offset);
+		else if ((size_t)n < part)
+			rc = posix_write(file, bytes + n, part - (size_t)n, offset + (size_t)n);
+		if (rc < 0)
+			return rc;
+		offset += part;
+		size -= part;
 	}
-	return rc;
+	return 0;
 }
 
 static int posix_allocate(struct os_file *file, uint64_t offset, uint64_t size)
 {
-	int rc;
-
-	do
-		rc = fallocate(file->fd, 0, (off_t)offset, (off_t)size);
-	while (rc < 0 && errno == EINTR);
-	if (rc == 0)
+	if (size == 0)
 		return 0;
-	return errno == EOPNOTSUPP ? write_zeros(file, offset, offset + size) : -errno;
+	if (!in_range(offset, size))
+		return -EFBIG;
+	if (UNINTERRUPTED(fallocate(file->fd, 0, (off_t)offset, (off_t)size)) == 0)
+		return 0;
+	if (errno != EOPNOTSUPP && errno != ENOSYS)
+		return -errno;
+	return allocate_by_writing(file, offset, size);
 }
 
 static int posix_truncate(struct os_file *file, uint64_t size)
 {
-	return ftruncate(file->fd, (off_t)size) < 0 ? -errno : 0;
+	if (size > INT64_MAX)
+		return -EFBIG;
+	return error_of(UNINTERRUPTED(ftruncate(file->fd, (off_t)size)));
 }
 
 static int posix_size(struct os_file *file, uint64_t *size)
@@ -221,16 +300,15 @@ static int posix_size(struct os_file *file, uint64_t *size)
 	return 0;
 }
 
-/* flock, not fcntl: it belongs to the open file, so that another open in this very process is
- * refused too. */
+/* flock, not fcntl: it belongs to the open file, so a second open in this process is refused too. */
 static int posix_lock(struct os_file *file)
 {
-	if (flock(file->fd, LOCK_EX | LOCK_NB) == 0)
+	if (UNINTERRUPTED(flock(file->fd, LOCK_EX | LOCK_NB)) == 0)
 		return 0;
 	return errno == EWOULDBLOCK ? -EBUSY : -errno;
 }
 
-/* ---- clocks and chance ------------------------------------------------------------------ */
+/* ---- clocks and chance ---------------------------------------------------------------- */
 
 static uint64_t clock_ns(clockid_t clock)
 {
@@ -254,21 +332,22 @@ static uint64_t posix_monotonic_ns(struct os *os)
 
 static int posix_random(struct os *os, void *bytes, size_t size)
 {
+	size_t done = 0;
 	(void)os;
-	for (size_t done = 0; done < size;) {
-		const ssize_t n = getrandom((char *)bytes + done, size - done, 0);
 
-		if (n < 0 && errno != EINTR)
+	while (done < size) {
+		const ssize_t n =
+			UNINTERRUPTED(getrandom((char *)bytes + done, size - done, 0));
+		if (n < 0)
 			return -errno;
-		if (n > 0)
-			done += (size_t)n;
+		done += (size_t)n;
 	}
 	return 0;
 }
 
 struct os *os_posix(void)
 {
-	static struct os os = {
+	static struct os table = {
 		.open_dir = posix_open_dir,
 		.close_dir = posix_close_dir,
 		.sync_dir = posix_sync_dir,
@@ -288,6 +367,5 @@ struct os *os_posix(void)
 		.monotonic_ns = posix_monotonic_ns,
 		.random = posix_random,
 	};
-
-	return &os;
+	return &table;
 }

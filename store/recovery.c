@@ -134,7 +134,8 @@ int recovery_open(struct engine *engine, struct err *err)
 	engine->super = super;
 	rc = space_open(engine->pages, &super, &engine->space, err);
 	if (rc == 0)
-		rc = tree_open(engine->pages, engine->space, &super, &engine->tree);
+		rc = tree_open(engine->pages, engine->space, &super, engine->options.cache,
+			       &engine->tree);
 	if (rc < 0)
 		return rc;
 	rc = replay(engine, &super, err);
@@ -164,6 +165,7 @@ int recovery_create(struct engine *engine, struct err *err)
 	if (rc == 0)
 		rc = space_open(engine->pages, super, &engine->space, err);
 	if (rc == 0)
-		rc = tree_open(engine->pages, engine->space, super, &engine->tree);
+		rc = tree_open(engine->pages, engine->space, super, engine->options.cache,
+			       &engine->tree);
 	return rc;
 }

@@ -24,9 +24,10 @@
 struct tree;
 
 /* Opens the tree that `super` names; reads nothing. `pages` and `space` are lent for as long as
- * it lives. Gives *out. */
+ * it lives. `cache` is how many bytes of nodes it keeps in memory, beyond those that are not on
+ * disk yet; 0: as many as there are. Gives *out. */
 int tree_open(struct pages *pages, struct space *space, const struct super *super,
-	      struct tree **out);
+	      uint64_t cache, struct tree **out);
 
 /* Accepts NULL. Frozen roots must have been released. */
 void tree_close(struct tree *tree);
@@ -67,10 +68,15 @@ int tree_write(struct tree *tree, struct frozen *frozen);
 
 void tree_release(struct tree *tree, struct frozen *frozen);
 
+/* Forgets nodes that are on disk and were not used lately, until the cache is as small as it
+ * should be or nothing more can go. (Reading in nodes does a little of it each time.) */
+void tree_shrink(struct tree *tree);
+
 struct tree_stats {
 	uint64_t generation;
 	uint64_t entries;
 	uint64_t memory;	/* bytes of nodes in memory */
+	uint64_t dirty_memory;	/* of those, not on disk yet */
 	uint64_t dirty_units;	/* that tree_write would write, at most */
 };
 

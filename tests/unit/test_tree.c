@@ -46,6 +46,7 @@ struct bench {
 	struct key keys[KEYS];		/* in order */
 	uint32_t stamp;
 	uint64_t there;
+	uint64_t cache;
 };
 
 static int by_key(const void *a, const void *b)
@@ -89,7 +90,7 @@ static void reopen(struct bench *b)
 	pages_close(b->pages);
 	assert_int_equal(pages_open(os_posix(), b->dir, &b->super, NULL, &b->pages, &err), 0);
 	assert_int_equal(space_open(b->pages, &b->super, &b->space, &err), 0);
-	assert_int_equal(tree_open(b->pages, b->space, &b->super, &b->tree), 0);
+	assert_int_equal(tree_open(b->pages, b->space, &b->super, b->cache, &b->tree), 0);
 }
 
 static int setup(void **state)
@@ -414,6 +415,27 @@ static void a_leaf_may_be_emptied_and_filled_by_one_batch(void **state)
 	batch_done(&batch);
 }
 
+static void a_small_cache_is_kept_to_and_changes_nothing(void **state)
+{
+	struct bench *b = *state;
+	struct tree_stats stats;
+
+	b->cache = 100 * 1024;
+	for (uint32_t i = 0; i < 40; i++) {
+		checkpoint(b);
+		reopen(b);
+		for (uint32_t n = 0; n < 10; n++)
+			random_batch(b, 1 + pick(20), i / 10 % 2 ? 3 : 9);
+		every_get_agrees(b);
+		holds_the_model(b);
+		checkpoint(b);
+		tree_shrink(b->tree);
+		tree_stats(b->tree, &stats);
+		/* One inner node and its path may be in use beyond the bound. */
+		assert_true(stats.memory <= b->cache + 4 * NODE_ALLOCATION + VALUE_MAX);
+	}
+}
+
 static void without_memory_a_batch_changes_nothing(void **state)
 {
 	struct bench *b = *state;
@@ -462,6 +484,7 @@ int main(void)
 		STORY(an_emptied_tree_gives_its_space_back),
 		STORY(space_is_used_again_and_again),
 		STORY(a_scan_begins_at_any_key),
+		STORY(a_small_cache_is_kept_to_and_changes_nothing),
 		STORY(a_leaf_may_be_emptied_and_filled_by_one_batch),
 		STORY(without_memory_a_batch_changes_nothing),
 	};
