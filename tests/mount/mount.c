@@ -351,9 +351,21 @@ static int make_folder(void)
 	return mkdir(m.point, 0700) < 0 || chdir(m.base) < 0 ? -1 : 0;
 }
 
+/* cmocka calls no teardown after a setup that failed. */
+static void end_failed_setup(void)
+{
+	if (m.watched)
+		mount_end(NULL);
+}
+
 int mount_fresh(void **state)
 {
+	static bool registered;
+
 	(void)state;
+	end_failed_setup();
+	if (!registered)
+		registered = atexit(end_failed_setup) == 0;
 	m.pid = 0;
 	m.device = 0;
 	if (find_program() < 0 || make_folder() < 0)
