@@ -225,6 +225,8 @@ static int visit(void *arg, struct slice name, const struct attr *attr)
 	rc = remember(l->dir, l->cookie + 1, name);
 	if (rc == 0 && l->plus)
 		rc = look_up(l, name, attr, &e);
+	if (rc == -ENOENT)
+		return 0;	/* expired since it was read */
 	if (rc == 0)
 		add(l, text, &e);
 	return rc;

@@ -229,16 +229,15 @@ void handle_created(struct fs *fs, struct node *node, int flags)
 	rwlock_read_done(&fs->names);
 }
 
-int handle_release(struct fs *fs, struct node *node, int flags)
+int handle_release(struct fs *fs, struct node *node, int flags, uint64_t *revision)
 {
 	struct draft *unneeded;
-	uint64_t revision;
 	int rc;
 
 	mutex_lock(&node->lock);
 	node->writers -= may_write(flags);
 	mutex_unlock(&node->lock);
-	rc = publish(fs, node, AT_RELEASE, &revision);
+	rc = publish(fs, node, AT_RELEASE, revision);
 
 	rwlock_read(&fs->names);
 	mutex_lock(&node->lock);
@@ -355,6 +354,6 @@ int handle_truncate_now(struct fs *fs, struct node *node, uint64_t size, uint64_
 	rc = handle_truncate(fs, node, size);
 	if (rc == 0)
 		rc = handle_publish(fs, node, revision);
-	closed = handle_release(fs, node, O_WRONLY);
+	closed = handle_release(fs, node, O_WRONLY, revision);
 	return rc < 0 ? rc : closed;
 }

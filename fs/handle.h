@@ -42,7 +42,7 @@ int handle_publish(struct fs *fs, struct node *node, uint64_t *revision);
 
 /* Publishes what flush left, if this is the last handle that may write; with the last of all
  * handles gone, drops the draft. The node is unpinned. */
-int handle_release(struct fs *fs, struct node *node, int flags);
+int handle_release(struct fs *fs, struct node *node, int flags, uint64_t *revision);
 
 /* Truncation by name: publishes at once. */
 int handle_truncate_now(struct fs *fs, struct node *node, uint64_t size, uint64_t *revision);

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +20,7 @@
 #include "handle.h"
 #include "mem.h"
 #include "ops.h"
+#include "path.h"
 #include "say.h"
 
 enum {
@@ -46,39 +46,6 @@ static int complain(const char *path, int error)
 	return -error;
 }
 
-/* The store may not exist yet; the folder it is to be in must. */
-static int find_store(const char *given, char out[PATH_MAX])
-{
-	char parent[PATH_MAX];
-	const char *slash, *name;
-	size_t size;
-
-	if (realpath(given, out))
-		return 0;
-	if (errno != ENOENT)
-		return complain(given, errno);
-	size = strlen(given);
-	while (size > 1 && given[size - 1] == '/')
-		size--;
-	if (size >= PATH_MAX)
-		return complain(given, ENAMETOOLONG);
-	memcpy(parent, given, size);
-	parent[size] = '\0';
-	slash = strrchr(parent, '/');
-	name = slash ? given + (slash - parent) + 1 : given;
-	if (slash)
-		parent[slash - parent + (slash == parent)] = '\0';
-	if (!realpath(slash ? parent : ".", out))
-		return complain(given, errno);
-	size -= (size_t)(name - given);
-	if (strlen(out) + 1 + size >= PATH_MAX)
-		return complain(given, ENAMETOOLONG);
-	if (out[1])
-		strcat(out, "/");
-	strncat(out, name, size);
-	return 0;
-}
-
 static int find_point(const char *given, char out[PATH_MAX])
 {
 	struct stat st;
@@ -88,13 +55,15 @@ static int find_point(const char *given, char out[PATH_MAX])
 	return S_ISDIR(st.st_mode) ? 0 : complain(given, ENOTDIR);
 }
 
+/* The store may not exist yet. */
 static int find(const struct mount_plan *plan, struct where *w)
 {
 	size_t size;
-	int rc = find_store(plan->store, w->store);
+	int rc = path_resolve(plan->store, w->store);
 
-	if (rc == 0)
-		rc = find_point(plan->point, w->point);
+	if (rc < 0)
+		return complain(plan->store, -rc);
+	rc = find_point(plan->point, w->point);
 	if (rc < 0)
 		return rc;
 	size = strlen(w->store);

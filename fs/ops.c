@@ -351,7 +351,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	hand_out(fi, node);
 	if (fuse_reply_open(req, fi) == -ENOENT)
-		handle_release(fs, node, fi->flags);
+		handle_release(fs, node, fi->flags, &(uint64_t){ 0 });
 }
 
 static void reply_create(fuse_req_t req, struct node *node, const struct shown *shown,
@@ -363,7 +363,7 @@ static void reply_create(fuse_req_t req, struct node *node, const struct shown *
 	handle_created(fs, node, fi->flags);
 	hand_out(fi, node);
 	if (fuse_reply_create(req, &e, fi) == -ENOENT) {
-		handle_release(fs, node, fi->flags);
+		handle_release(fs, node, fi->flags, &(uint64_t){ 0 });
 		nodes_forget(&fs->nodes, node, 1);
 	}
 }
@@ -452,12 +452,14 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 	finish(req, rc, wait);
 }
 
+/* close(2) has returned already, but what release publishes is to outlive the daemon soon. */
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct fs *fs = fs_of(req);
+	struct wait wait = { .care = CARE_LOGGED };
+	const int rc = handle_release(fs_of(req), file_of(fi), fi->flags, &wait.revision);
 
 	(void)ino;
-	reply_err(fs, req, handle_release(fs, file_of(fi), fi->flags));
+	finish(req, rc, wait);
 }
 
 /* ---- tables ------------------------------------------------------------------------------------ */

@@ -171,8 +171,10 @@ static uint64_t publish_old(struct fs *fs)
 	struct node *node;
 
 	while ((node = nodes_written_before(&fs->nodes, limit, &oldest))) {
-		const int rc = handle_publish(fs, node, &revision);
+		int rc = handle_publish(fs, node, &revision);
 
+		if (rc == 0)
+			rc = store_wait_blocking(fs->store, revision, LOG_WRITTEN);
 		if (rc < 0)
 			say("a file that is kept open cannot be published: %s", strerror(-rc));
 		nodes_unpin(&fs->nodes, node);
