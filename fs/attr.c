@@ -213,3 +213,24 @@ int attr_set(struct fs *fs, struct node *node, const struct attr_change *change,
 	} while ((rc == -ENOENT || rc == -EKEYEXPIRED) && names_expire_node(fs, node) > 0);
 	return rc;
 }
+
+int attr_strip(struct fs *fs, struct node *node)
+{
+	struct attr_change change = { .mask = SET_MODE };
+	uint32_t strip = S_ISUID, mode;
+	uint64_t revision;
+	int rc;
+
+	mutex_lock(&node->lock);
+	mode = node->attr.mode;
+	mutex_unlock(&node->lock);
+	if (mode & S_IXGRP)
+		strip |= S_ISGID;	/* without it the bit means something else */
+	if (!(mode & strip))
+		return 0;
+	change.values.mode = mode & 07777 & ~strip;
+	rc = attr_set(fs, node, &change, &revision);
+	if (rc == 0)
+		warden_post(&fs->warden, note_attributes(node->id));
+	return rc;
+}

@@ -41,4 +41,8 @@ struct attr_change {
 int attr_set(struct fs *fs, struct node *node, const struct attr_change *change,
 	     uint64_t *revision);
 
+/* Takes set-user-id and set-group-id off a file that an ordinary user is about to write to. The
+ * kernel does this only for what goes through its page cache. */
+int attr_strip(struct fs *fs, struct node *node);
+
 #endif

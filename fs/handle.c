@@ -45,25 +45,29 @@ static int draft_of(struct fs *fs, struct node *node, struct draft **out)
 	return rc;
 }
 
-int handle_keep(struct fs *fs, struct node *node)
+int handle_keep(struct fs *fs, struct node *node, bool replaced)
 {
 	int rc = 0;
 
 	mutex_lock(&node->lock);
-	if (node->opens && S_ISREG(node->attr.mode))
+	if ((node->opens || replaced) && S_ISREG(node->attr.mode))
 		rc = need_draft(fs, node);
 	mutex_unlock(&node->lock);
 	return rc;
 }
 
 /* Takes the draft away for the caller to close, if no handle needs it. What is dropped with it
- * may still be in the kernel's page cache, which is then told. */
+ * may still be in the kernel's page cache, which is then told. That of a gone node stays: nothing
+ * else is left of its value. */
 static struct draft *take_unneeded(struct fs *fs, struct node *node)
 	NEEDS_SHARED(fs->names) NEEDS(node->lock)
 {
-	struct draft *draft = node->opens ? NULL : node_take_draft(&fs->nodes, node);
+	struct draft *draft;
 
-	if (draft && !node->gone && draft_staged_since(draft))
+	if (node->opens || node->gone)
+		return NULL;
+	draft = node_take_draft(&fs->nodes, node);
+	if (draft && draft_staged_since(draft))
 		warden_post(&fs->warden, note_contents(node->id));
 	return draft;
 }
@@ -94,8 +98,10 @@ static int publish_locked(struct fs *fs, struct node *node)
 	uint64_t revision;
 	int rc = 0;
 
-	if (node->gone)
+	if (node->gone) {
+		atomic_store(&node->written_ns, 0);
 		return 0;
+	}
 	if (never_published(node))
 		rc = need_draft(fs, node);
 	if (rc < 0 || !atomic_load(&node->draft))
@@ -180,7 +186,7 @@ static int open_locked(struct fs *fs, struct node *node, int flags)
 {
 	int rc = 0;
 
-	if (node->gone)
+	if (node->gone && !atomic_load(&node->draft))
 		return -ESTALE;
 	if (flags & O_TRUNC && may_write(flags)) {
 		rc = need_draft(fs, node);

@@ -19,7 +19,7 @@
 #include "fs.h"
 
 /* Opens a handle: `flags` as of open(2); pins the node until handle_release. -ESTALE: the entry is
- * gone, so the kernel should look the name up again. */
+ * gone, and its value too: the kernel is to look the name up again. */
 int handle_open(struct fs *fs, struct node *node, int flags);
 
 /* A handle on what was just created: cannot fail. */
@@ -47,9 +47,10 @@ int handle_release(struct fs *fs, struct node *node, int flags);
 /* Truncation by name: publishes at once. */
 int handle_truncate_now(struct fs *fs, struct node *node, uint64_t size, uint64_t *revision);
 
-/* Gives the node a draft if it is a regular file, somebody has it open and it has none, so that
- * its value outlives its entry. `names` is held for writing. */
-int handle_keep(struct fs *fs, struct node *node) NEEDS(fs->names);
+/* Gives a regular file that is about to lose its entry a draft, so that its value lives on: if
+ * somebody has it open, or if it is `replaced`, for then whoever just looked the name up and is about
+ * to open it must get the old value or the new one, and not an error. */
+int handle_keep(struct fs *fs, struct node *node, bool replaced) NEEDS(fs->names);
 
 /* handle_publish for one who holds `names` for writing. */
 int handle_publish_held(struct fs *fs, struct node *node) NEEDS(fs->names);

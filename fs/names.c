@@ -18,7 +18,7 @@ static int expire_held(struct fs *fs, struct place place, struct node *node) NEE
 {
 	struct note *note = node ? note_deleted(place, node->id) : NULL;
 	uint64_t revision;
-	int rc = node ? handle_keep(fs, node) : 0;
+	int rc = node ? handle_keep(fs, node, false) : 0;
 
 	if (rc == 0)
 		rc = store_remove(fs->store, place, STORE_EXPIRED, &revision);
@@ -191,7 +191,8 @@ int names_make(struct fs *fs, struct place place, struct store_new *what, struct
 
 /* Before the entry of `node` goes: whoever has it open keeps the value, and the node keeps
  * what stat shows. An entry that has expired is left for the change to complain about. */
-static int keep_last(struct fs *fs, struct place place, struct node *node) NEEDS(fs->names)
+static int keep_last(struct fs *fs, struct place place, struct node *node, bool replaced)
+	NEEDS(fs->names)
 {
 	struct attr last;
 
@@ -200,13 +201,13 @@ static int keep_last(struct fs *fs, struct place place, struct node *node) NEEDS
 		node->attr = last;
 		mutex_unlock(&node->lock);
 	}
-	return handle_keep(fs, node);
+	return handle_keep(fs, node, replaced);
 }
 
 static int remove_held(struct fs *fs, struct place place, struct node *node, unsigned flags,
 		       uint64_t *revision) NEEDS(fs->names)
 {
-	int rc = node ? keep_last(fs, place, node) : 0;
+	int rc = node ? keep_last(fs, place, node, false) : 0;
 
 	if (rc == 0)
 		rc = store_remove(fs->store, place, flags, revision);
@@ -278,7 +279,7 @@ static int rename_held(struct fs *fs, struct end *from, struct end *to, unsigned
 	if (rc == 0 && flags & STORE_EXCHANGE)
 		rc = publish_end(fs, to);
 	else if (rc == 0 && to->node)
-		rc = keep_last(fs, to->place, to->node);
+		rc = keep_last(fs, to->place, to->node, true);
 	if (rc == 0)
 		rc = store_rename(fs->store, from->place, to->place, flags, revision);
 	if (rc < 0)

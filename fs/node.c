@@ -84,7 +84,7 @@ static void node_free(struct node *node)
 {
 	if (!node)
 		return;
-	assert(!atomic_load(&node->draft));
+	draft_close(node->draft);
 	mutex_done(&node->lock);
 	mem_free(node->name);
 	mem_free(node);
@@ -96,6 +96,17 @@ static void insert(struct nodes *nodes, struct node *node) NEEDS(nodes->lock)
 	hash_insert(&nodes->by_place, &node->by_place, hash_place(nodes, node_place(node)));
 }
 
+/* Takes the node off the list of drafted ones. */
+static void unlist(struct nodes *nodes, struct node *node) NEEDS(nodes->lock)
+{
+	if (node->prev)
+		node->prev->next = node->next;
+	else
+		nodes->drafted = node->next;
+	if (node->next)
+		node->next->prev = node->prev;
+}
+
 /* Takes a node that nobody holds any more out of the tables, for the caller to free once the lock
  * is given back; NULL if somebody does. */
 static struct node *take_unheld(struct nodes *nodes, struct node *node) NEEDS(nodes->lock)
@@ -105,6 +116,8 @@ static struct node *take_unheld(struct nodes *nodes, struct node *node) NEEDS(no
 	hash_remove(&nodes->by_id, &node->by_id);
 	if (!node->gone)
 		hash_remove(&nodes->by_place, &node->by_place);
+	if (atomic_load(&node->draft))
+		unlist(nodes, node);
 	return node;
 }
 
@@ -290,12 +303,7 @@ struct draft *node_take_draft(struct nodes *nodes, struct node *node)
 	if (!draft)
 		return NULL;
 	mutex_lock(&nodes->lock);
-	if (node->prev)
-		node->prev->next = node->next;
-	else
-		nodes->drafted = node->next;
-	if (node->next)
-		node->next->prev = node->prev;
+	unlist(nodes, node);
 	atomic_store(&node->draft, NULL);
 	atomic_store(&node->written_ns, 0);
 	mutex_unlock(&nodes->lock);

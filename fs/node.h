@@ -4,8 +4,8 @@
  * or somebody here holds it (`pins`; every open handle is one). Its number is the entry's id,
  * which is never used twice, so generations are not needed. No file is kept open for it.
  *
- *   nodes_meet --> NAMED --node_gone--> GONE       unlinked, replaced or expired: no place any more
- *                    |  ^                 |
+ *   nodes_meet --> NAMED --node_gone--> GONE       unlinked, replaced or expired: no place any more;
+ *                    |  ^                 |        its draft, if it has one, lives as long as it
  *                    '--' node_move       |        renamed: another place, the same node
  *                    |                    |
  *                    '--> freed <---------'        with the last lookup and the last pin
@@ -62,7 +62,7 @@ struct nodes {
 /* Makes the table with the root in it, which stays. */
 int nodes_init(struct nodes *nodes, uint64_t seed, const struct attr *root);
 
-/* Frees every node. Their drafts must be closed. */
+/* Frees every node, and with it what is staged there. */
 void nodes_done(struct nodes *nodes);
 
 /* The node of an id that the kernel holds, and so may use; NULL only if the kernel errs. */

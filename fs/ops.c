@@ -418,9 +418,11 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t s
 {
 	struct fs *fs = fs_of(req);
 	struct wait wait = { 0 };
-	int rc = handle_write(fs, file_of(fi), (uint64_t)offset, slice_of(bytes, size));
+	int rc = fuse_req_ctx(req)->uid ? attr_strip(fs, file_of(fi)) : 0;
 
 	(void)ino;
+	if (rc == 0)
+		rc = handle_write(fs, file_of(fi), (uint64_t)offset, slice_of(bytes, size));
 	if (rc == 0 && writes_through(fs, fi, &wait.care))
 		rc = handle_flush(fs, file_of(fi), &wait.revision);
 	if (rc < 0)

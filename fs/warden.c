@@ -20,9 +20,9 @@
 
 struct note {
 	struct note *next;
-	enum { RECHECK, DELETED, CONTENTS } what;
+	enum { RECHECK, DELETED, CONTENTS, ATTRIBUTES } what;
 	uint64_t table;		/* RECHECK, DELETED: the parent's number */
-	uint64_t id;		/* DELETED, CONTENTS */
+	uint64_t id;		/* all but RECHECK */
 	size_t name_size;
 	char name[STORE_NAME_MAX];
 };
@@ -57,6 +57,11 @@ struct note *note_contents(uint64_t id)
 	return note_new(CONTENTS, (struct place){ 0 }, id);
 }
 
+struct note *note_attributes(uint64_t id)
+{
+	return note_new(ATTRIBUTES, (struct place){ 0 }, id);
+}
+
 void note_free(struct note *note)
 {
 	mem_free(note);
@@ -75,6 +80,11 @@ void warden_post(struct warden *warden, struct note *note)
 	mutex_unlock(&warden->lock);
 }
 
+static void invalidate_attributes(struct fuse_session *session, uint64_t id)
+{
+	fuse_lowlevel_notify_inval_inode(session, id, -1, 0);
+}
+
 /* What the kernel answers does not matter: -ENOENT only says that it had nothing cached. */
 static void note_send(struct fuse_session *session, const struct note *note)
 {
@@ -89,10 +99,13 @@ static void note_send(struct fuse_session *session, const struct note *note)
 	case DELETED:
 		fuse_lowlevel_notify_delete(session, note->table, note->id, note->name,
 					    note->name_size);
-		fuse_lowlevel_notify_inval_inode(session, note->table, -1, 0);
+		invalidate_attributes(session, note->table);
 		break;
 	case CONTENTS:
 		fuse_lowlevel_notify_inval_inode(session, note->id, 0, 0);
+		break;
+	case ATTRIBUTES:
+		invalidate_attributes(session, note->id);
 		break;
 	}
 }

@@ -52,8 +52,9 @@ struct note *note_recheck(struct place place);
 /* The name is gone, and with it `id`, which whoever watches it is told. */
 struct note *note_deleted(struct place place, uint64_t id);
 
-/* What the kernel has cached of the file's contents is wrong. */
+/* What the kernel has cached of the file's contents, or of its attributes, is wrong. */
 struct note *note_contents(uint64_t id);
+struct note *note_attributes(uint64_t id);
 
 void note_free(struct note *note);
 

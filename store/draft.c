@@ -491,17 +491,28 @@ static int check_growth(struct draft *d, uint64_t end) NEEDS(d->lock)
 	return 0;
 }
 
-/* Sees to it that `more` further pieces can be staged. */
+/* How many of the chunks to be written are not staged yet. */
+static size_t write_adds(const struct draft *d, const struct write *w) NEEDS(d->lock)
+{
+	const size_t first = staged_index(&d->staged, w->first);
+	size_t behind = staged_index(&d->staged, w->last);
+
+	if (behind < d->staged.count && d->staged.pieces[behind]->number == w->last)
+		behind++;
+	return (size_t)(w->last - w->first) + 1 - (behind - first);
+}
+
+/* Sees to it that what is written can be staged, and published later. */
 static int make_room(struct draft *d, const struct write *w) NEEDS(d->lock)
 {
-	const size_t more = (size_t)(w->last - w->first) + 1;
-	const size_t limit = (size_t)d->store->draft_memory;
+	const size_t limit = (size_t)d->store->draft_memory, adds = write_adds(d, w);
+	const size_t pieces = d->in_place || d->pieces_max < FLUSH_PIECES ? d->pieces_max :
+									    FLUSH_PIECES;
 	int rc = 0;
 
-	if (d->in_place && d->staged.count + more > d->pieces_max)
+	if (adds > d->pieces_max || (d->in_place && d->staged.count + adds > pieces))
 		return -EFBIG;
-	if (!d->in_place && d->staged.count >= FLUSH_PIECES / 2 &&
-	    d->staged.count + more > (FLUSH_PIECES < d->pieces_max ? FLUSH_PIECES : d->pieces_max))
+	if (d->staged.count && d->staged.count + adds > pieces)
 		rc = built_flush(d);
 	if (rc == 0 && d->staged.memory + 2 * STORE_CHUNK > limit)
 		rc = staged_spill(&d->staged, limit / 2, w->first, w->last);

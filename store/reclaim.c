@@ -14,55 +14,55 @@ enum {
 	STEP = 1024,		/* chunks the thread asks for at a time */
 };
 
-struct doomed {
-	uint64_t value;
-	uint32_t first;
-};
-
 struct doomed_page {
-	struct doomed items[DOOMED_PAGE];
+	uint64_t values[DOOMED_PAGE];
 	int count;
 };
 
 static int visit_doomed(void *arg, const struct engine_entry *entry)
 {
 	struct doomed_page *page = arg;
-	struct doomed *d = &page->items[page->count];
 	int rc;
 
 	if (page->count == DOOMED_PAGE)
 		return 1;
-	rc = record_id_parse(entry->key, &d->value);
-	if (rc == 0)
-		rc = doomed_parse(entry->value, &d->first);
+	rc = record_id_parse(entry->key, &page->values[page->count]);
 	if (rc == 0)
 		page->count++;
 	return rc;
 }
 
-/* Returns how many chunks are gone, up to `max`. */
-static int reclaim_one(struct store *store, const struct doomed *d, int max)
+/* Says whether all chunks of the value may go. That it was doomed a moment ago means nothing: it may
+ * have been under way, and be published by now. Ends a cut on the way. */
+static int doomed_check(struct store *store, uint64_t value, bool *whole) WITHOUT(store->lock)
 {
-	bool held;
-	int rc = 0, total = 0;
+	uint32_t first;
+	int rc;
 
 	mutex_lock(&store->lock);
-	held = value_held(store, d->value);
-	if (d->first)
-		rc = value_finish_cut(store, d->value);
+	rc = doomed_read(store, value, &first);
+	*whole = rc == 0 && first == 0 && !value_held(store, value);
+	if (rc == 0 && first)
+		rc = value_finish_cut(store, value);
 	mutex_unlock(&store->lock);
-	if (rc < 0 || held || d->first)
-		return rc < 0 ? rc : d->first != 0;
-	while (total < max) {
-		const int want = max - total < STEP ? max - total : STEP;
+	return rc == -ENOENT ? 0 : rc;
+}
 
-		rc = chunks_delete(store, d->value, 0, want, true);
+/* Returns how many chunks are gone, up to `max`. */
+static int reclaim_one(struct store *store, uint64_t value, int max)
+{
+	bool whole;
+	int total = 0, want, rc = doomed_check(store, value, &whole);
+
+	if (rc < 0 || !whole)
+		return rc;
+	do {
+		want = max - total < STEP ? max - total : STEP;
+		rc = chunks_delete(store, value, 0, want, true);
 		if (rc < 0)
 			return rc;
 		total += rc;
-		if (rc < want)
-			break;
-	}
+	} while (rc == want && total < max);
 	return total;
 }
 
@@ -71,7 +71,7 @@ static int reclaim_page(struct store *store, const struct doomed_page *page, int
 	int total = 0;
 
 	for (int i = 0; i < page->count && total < max; i++) {
-		const int rc = reclaim_one(store, &page->items[i], max - total);
+		const int rc = reclaim_one(store, page->values[i], max - total);
 
 		if (rc < 0)
 			return rc;
@@ -97,7 +97,7 @@ int store_reclaim(struct store *store, int max)
 			return rc;
 		total += rc;
 		if (page.count)
-			from = record_doomed(page.items[page.count - 1].value + 1);
+			from = record_doomed(page.values[page.count - 1] + 1);
 	} while (page.count == DOOMED_PAGE && total < max);
 	return total;
 }

@@ -407,6 +407,7 @@ int store_open(struct os *os, const char *path, const struct store_options *opti
 		.background = options->background,
 		.segment_size = options->segment_size,
 		.log_cap = options->log_cap,
+		.cache = options->cache,
 		.commit_ns = options->commit_ns,
 	};
 	struct store *store = mem_zalloc(sizeof(*store));

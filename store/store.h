@@ -54,7 +54,7 @@ struct store_options {
 	bool create;		/* make the store if the folder is missing or empty */
 	bool background;	/* threads for checkpoints and for giving back the space of dead values */
 	uint32_t uid, gid;	/* who owns the root table of a new store (mode 0755) */
-	uint64_t segment_size, log_cap, commit_ns;	/* as in engine.h; 0: its defaults */
+	uint64_t segment_size, log_cap, cache, commit_ns;	/* as in engine.h; 0: its defaults */
 	uint64_t draft_memory;	/* bytes that one draft may hold in memory; 0: 4 MiB */
 };
 

@@ -311,19 +311,24 @@ int chunks_delete(struct store *store, uint64_t value, uint32_t first, int max, 
 	return rc;
 }
 
-int value_finish_cut(struct store *store, uint64_t value)
+int doomed_read(struct store *store, uint64_t value, uint32_t *first)
 {
 	const struct record_key key = record_doomed(value);
 	struct buffer record = { 0 };
-	uint32_t first = 0;
 	int rc = engine_get(store->engine, record_slice(&key), &record, NULL);
 
 	if (rc == 0)
-		rc = doomed_parse(buffer_slice(&record), &first);
+		rc = doomed_parse(buffer_slice(&record), first);
 	buffer_done(&record);
-	if (rc == 0 && first == 0)
-		rc = -EUCLEAN;	/* doomed as a whole, and yet somebody has it */
-	if (rc < 0)
+	return rc;
+}
+
+int value_finish_cut(struct store *store, uint64_t value)
+{
+	uint32_t first;
+	int rc = doomed_read(store, value, &first);
+
+	if (rc < 0 || first == 0)
 		return rc == -ENOENT ? 0 : rc;
 	do
 		rc = chunks_delete(store, value, first, DELETE_STEP, true);

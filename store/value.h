@@ -49,6 +49,10 @@ void batch_doom_from(struct batch *batch, uint64_t value, uint32_t first);
 /* Tells what batch_doom said to those who hold the value, once the batch is committed. */
 void value_doomed(struct store *store, uint64_t value) NEEDS(store->lock);
 
+/* The first chunk of a doomed value that is to go. -ENOENT: it is not doomed. Only under the lock does
+ * the answer last: a value under way is doomed until it is published. */
+int doomed_read(struct store *store, uint64_t value, uint32_t *first);
+
 /* Ends what batch_doom_from began, if anything, before the value may grow again. */
 int value_finish_cut(struct store *store, uint64_t value) NEEDS(store->lock);
 

@@ -906,6 +906,49 @@ static void a_reader_never_sees_a_mixture(void **state)
 	free(got);
 }
 
+static void *reclaimer(void *arg)
+{
+	struct race *r = arg;
+
+	while (!atomic_load(&r->done))
+		store_reclaim(r->kit->store, 1 << 20);
+	return NULL;
+}
+
+/* A value under way is doomed until it is published. The reclaimer sees that, is busy with another
+ * one for a while, and when it comes back the value is published and nobody holds it. */
+static void a_value_published_under_the_eyes_of_the_reclaimer_stays(void **state)
+{
+	enum { CHUNKS = 1100 };
+	struct race r = { .done = false };
+	struct draft *d, *other;
+	pthread_t thread;
+	struct kit k;
+	(void)state;
+
+	kit_begin_narrow(&k);
+	r.kit = &k;
+	create(&k, KEY);
+	assert_int_equal(pthread_create(&thread, NULL, reclaimer, &r), 0);
+	for (int i = 0; i < 20; i++) {
+		create(&k, at(1, "other"));
+		other = draft_of(&k, at(1, "other"));
+		scatter(other, 900, 4 << 20);
+		publish(&k, other, at(1, "other"));
+		draft_close(other);
+		d = draft_of(&k, KEY);
+		assert_int_equal(draft_truncate(d, 0), 0);
+		scatter(d, CHUNKS, 4 << 20);
+		assert_int_equal(removed(&k, at(1, "other"), 0), 0);
+		publish(&k, d, KEY);
+		draft_close(d);
+		scattered_is_seen(&k, NULL, CHUNKS);
+	}
+	atomic_store(&r.done, true);
+	pthread_join(thread, NULL);
+	kit_end(&k);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -931,6 +974,7 @@ int main(void)
 		cmocka_unit_test(a_full_disk_refuses_the_writer_and_keeps_what_was_published),
 		cmocka_unit_test(random_changes_agree_with_a_model),
 		cmocka_unit_test(a_reader_never_sees_a_mixture),
+		cmocka_unit_test(a_value_published_under_the_eyes_of_the_reclaimer_stays),
 	};
 
 	return cmocka_run_group_tests_name("draft", tests, NULL, NULL);
