@@ -318,7 +318,7 @@ static int admit(void *arg, uint64_t units)
 	a->obstacle = NONE;
 	a->need = units + checkpoint_overhead(a->engine) + (a->reclaim ? 0 : RECLAIM_UNITS);
 	space_stats(a->engine->space, &space);
-	if (space.free_units < a->need) {
+	if (space.quad_units < a->need) {
 		a->obstacle = PAGES_FULL;
 		return -ENOSPC;
 	}

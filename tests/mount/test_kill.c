@@ -298,7 +298,7 @@ static void nothing_acknowledged_is_lost_or_torn_with_sync_close(void **state)
 static void nothing_published_is_lost_or_torn_with_sync_standard(void **state)
 {
 	(void)state;
-	kill_again_and_again("sync=standard,commit=3600");
+	kill_again_and_again("sync=standard,commit=3600,log=48M"); /* many checkpoints */
 }
 
 /* ---- one thing at a time ------------------------------------------------------------------- */
