@@ -1,0 +1,111 @@
+#include "log_frame.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "sum.h"
+
+void segment_encode(const struct segment_header *header, uint8_t *to)
+{
+	assert(header->sequence != 0 && header->number != 0);
+	memset(to, 0, SEGMENT_HEADER);
+	memcpy(to + SEGMENT_MAGIC, SEGMENT_MAGIC_TEXT, 8);
+	put32(to + SEGMENT_VERSION, FORMAT_VERSION);
+	put32(to + SEGMENT_SALT, header->salt);
+	memcpy(to + SEGMENT_STORE, header->store, STORE_ID_SIZE);
+	put64(to + SEGMENT_SEQUENCE, header->sequence);
+	put64(to + SEGMENT_NUMBER, header->number);
+	put64(to + SEGMENT_REVISION, header->revision);
+	put64(to + SEGMENT_CHAIN, header->chain);
+	put64(to + SEGMENT_SUM, sum64(to, SEGMENT_SUM));
+}
+
+int segment_decode(struct segment_header *header, const uint8_t *from, uint32_t *version)
+{
+	if (memcmp(from + SEGMENT_MAGIC, SEGMENT_MAGIC_TEXT, 8) != 0 ||
+	    get64(from + SEGMENT_SUM) != sum64(from, SEGMENT_SUM))
+		return -ENODATA;
+	if (get32(from + SEGMENT_VERSION) != FORMAT_VERSION) {
+		*version = get32(from + SEGMENT_VERSION);
+		return -EPROTONOSUPPORT;
+	}
+	if (get64(from + SEGMENT_SEQUENCE) == 0 || get64(from + SEGMENT_NUMBER) == 0)
+		return -ENODATA;
+	*header = (struct segment_header){
+		.sequence = get64(from + SEGMENT_SEQUENCE),
+		.number = get64(from + SEGMENT_NUMBER),
+		.revision = get64(from + SEGMENT_REVISION),
+		.chain = get64(from + SEGMENT_CHAIN),
+		.salt = get32(from + SEGMENT_SALT),
+	};
+	memcpy(header->store, from + SEGMENT_STORE, STORE_ID_SIZE);
+	return 0;
+}
+
+static uint64_t group_sum(const uint8_t *at, uint32_t size)
+{
+	return sum64(at + GROUP_NUMBER, (size_t)GROUP_HEADER - GROUP_NUMBER + size);
+}
+
+uint64_t group_encode(const struct group *group, uint8_t *at)
+{
+	uint64_t sum;
+
+	assert(group->size != 0 && group->synced < group->number);
+	put64(at + GROUP_NUMBER, group->number);
+	put64(at + GROUP_SYNCED, group->synced);
+	put64(at + GROUP_CHAIN, group->chain);
+	put64(at + GROUP_REVISION, group->revision);
+	put32(at + GROUP_SALT, group->salt);
+	put32(at + GROUP_SIZE, group->size);
+	sum = group_sum(at, group->size);
+	put64(at + GROUP_SUM, sum);
+	return sum;
+}
+
+struct group group_peek(const uint8_t *at)
+{
+	return (struct group){
+		.sum = get64(at + GROUP_SUM),
+		.number = get64(at + GROUP_NUMBER),
+		.synced = get64(at + GROUP_SYNCED),
+		.chain = get64(at + GROUP_CHAIN),
+		.revision = get64(at + GROUP_REVISION),
+		.salt = get32(at + GROUP_SALT),
+		.size = get32(at + GROUP_SIZE),
+	};
+}
+
+bool group_is_whole(const struct group *group, const uint8_t *at)
+{
+	return group->size != 0 && group->sum == group_sum(at, group->size);
+}
+
+int64_t group_count(struct slice batches)
+{
+	const uint8_t *bytes = batches.data;
+	int64_t count = 0;
+	size_t offset = 0;
+
+	while (offset < batches.size) {
+		const size_t left = batches.size - offset;
+
+		if (left < BATCH_HEADER || get32(bytes + offset) > left - BATCH_HEADER)
+			return -EUCLEAN;
+		offset += BATCH_HEADER + (size_t)get32(bytes + offset);
+		count++;
+	}
+	return count;
+}
+
+bool group_next(struct slice batches, size_t *offset, struct slice *batch)
+{
+	const uint8_t *bytes = batches.data;
+
+	if (*offset >= batches.size)
+		return false;
+	*batch = slice_of(bytes + *offset, BATCH_HEADER + (size_t)get32(bytes + *offset));
+	*offset += batch->size;
+	return true;
+}

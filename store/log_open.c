@@ -1,0 +1,336 @@
+/* log_open.c - how a log begins, begins again, and ends. */
+#include <errno.h>
+#include <string.h>
+
+#include "log_scan.h"
+#include "log_state.h"
+#include "mem.h"
+
+/* ---- the struct ------------------------------------------------------------------------ */
+
+static struct log *log_new(struct os *os, struct os_dir *dir, const struct log_options *options)
+{
+	const uint64_t least = SEGMENTS_MIN * options->segment_size;
+	struct log *log = mem_zalloc(sizeof(*log));
+
+	if (!log)
+		return NULL;
+	log->os = os;
+	log->dir = dir;
+	log->options = *options;
+	if (log->options.cap < least)
+		log->options.cap = least;
+	log->batch_max = UINT32_MAX / 2;
+	log->barrier = NO_BARRIER;
+	log->barrier_syncing = NO_BARRIER;
+	mutex_init(&log->making);
+	mutex_init(&log->baton);
+	mutex_init(&log->lock);
+	return log;
+}
+
+static void log_free(struct log *log)
+{
+	if (!log)
+		return;
+	segments_close(log->os, log->live);
+	segments_close(log->os, log->spare);
+	buffer_done(&log->gather);
+	buffer_done(&log->out);
+	mutex_done(&log->making);
+	mutex_done(&log->baton);
+	mutex_done(&log->lock);
+	mem_free(log);
+}
+
+/* Any batch must fit the smallest segment. */
+static void limit_batches(struct log *log, uint64_t segment_size)
+{
+	const uint64_t most = segment_size - SEGMENT_HEADER - GROUP_HEADER;
+
+	if (log->batch_max > most)
+		log->batch_max = most;
+}
+
+/* Counts a segment in that has just become the log's. */
+static void count_segment(struct log *log, const struct segment *s)
+{
+	log->total_size += s->size;
+	if (s->index >= log->next_index)
+		log->next_index = s->index + 1;
+	limit_batches(log, s->size);
+}
+
+static void set_current(struct log *log, struct segment *s, uint64_t position)
+{
+	log->current = s;
+	log->position = position;
+	log->align = true;
+}
+
+static void set_history(struct log *log, uint64_t revision, uint64_t number, uint64_t chain)
+{
+	log->revision = log->written = log->synced = revision;
+	log->number = number;
+	log->synced_number = number - 1;
+	log->chain = chain;
+}
+
+/* ---- a new log ------------------------------------------------------------------------- */
+
+static int write_first_header(struct log *log, struct segment *s)
+{
+	uint8_t bytes[SEGMENT_HEADER];
+	int rc;
+
+	s->header = (struct segment_header){ .sequence = 1, .number = 1 };
+	memcpy(s->header.store, log->options.store, STORE_ID_SIZE);
+	rc = log->os->random(log->os, &s->header.salt, sizeof(s->header.salt));
+	if (rc < 0)
+		return rc;
+	segment_encode(&s->header, bytes);
+	rc = log->os->write(s->file, bytes, sizeof(bytes), 0);
+	if (rc == 0)
+		rc = log->os->sync(s->file);
+	s->has_header = true;
+	s->end = SEGMENT_HEADER;
+	return rc;
+}
+
+/* Two segments: the first, and its spare. Nobody else knows the log yet, so no lock is needed. */
+static NO_TSA int make_first(struct log *log)
+{
+	struct segment *s;
+	int rc;
+
+	for (unsigned index = 0; index < 2; index++) {
+		rc = segment_make(log->os, log->dir, index, log->options.segment_size, &s);
+		if (rc < 0)
+			return rc;
+		count_segment(log, s);
+		if (index == 0)
+			log->live = s;
+		else
+			log_add_spare(log, s);
+	}
+	return write_first_header(log, log->live);
+}
+
+int log_create(struct os *os, struct os_dir *dir, const struct log_options *options,
+	       struct log_mark *mark, struct log **out, struct err *err)
+{
+	struct log *log = log_new(os, dir, options);
+	int rc;
+
+	if (!log)
+		return -ENOMEM;
+	rc = segments_remove(os, dir);	/* what a creation left behind that was cut off */
+	if (rc == 0)
+		rc = make_first(log);
+	if (rc < 0) {
+		err_set(err, rc, "the log cannot be made");
+		goto out;
+	}
+	log->sequence = 1;
+	set_current(log, log->live, SEGMENT_HEADER);
+	set_history(log, 0, 1, 0);
+
+	*mark = (struct log_mark){ .revision = 0, .segment = 1, .number = 1, .chain = 0 };
+	*out = log;
+	log = NULL;
+out:
+	log_free(log);
+	return rc;
+}
+
+/* ---- an existing log ------------------------------------------------------------------- */
+
+/* All segments that were found, sorted out. */
+struct found {
+	struct segment *live;		/* from the mark's on, in order */
+	struct segment *others;
+};
+
+static void insert_live(struct found *found, struct segment *s)
+{
+	struct segment **p = &found->live;
+
+	while (*p && (*p)->header.sequence < s->header.sequence)
+		p = &(*p)->next;
+	s->next = *p;
+	*p = s;
+}
+
+static void sort_out(struct found *found, struct segment *list, const struct log_mark *mark)
+{
+	while (list) {
+		struct segment *s = list;
+
+		list = s->next;
+		if (s->has_header && s->header.sequence >= mark->segment) {
+			insert_live(found, s);
+		} else {
+			s->next = found->others;
+			found->others = s;
+		}
+	}
+}
+
+static int check_live(const struct found *found, const struct log_mark *mark, struct err *err)
+{
+	const struct segment *first = found->live;
+
+	if (!first || first->header.sequence != mark->segment)
+		return err_set(err, -EUCLEAN,
+			       "damaged: segment %llu of the log, with which it begins, is in none of "
+			       "the files %s*",
+			       (unsigned long long)mark->segment, FILE_LOG_PREFIX);
+	if (first->header.number != mark->number || first->header.chain != mark->chain)
+		return err_set(err, -EUCLEAN,
+			       "%s: damaged at byte 0: it is not the segment with which the log "
+			       "begins, although it has its number; a file of another copy?",
+			       first->name);
+	for (const struct segment *s = first; s; s = s->next) {
+		if (!segment_size_is_good(s->size))
+			return err_set(err, -EUCLEAN, "%s: damaged: cut off at byte %llu", s->name,
+				       (unsigned long long)s->size);
+		if (s->next && s->next->header.sequence == s->header.sequence)
+			return err_set(err, -EUCLEAN, "%s and %s: damaged: one is a copy of the other",
+				       s->name, s->next->name);
+	}
+	return 0;
+}
+
+/* What was replayed may be in the page cache only, since the process that wrote it was killed;
+ * and so may the header of the last segment, which log_rotate may name. */
+static int sync_tail(const struct log *log, const struct found *found, const struct log_end *end)
+{
+	int rc = 0;
+
+	if (end->number - 1 > end->synced && log->options.before_sync)
+		rc = log->options.before_sync(log->options.arg);
+	for (const struct segment *s = found->live; s && rc == 0; s = s->next) {
+		if (s == end->last)
+			return log->os->sync(s->file);
+		if (s->next->header.number - 1 > end->synced)
+			rc = log->os->sync(s->file);
+	}
+	return rc;
+}
+
+/* Segments behind the end are no longer part of history, and must not be taken for it when the
+ * log has grown past the place again. */
+static int cut_off(const struct log *log, struct found *found, const struct log_end *end)
+{
+	struct segment *stale = end->last->next;
+	int rc = 0;
+
+	end->last->next = NULL;
+	while (stale) {
+		struct segment *s = stale;
+
+		stale = s->next;
+		if (rc == 0)
+			rc = segment_erase(log->os, s);
+		s->next = found->others;
+		found->others = s;
+	}
+	return rc;
+}
+
+/* A file of impossible size is one that was being made when the power went. */
+static NO_TSA void adopt_others(struct log *log, struct found *found)
+{
+	while (found->others) {
+		struct segment *s = found->others;
+
+		found->others = s->next;
+		if (segment_size_is_good(s->size)) {
+			count_segment(log, s);
+			log_add_spare(log, s);
+		} else {
+			log->os->remove(log->dir, s->name);
+			segment_close(log->os, s);
+		}
+	}
+}
+
+/* The log goes on in a new segment: in the last one, stale groups may lie behind the end. */
+static void adopt(struct log *log, struct found *found, const struct log_end *end,
+		  uint64_t revision)
+{
+	for (const struct segment *s = found->live; s; s = s->next)
+		count_segment(log, s);
+	log->live = found->live;
+	found->live = NULL;
+	adopt_others(log, found);
+	limit_batches(log, log->options.segment_size);
+	log->has_remains = end->torn;
+	set_current(log, end->last, end->last->size);
+	set_history(log, revision, end->number, end->chain);
+}
+
+static uint64_t highest_sequence(const struct segment *list)
+{
+	uint64_t highest = 0;
+
+	for (; list; list = list->next)
+		if (list->has_header && list->header.sequence > highest)
+			highest = list->header.sequence;
+	return highest;
+}
+
+int log_open(struct os *os, struct os_dir *dir, const struct log_options *options,
+	     const struct log_mark *mark, uint64_t leap, const struct log_reader *reader,
+	     struct log **out, bool *torn, struct err *err)
+{
+	struct log *log = log_new(os, dir, options);
+	struct segment *list = NULL;
+	struct found found = { 0 };
+	struct log_end end;
+	int rc;
+
+	if (!log)
+		return -ENOMEM;
+	rc = segments_load(os, dir, options->store, &list, err);
+	if (rc < 0)
+		goto out;
+	log->sequence = highest_sequence(list);
+	sort_out(&found, list, mark);
+	rc = check_live(&found, mark, err);
+	if (rc == 0)
+		rc = log_scan(os, found.live, found.others, mark, reader, &end, err);
+	if (rc < 0)
+		goto out;
+	rc = sync_tail(log, &found, &end);
+	if (rc == 0)
+		rc = cut_off(log, &found, &end);
+	if (rc < 0) {
+		err_set(err, rc, "the end of the log cannot be made durable");
+		goto out;
+	}
+	if (end.number == mark->number && !end.torn)
+		leap = 0;
+	adopt(log, &found, &end, end.revision + leap);
+
+	if (torn)
+		*torn = end.torn;
+	*out = log;
+	log = NULL;
+out:
+	segments_close(os, found.live);
+	segments_close(os, found.others);
+	log_free(log);
+	return rc;
+}
+
+int log_close(struct log *log)
+{
+	int rc;
+
+	if (!log)
+		return 0;
+	rc = log_wait_blocking(log, log_revision(log), LOG_SYNCED);
+	log_free(log);
+	return rc;
+}

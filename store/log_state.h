@@ -1,0 +1,104 @@
+/* log_state.h - an open log: what log.c, log_sync.c and log_open.c share. Private to the log.
+ *
+ *     append --> gathered --flush--> written --sync--> synced
+ *
+ * A batch is copied behind the others in the *gather* buffer. Whoever holds the *baton* may take
+ * that buffer away, put an empty one in its place, and write it as one group; what is
+ * appended meanwhile gathers in the other. So writers combine: a thread that had to wait for the
+ * baton often finds that its batch has been written along.
+ *
+ * A group follows the one before it directly, but the first one after a sync began, or ended,
+ * begins a unit: bytes that were vouched for are not written again, and recovery finds what
+ * vouches for them at the beginning of a unit.
+ *
+ * Locks, outermost first: `making`, `baton`, `lock`. log_append takes only the last, unless it has to
+ * write or to make a segment, and nothing slow happens under that.
+ */
+#ifndef CUBBY_LOG_STATE_H
+#define CUBBY_LOG_STATE_H
+
+#include <stdatomic.h>
+
+#include "locks.h"
+#include "log.h"
+#include "log_segment.h"
+
+enum {
+	SEGMENTS_MIN = 3,			/* one in use, one to turn to, one for log_rotate */
+	GATHER_HEAD = UNIT + GROUP_HEADER,	/* room before the batches, for both headers */
+	GATHER_MAX = 1 << 20,			/* more than this is written, wanted or not */
+};
+
+/* Waiters, first come first served. */
+struct queue {
+	struct log_waiter *first, **end;
+};
+
+struct log {
+	struct os *os;			/* the first four are set once */
+	struct os_dir *dir;
+	struct log_options options;
+	uint64_t batch_max;
+
+	struct mutex making;		/* of segment files; guards: */
+	unsigned next_index;
+
+	struct mutex baton;		/* the right to write; guards: */
+	struct buffer out;		/* the group being written; else empty */
+	uint64_t chain;			/* sum of the last group */
+	uint32_t salt;			/* for the next segment; 0: not chosen yet */
+
+	struct mutex lock;		/* guards the rest, but for the atomics */
+	bool dead;
+	struct err failure;
+
+	struct buffer gather;		/* GATHER_HEAD bytes, then batches; empty if there are none */
+	uint64_t gather_revision;	/* of its first batch */
+	uint64_t revision;		/* the last that was appended */
+	uint64_t written;		/* ... written */
+	uint64_t synced;		/* ... synced */
+	uint64_t number;		/* of the next group */
+	uint64_t synced_number;		/* the last group known to be on disk */
+
+	struct segment *live;		/* oldest first; the last one is `current` */
+	struct segment *current;	/* the one being written */
+	struct segment *spare;		/* those in which nothing matters */
+	unsigned spare_count;
+	uint64_t total_size;		/* of all segments */
+	uint64_t sequence;		/* the highest ever used */
+	uint64_t position;		/* in `current`, behind the last group */
+	bool has_remains;		/* `current` holds what recovery cut off */
+	bool align;			/* the next group begins a unit */
+	struct segment *dirty[2];	/* written to, oldest first, by next_dirty; one list is of the */
+	unsigned collects;		/* sync under way, the other, with this index, of the next */
+
+	bool syncing, open;		/* see log_sync.c */
+	bool has_next;
+	uint32_t sync;			/* the number of the sync under way, or of the last one */
+	uint64_t covered;		/* the last revision that a closed sync vouches for */
+	uint64_t barrier;		/* revisions from here on need the next sync, for the sake of a */
+	uint64_t barrier_syncing;	/* header that log_rotate wrote; here: the one under way */
+	struct queue joined;		/* wait for the sync under way */
+	struct queue waiting;		/* for the next one */
+	struct log_stats stats;
+
+	atomic_uint handed;		/* the sync whose lead was handed on last */
+	atomic_uint done[2];		/* the last sync that has ended, by parity */
+	atomic_uint failed_sync;	/* the first that failed; it counts if failed_rc is not 0 */
+	atomic_int failed_rc;
+};
+
+#define NO_BARRIER UINT64_MAX
+
+/* The log's death: from here on it answers -EROFS. `name` is of the file, or "". Returns rc. */
+int log_die(struct log *log, int rc, const char *what, const char *name) WITHOUT(log->lock);
+
+/* Writes what was gathered, as one group. */
+int log_flush(struct log *log) NEEDS(log->baton) WITHOUT(log->lock);
+
+/* Returns when everything up to `revision` has been written, by us or by somebody else. */
+int log_write(struct log *log, uint64_t revision) WITHOUT(log->baton, log->lock);
+
+void log_add_spare(struct log *log, struct segment *segment) NEEDS(log->lock);
+
+#endif
