@@ -57,7 +57,7 @@ void dir_close(struct fs *fs, struct dir *dir)
 	mem_free(dir);
 }
 
-/* ---- which name belongs to which cookie --------------------------------------------------- */
+/* ---- which name belongs to which cookie ------------------------------------------------------ */
 
 static size_t remembered(const struct dir *dir)
 {
@@ -137,7 +137,7 @@ static int remember(struct dir *dir, uint64_t cookie, struct slice name)
 	return append(dir, name);
 }
 
-/* ---- listing ------------------------------------------------------------------------------ */
+/* ---- listing --------------------------------------------------------------------------------- */
 
 struct listing {
 	struct fs *fs;
