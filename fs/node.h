@@ -57,7 +57,7 @@ struct nodes {
 	struct mutex lock;
 	struct hash by_id, by_place;		/* guarded by lock */
 	struct node *drafted;			/* those with a draft; guarded by lock */
-	uint64_t seed;				/* immutable: nobody can choose names that collide */
+	uint64_t seed;				/* immutable: nobody can make names collide */
 };
 
 /* Makes the table with the root in it, which stays. */
