@@ -22,7 +22,7 @@ static int usage(void)
 	return EXIT_USAGE;
 }
 
-/* ---- which mount -------------------------------------------------------------------------------- */
+/* ---- which mount ----------------------------------------------------------------------------- */
 
 /* Takes the \ooo out of a field of mountinfo, in place. */
 static void unescape(char *text)
@@ -82,7 +82,7 @@ static int find_mount(const char *path, char store[PATH_MAX])
 	return rc;
 }
 
-/* ---- taking it away ------------------------------------------------------------------------------ */
+/* ---- taking it away -------------------------------------------------------------------------- */
 
 /* For those who may not unmount themselves. Says itself what is wrong. */
 static int ask_fusermount(const char *point)
@@ -116,7 +116,7 @@ static int take_away(const char *point)
 	return -errno;
 }
 
-/* ---- until the store is closed ---------------------------------------------------------------------- */
+/* ---- until the store is closed --------------------------------------------------------------- */
 
 /* 1: closed, or nothing that we could look at; 0: not yet. */
 static int is_closed(struct os *os, const char *store)

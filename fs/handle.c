@@ -11,7 +11,7 @@ static bool may_write(int flags)
 	return (flags & O_ACCMODE) != O_RDONLY;
 }
 
-/* ---- the draft ------------------------------------------------------------------------- */
+/* ---- the draft ------------------------------------------------------------------------------- */
 
 static int need_draft(struct fs *fs, struct node *node) NEEDS_SHARED(fs->names) NEEDS(node->lock)
 {
@@ -83,7 +83,7 @@ static void mark_written(struct fs *fs, struct node *node)
 		warden_watch(fs);
 }
 
-/* ---- publishing ------------------------------------------------------------------------ */
+/* ---- publishing ------------------------------------------------------------------------------ */
 
 /* What is not published and stays so until somebody asks: version 0 (store_make). */
 static bool never_published(const struct node *node)
@@ -172,7 +172,7 @@ int handle_publish(struct fs *fs, struct node *node, uint64_t *revision)
 	return publish(fs, node, AT_ONCE, revision);
 }
 
-/* ---- opening and closing --------------------------------------------------------------- */
+/* ---- opening and closing --------------------------------------------------------------------- */
 
 static void count_open(struct node *node, int flags) NEEDS(node->lock)
 {
@@ -278,7 +278,7 @@ int handle_close_all(struct fs *fs, bool all)
 	return first;
 }
 
-/* ---- reading and writing --------------------------------------------------------------- */
+/* ---- reading and writing --------------------------------------------------------------------- */
 
 static ssize_t read_held(struct fs *fs, struct node *node, uint64_t offset, void *bytes,
 			 size_t size) NEEDS_SHARED(fs->names)

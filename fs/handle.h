@@ -48,8 +48,8 @@ int handle_release(struct fs *fs, struct node *node, int flags, uint64_t *revisi
 int handle_truncate_now(struct fs *fs, struct node *node, uint64_t size, uint64_t *revision);
 
 /* Gives a regular file that is about to lose its entry a draft, so that its value lives on: if
- * somebody has it open, or if it is `replaced`, for then whoever just looked the name up and is about
- * to open it must get the old value or the new one, and not an error. */
+ * somebody has it open, or if it is `replaced`, for then whoever just looked the name up and is
+ * about to open it must get the old value or the new one, and not an error. */
 int handle_keep(struct fs *fs, struct node *node, bool replaced) NEEDS(fs->names);
 
 /* handle_publish for one who holds `names` for writing. */

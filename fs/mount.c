@@ -31,7 +31,7 @@ enum {
 	LOOK_MS = 10,
 };
 
-/* ---- where ---------------------------------------------------------------------------------- */
+/* ---- where ----------------------------------------------------------------------------------- */
 
 struct where {
 	char store[PATH_MAX], point[PATH_MAX];	/* absolute, without symbolic links */
@@ -97,7 +97,7 @@ static void fuse_says(enum fuse_log_level level, const char *format, va_list arg
 	line[0] = '\0';
 }
 
-/* ---- the session ------------------------------------------------------------------------------- */
+/* ---- the session ----------------------------------------------------------------------------- */
 
 static int add_all(const struct options *o, const char *store, bool debug, char **out)
 {
@@ -137,7 +137,7 @@ static int session_new(struct fs *fs, const char *store, bool debug)
 	return rc;
 }
 
-/* ---- the store --------------------------------------------------------------------------------- */
+/* ---- the store ------------------------------------------------------------------------------- */
 
 static int nodes_begin(struct fs *fs)
 {
@@ -193,7 +193,7 @@ static int store_end(struct fs *fs, const char *path, bool all_closed)
 	return rc;
 }
 
-/* ---- serving ------------------------------------------------------------------------------------ */
+/* ---- serving --------------------------------------------------------------------------------- */
 
 struct server {
 	struct fuse_session *session;
@@ -276,8 +276,8 @@ static void end_loop(struct server *server)
 	} while (pthread_timedjoin_np(server->thread, NULL, &until) == ETIMEDOUT);
 }
 
-/* Serves until the mount is taken away (true), or a signal asks for the end. The warden ends first, while
- * requests are still served: it may be waiting for one of them to let go of a lock. */
+/* Serves until the mount is taken away (true), or a signal asks for the end. The warden ends first,
+ * while requests are still served: it may be waiting for one of them to let go of a lock. */
 static bool serve_until_end(struct fs *fs, struct server *server)
 {
 	bool taken_away;
@@ -374,7 +374,7 @@ static int run(struct mount_plan *plan, const struct where *w, int ready)
 	return status;
 }
 
-/* ---- the background -------------------------------------------------------------------------------- */
+/* ---- the background -------------------------------------------------------------------------- */
 
 /* The parent's part: waits until the daemon is ready, or passes on how it ended. */
 static int wait_for(pid_t daemon, int ready)

@@ -40,7 +40,7 @@ static struct place place_of(fuse_ino_t parent, const char *name)
 	return (struct place){ parent, slice_str(name) };
 }
 
-/* ---- the connection ------------------------------------------------------------------------ */
+/* ---- the connection -------------------------------------------------------------------------- */
 
 /* MEASURED 21 to 23 say what each of these is worth. The kernel's automatic invalidation is off:
  * contents change only through this mount, and the few exceptions are told (warden.h). */
@@ -76,7 +76,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 	fuse_reply_statfs(req, &st);
 }
 
-/* ---- names --------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 /* That a name is not there may be kept too: it can only appear through this mount. */
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -326,7 +326,7 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 	finish(req, rc, wait);
 }
 
-/* ---- files ------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 /* MEASURED 21: who only writes needs no page cache, and who only reads nothing at close. */
 static void hand_out(struct fuse_file_info *fi, struct node *node)
@@ -462,7 +462,7 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	finish(req, rc, wait);
 }
 
-/* ---- tables ------------------------------------------------------------------------------------ */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
