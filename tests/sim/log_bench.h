@@ -20,7 +20,7 @@
 enum {
 	SEGMENT = 8 * UNIT,
 	SMALL = 60,
-	LARGE = 5000,		/* three of them fill a segment */
+	LARGE = 5000,		/* a segment holds five, or three that are synced */
 	BATCH_MAX = 3 * SEGMENT,
 	LEAP = 1000,
 };

@@ -141,6 +141,43 @@ static void what_relies_on_missing_pages_is_cut_off_unless_it_was_synced(void **
 	drop(&t);
 }
 
+static void segments_behind_a_torn_tail_do_not_come_back(void **state)
+{
+	struct bench *b = *state, t;
+
+	for (int i = 0; i < 14; i++)	/* in three segments */
+		assert_int_equal(append_written(b, LARGE), 0);
+	t = flipped(b, "log.00000000", SEGMENT_HEADER + 2 * UNIT + 100);
+	assert_int_equal(t.rc, 0);
+	assert_int_equal(t.found, 1);
+	t.appended = t.acked = t.found;
+	t.cap = 100 * SEGMENT;
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(append_synced(&t, LARGE), 0);
+		reboot(&t, SIM_LOSE, 0);
+		assert_opens(&t);
+		assert_int_equal(t.found, i + 2);
+	}
+	drop(&t);
+}
+
+static void what_was_cut_off_does_not_come_back_after_a_checkpoint(void **state)
+{
+	struct bench *b = *state;
+
+	append_written(b, SMALL);
+	shut(b);
+	b->missing_from = 1;
+	assert_int_equal(reopen(b), 0);
+	assert_int_equal(b->found, 0);
+	b->appended = 0;
+	b->missing_from = 0;
+	assert_int_equal(checkpoint(b), 0);
+	reboot(b, SIM_KEEP, 0);
+	assert_opens(b);
+	assert_int_equal(b->found, 0);
+}
+
 /* What recovery learns about which groups were synced counts even if it lies behind a torn one. */
 static void a_group_behind_the_torn_one_still_tells_what_was_synced(void **state)
 {
@@ -259,6 +296,8 @@ int main(void)
 		BENCH_TEST(a_segment_of_another_store_is_refused),
 		BENCH_TEST(a_segment_cut_short_is_refused_and_a_half_made_one_is_removed),
 		BENCH_TEST(what_relies_on_missing_pages_is_cut_off_unless_it_was_synced),
+		BENCH_TEST(segments_behind_a_torn_tail_do_not_come_back),
+		BENCH_TEST(what_was_cut_off_does_not_come_back_after_a_checkpoint),
 		BENCH_TEST(a_group_behind_the_torn_one_still_tells_what_was_synced),
 		BENCH_TEST(the_first_group_after_a_sync_proves_it),
 		BENCH_TEST(a_value_that_looks_like_a_group_proves_nothing),
