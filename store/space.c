@@ -68,6 +68,7 @@ struct space {
 	struct piece *spare;		/* empty pieces for `now` */
 	size_t spare_count;
 	struct ref directory;
+	struct err trouble;		/* the sentence about the latest damage met */
 };
 
 /* ---- bits ------------------------------------------------------------------------------- */
@@ -131,7 +132,7 @@ static uint32_t region_free(const struct space *space, size_t index)
 }
 
 /* Reads the region's bits, if that has not been done. */
-static int load(struct space *space, size_t index, struct err *err)
+static int load(struct space *space, size_t index)
 {
 	struct region *region = space->regions[index];
 	struct bits *bits;
@@ -145,11 +146,11 @@ static int load(struct space *space, size_t index, struct err *err)
 	if (!bits)
 		return -ENOMEM;
 	if (region->ref.length)
-		rc = pages_read(space->pages, &region->ref, unit, err);
+		rc = pages_read(space->pages, &region->ref, unit, &space->trouble);
 	if (rc == 0 && region->ref.length)
 		bits_decode(bits->taken, unit, &taken, &broken);
 	if (rc == 0 && (taken != region->taken || broken != region->broken))
-		rc = err_set(err, -EUCLEAN, FILE_PAGES ": the free map at offset %" PRIu64
+		rc = err_set(&space->trouble, -EUCLEAN, FILE_PAGES ": the free map at offset %" PRIu64
 			     " contradicts its directory", region->ref.offset);
 	if (rc == 0 && index == 0)
 		for (uint32_t unit_no = 0; unit_no < SUPER_UNITS; unit_no++)
@@ -309,7 +310,7 @@ static int find_in(struct space *space, size_t index, uint32_t from, uint32_t co
 
 	if (region_free(space, index) < count || (region->no_run && count >= region->no_run))
 		return -ENOSPC;
-	rc = load(space, index, NULL);
+	rc = load(space, index);
 	if (rc < 0)
 		return rc;
 	if (!(count < 3 && find_run(region->bits, 0, region_limit(space, index), count, true,
@@ -394,7 +395,7 @@ int space_hold(struct space *space, const struct ref *ref)
 	    e.first / REGION_UNITS != (e.first + e.count - 1) / REGION_UNITS)
 		rc = -EUCLEAN;
 	else
-		rc = load(space, e.first / REGION_UNITS, NULL);
+		rc = load(space, e.first / REGION_UNITS);
 	if (rc == 0)
 		mark(space, e, false, true);
 	mutex_unlock(&space->lock);
@@ -550,7 +551,7 @@ static int mark_list(struct space *space, const struct list *list, bool taken, b
 			if (e.count == 0 || e.count > REGION_UNITS || e.first >= space->units ||
 			    e.first % REGION_UNITS + e.count > REGION_UNITS)
 				return -EUCLEAN;
-			rc = load(space, e.first / REGION_UNITS, NULL);
+			rc = load(space, e.first / REGION_UNITS);
 			if (rc < 0)
 				return rc;
 			mark(space, e, taken, held);
@@ -568,7 +569,7 @@ static int move_own(struct space *space, struct ref *ref, uint32_t length) NEEDS
 	if (ref->length) {
 		const struct extent old = extent_of(ref);
 
-		rc = load(space, old.first / REGION_UNITS, NULL);
+		rc = load(space, old.first / REGION_UNITS);
 		if (rc == 0)
 			rc = reserve(space, space->spare_count + 1);
 		if (rc < 0)
@@ -811,6 +812,13 @@ void space_close(struct space *space)
 	mem_free(space);
 }
 
+void space_trouble(struct space *space, struct err *err)
+{
+	mutex_lock(&space->lock);
+	*err = space->trouble;
+	mutex_unlock(&space->lock);
+}
+
 void space_stats(struct space *space, struct space_stats *out)
 {
 	mutex_lock(&space->lock);
@@ -829,7 +837,7 @@ static int copy_taken(struct space *space, size_t index, uint64_t *words, bool *
 	mutex_lock(&space->lock);
 	*found = index < space->region_count;
 	if (*found)
-		rc = load(space, index, NULL);
+		rc = load(space, index);
 	if (*found && rc == 0)
 		memcpy(words, space->regions[index]->bits->taken, sizeof(space->regions[index]->bits->taken));
 	mutex_unlock(&space->lock);

@@ -81,6 +81,9 @@ void space_durable(struct space *space);
 /* The checkpoint failed: its births and deaths become the next one's. */
 void space_thaw(struct space *space);
 
+/* Copies the sentence about the latest damage that any call met in the map; empty if none did. */
+void space_trouble(struct space *space, struct err *err);
+
 struct space_stats {
 	uint64_t units;		/* of the page file */
 	uint64_t free_units;

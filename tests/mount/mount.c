@@ -88,6 +88,15 @@ void only_root(void)
 	}
 }
 
+void only_with_namespaces(void)
+{
+	only_root();
+	if (sh("unshare -m true") != 0) {
+		print_message("no mount namespace here: %s", said());
+		skip();
+	}
+}
+
 /* ---- time ------------------------------------------------------------------------------- */
 
 int64_t now_ms(void)

@@ -61,9 +61,11 @@ pid_t daemon_pid(void);
 /* True if something is mounted at `path`; "/" itself is not asked for. */
 bool is_mounted(const char *path);
 
-/* Ends this test as skipped if it runs on a plain folder; or if we are not root. */
+/* Ends this test as skipped if it runs on a plain folder; if we are not root; if we may not make a
+ * mount namespace, as in some containers. */
 void only_cubby(void);
 void only_root(void);
+void only_with_namespaces(void);
 
 /* ---- the shell ------------------------------------------------------------------------ */
 

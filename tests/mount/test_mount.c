@@ -184,7 +184,7 @@ static void mount_8_itself_mounts_by_type_and_by_fstab(void **state)
 {
 	(void)state;
 	only_cubby();
-	only_root();
+	only_with_namespaces();
 	run("echo '%s %s cubby rw,nofail,sync=standard,x-test 0 0' > fstab", store_path(),
 	    point_path());
 	run("cat > script <<'END'\n"
@@ -211,7 +211,7 @@ static void an_ordinary_user_mounts_and_is_held_to_the_modes(void **state)
 {
 	(void)state;
 	only_cubby();
-	only_root();
+	only_with_namespaces();
 	run("chmod 755 . && install -d -o 65534 -g 65534 user user/point && cp %s user/cubby", cubby());
 	run("cat > as-user <<'END'\n"
 	    "set -ex\n"
