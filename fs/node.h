@@ -51,7 +51,7 @@ struct node {
 	unsigned opens, writers;		/* handles, and those that may write */
 	uint64_t revision;			/* of its last publication */
 	bool renewed;				/* truncated by open since then */
-	int failed;				/* the first error of a write since then, if renewed */
+	int failed;				/* first error of a write since then, if renewed */
 	struct attr attr;			/* as last seen: what is left once it is gone */
 };
 
