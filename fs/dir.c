@@ -121,10 +121,10 @@ static int append(struct dir *dir, struct slice name)
 	return rc;
 }
 
-/* Finds the cookie of `name`, the next to be listed, from *cookie on, and remembers it. Cookies that
- * were given out keep their names, so where the listing has been before it skips those of names
- * that are gone; a new name there has no cookie (1), and may be left out until the listing
- * is begun again. */
+/* Finds the cookie of `name`, the next to be listed, from *cookie on, and remembers it. Cookies
+ * that were given out keep their names, so where the listing has been before it skips those of
+ * names that are gone; a new name there has no cookie (1), and is left out until the listing is
+ * begun again. */
 static int number(struct dir *dir, struct slice name, uint64_t *cookie)
 {
 	int order = 1;

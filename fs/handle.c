@@ -66,6 +66,7 @@ static struct draft *take_unneeded(struct fs *fs, struct node *node)
 
 	if (node->opens || node->gone)
 		return NULL;
+	node->failed = 0;
 	draft = node_take_draft(&fs->nodes, node);
 	if (draft && draft_staged_since(draft))
 		warden_post(&fs->warden, note_contents(node->id));
@@ -108,9 +109,13 @@ static int publish_locked(struct fs *fs, struct node *node)
 		return rc;
 
 	written = atomic_exchange(&node->written_ns, 0);
-	rc = draft_publish(node->draft, node_place(node), &node->attr, &revision);
+	rc = node->failed;
+	if (rc == 0)
+		rc = draft_publish(node->draft, node_place(node), &node->attr, &revision);
 	if (rc == 0 && revision)
 		node->revision = revision;
+	if (rc == 0)
+		node->renewed = false;
 	if (rc < 0 && written)
 		mark_written(fs, node);		/* to be tried again */
 	return rc;
@@ -180,6 +185,12 @@ static void count_open(struct node *node, int flags) NEEDS(node->lock)
 	node->writers += may_write(flags);
 }
 
+static void begin_anew(struct node *node) NEEDS(node->lock)
+{
+	node->renewed = node->attr.version != 0;	/* there is an old value to be kept */
+	node->failed = 0;
+}
+
 /* Opening truncates without being a write: see the top of handle.h. */
 static int open_locked(struct fs *fs, struct node *node, int flags)
 	NEEDS_SHARED(fs->names) NEEDS(node->lock)
@@ -192,6 +203,8 @@ static int open_locked(struct fs *fs, struct node *node, int flags)
 		rc = need_draft(fs, node);
 		if (rc == 0)
 			rc = draft_truncate(node->draft, 0);
+		if (rc == 0)
+			begin_anew(node);
 	}
 	if (rc == 0)
 		count_open(node, flags);
@@ -317,6 +330,14 @@ static int publish_and_write(struct fs *fs, struct node *node, struct draft *dra
 	return rc < 0 ? rc : draft_write(draft, offset, bytes);
 }
 
+static void write_failed(struct node *node, int rc)
+{
+	mutex_lock(&node->lock);
+	if (node->renewed && node->failed == 0)
+		node->failed = rc;
+	mutex_unlock(&node->lock);
+}
+
 int handle_write(struct fs *fs, struct node *node, uint64_t offset, struct slice bytes)
 {
 	struct draft *draft;
@@ -329,6 +350,8 @@ int handle_write(struct fs *fs, struct node *node, uint64_t offset, struct slice
 		rc = publish_and_write(fs, node, draft, offset, bytes);
 	if (rc == 0)
 		mark_written(fs, node);
+	else
+		write_failed(node, rc);
 	return rc;
 }
 

@@ -10,6 +10,10 @@
  * for the release of the last handle that may write. Otherwise the key would have an empty version
  * for a moment, and after a crash perhaps for good.
  *
+ * A value that was truncated by open and could then not be written (the disk is full) is not
+ * published at all: the old one stays. Whoever only adds to a value, or changes it in place, keeps
+ * what could be written.
+ *
  * A node that is gone (unlinked, replaced, expired) is read and written on in its draft, and
  * never published: that is no error.
  */

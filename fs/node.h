@@ -50,6 +50,8 @@ struct node {
 	/* Guarded by lock. */
 	unsigned opens, writers;		/* handles, and those that may write */
 	uint64_t revision;			/* of its last publication */
+	bool renewed;				/* truncated by open since then */
+	int failed;				/* first error of a write since then, if renewed */
 	struct attr attr;			/* as last seen: what is left once it is gone */
 };
 
