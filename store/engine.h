@@ -30,6 +30,7 @@
 #include "batch.h"
 #include "bytes.h"
 #include "err.h"
+#include "format.h"
 #include "log.h"
 #include "os.h"
 #include "ref.h"
@@ -37,7 +38,7 @@
 struct engine;
 
 enum {
-	ENGINE_KEY_MAX = 512,
+	ENGINE_KEY_MAX = NODE_KEY_MAX,
 	ENGINE_VALUE_MAX = 80 * 1024,
 	ENGINE_RUN_MAX = 1 << 20,
 };
@@ -48,6 +49,8 @@ struct engine_options {
 				 * engine's own; false in tests that count every step */
 	uint64_t segment_size;	/* of the log, bytes; 0: 16 MiB */
 	uint64_t log_cap;	/* bytes of log that start to hold writers up; 0: 256 MiB */
+	uint64_t cache;		/* bytes of tree nodes kept in memory, beyond what a checkpoint has yet
+				 * to write (which starts one at as much); 0: 64 MiB */
 	uint64_t commit_ns;	/* whatever is committed is on disk after this; 0: 1 second */
 };
 

@@ -61,6 +61,7 @@ enum {
 	NODE_BODY_SIZE = 20,		/* 4  bytes of entries */
 	NODE_HEADER = 24,
 	NODE_LEVEL_MAX = 32,
+	NODE_KEY_MAX = 512,
 	NODE_BODY_MAX = 1 << 20,	/* nothing larger is believed */
 };
 #define NODE_MAGIC_VALUE 0x4e424243u	/* "CBBN" */
@@ -68,7 +69,7 @@ enum {
 /* A leaf's entry: key size 2, value size 4 (its top bit: the value begins with a reference to a
  * run of bytes in the page file, which lives and dies with the entry), key, value.
  * An inner node's entry: key size 2, key, reference. The key is no greater than any below the
- * child; the first one of a node is empty. */
+ * child, and greater than any below the child before; the first one's is not looked at. */
 enum {
 	LEAF_ENTRY_HEADER = 6,
 	INNER_ENTRY_HEADER = 2,
@@ -84,8 +85,9 @@ enum {
 	SPACE_GENERATION = 8,		/* 8 */
 	SPACE_HEADER = 16,		/* then per region: */
 	SPACE_REGION_REF = 0,		/* 28 reference to its bits; all zeros: nothing is taken */
-	SPACE_REGION_FREE = 28,		/* 4  units not taken */
-	SPACE_REGION_SIZE = 32,
+	SPACE_REGION_TAKEN = 28,	/* 4  units taken */
+	SPACE_REGION_BROKEN = 32,	/* 4  quads (4 units, from a multiple of 4) of which any is taken */
+	SPACE_REGION_SIZE = 36,
 };
 #define SPACE_MAGIC_VALUE 0x53424243u	/* "CBBS" */
 

@@ -54,7 +54,7 @@ struct store_options {
 	bool create;		/* make the store if the folder is missing or empty */
 	bool background;	/* threads for checkpoints and for giving back the space of dead values */
 	uint32_t uid, gid;	/* who owns the root table of a new store (mode 0755) */
-	uint64_t segment_size, log_cap, commit_ns;	/* as in engine.h; 0: its defaults */
+	uint64_t segment_size, log_cap, cache, commit_ns;	/* as in engine.h; 0: its defaults */
 	uint64_t draft_memory;	/* bytes that one draft may hold in memory; 0: 4 MiB */
 };
 
@@ -74,6 +74,7 @@ struct attr {
 	uint64_t rdev;		/* of a device node */
 	uint64_t size;		/* bytes of the value, or of a symbolic link's target; 0 for a table */
 	uint64_t version;	/* 0: not published yet; 0 for tables */
+	bool unpublished;	/* does not count yet (its version may have been set already) */
 	uint64_t expires_ms;	/* milliseconds since 1970-01-01 UTC; 0: never */
 	uint64_t entries;	/* of a table: how many it has, expired ones not yet removed included */
 	int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;

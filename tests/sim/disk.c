@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "locks.h"
-#include "sim/pages.h"
+#include "sim/bytemap.h"
 
 enum { SECTOR = 512, PAGE = 4096, NAME_SIZE = 256, NO_FILE = -1 };
 
@@ -33,7 +33,7 @@ struct change {
 };
 
 struct file {
-	struct pages now, disk;
+	struct bytemap now, disk;
 	uint64_t now_size, disk_size;
 	struct change *changes;
 	size_t change_count, change_room;
@@ -134,8 +134,8 @@ static void file_free(struct file *f)
 		return;
 	changes_clear(f);
 	free(f->changes);
-	pages_done(&f->now);
-	pages_done(&f->disk);
+	bytemap_done(&f->now);
+	bytemap_done(&f->disk);
 	free(f);
 }
 
@@ -144,8 +144,8 @@ static struct file *file_copy(const struct file *from)
 	struct file *f = sim_alloc(sizeof(*f));
 
 	*f = (struct file){ .now_size = from->now_size, .disk_size = from->disk_size };
-	pages_copy(&f->now, &from->now);
-	pages_copy(&f->disk, &from->disk);
+	bytemap_copy(&f->now, &from->now);
+	bytemap_copy(&f->disk, &from->disk);
 	f->change_count = f->change_room = from->change_count;
 	f->changes = sim_alloc(f->change_room * sizeof(struct change));
 	for (size_t i = 0; i < f->change_count; i++) {
@@ -176,7 +176,7 @@ static struct image *image_of(const struct file *f, const struct change *c, cons
 		return NULL;
 	image = sim_alloc(sizeof(*image) + c->size);
 	atomic_init(&image->shared, 1);
-	pages_read(&f->now, c->offset, image->bytes, c->size);
+	bytemap_read(&f->now, c->offset, image->bytes, c->size);
 	memcpy(image->bytes + (offset - c->offset), bytes, size);
 	return image;
 }
@@ -204,7 +204,7 @@ static struct change *note_resize(struct sim *sim, struct file *f, uint64_t size
 }
 
 /* Applies sectors [first, first + count) of a change to a view. */
-static void apply(const struct change *c, uint64_t first, uint64_t count, struct pages *pages,
+static void apply(const struct change *c, uint64_t first, uint64_t count, struct bytemap *pages,
 		  uint64_t *size)
 {
 	const uint64_t begin = first * SECTOR;
@@ -212,23 +212,23 @@ static void apply(const struct change *c, uint64_t first, uint64_t count, struct
 	const uint64_t reach = c->size == 0 || end > c->file_size ? c->file_size : end;
 
 	if (c->cuts) {
-		pages_cut(pages, c->file_size);
+		bytemap_cut(pages, c->file_size);
 		*size = c->file_size;
 		return;
 	}
 	if (count)
-		pages_write(pages, c->offset + begin, c->image ? c->image->bytes + begin : NULL,
+		bytemap_write(pages, c->offset + begin, c->image ? c->image->bytes + begin : NULL,
 			    count * SECTOR);
 	if ((count || c->size == 0) && *size < reach)
 		*size = reach;
 }
 
-static void apply_whole(const struct change *c, struct pages *pages, uint64_t *size)
+static void apply_whole(const struct change *c, struct bytemap *pages, uint64_t *size)
 {
 	apply(c, 0, c->size / SECTOR, pages, size);
 }
 
-static void apply_prefix(const struct change *c, uint64_t *random, struct pages *pages,
+static void apply_prefix(const struct change *c, uint64_t *random, struct bytemap *pages,
 			 uint64_t *size)
 {
 	const uint64_t sectors = c->size / SECTOR;
@@ -240,7 +240,7 @@ static void apply_prefix(const struct change *c, uint64_t *random, struct pages 
 }
 
 /* All, none, or any sectors; and perhaps the size without them. */
-static void apply_some(const struct change *c, uint64_t *random, struct pages *pages,
+static void apply_some(const struct change *c, uint64_t *random, struct bytemap *pages,
 		       uint64_t *size)
 {
 	const uint64_t way = chance(random) % 8;
@@ -625,7 +625,7 @@ static ssize_t disk_read(struct os_file *handle, void *bytes, size_t size, uint6
 		const uint64_t left = handle->file->now_size - offset;
 
 		count = (ssize_t)(size < left ? size : left);
-		pages_read(&handle->file->now, offset, bytes, (size_t)count);
+		bytemap_read(&handle->file->now, offset, bytes, (size_t)count);
 	}
 	mutex_unlock(&sim->lock);
 	return rc < 0 ? rc : count;
@@ -983,7 +983,7 @@ static void reboot_folder(struct folder *folder, struct fate *fate)
 		for (size_t c = 0; c < f->change_count; c++)
 			decide_change(fate, &f->changes[c], f);
 		changes_clear(f);
-		pages_copy(&f->now, &f->disk);
+		bytemap_copy(&f->now, &f->disk);
 		f->now_size = f->disk_size;
 		f->opens = 0;
 		f->holder = NULL;
@@ -1095,13 +1095,13 @@ void sim_limit(struct sim *disk, uint64_t bytes)
 	mutex_unlock(&disk->lock);
 }
 
-static void flip(struct pages *pages, uint64_t offset, uint8_t mask)
+static void flip(struct bytemap *pages, uint64_t offset, uint8_t mask)
 {
 	uint8_t byte;
 
-	pages_read(pages, offset, &byte, 1);
+	bytemap_read(pages, offset, &byte, 1);
 	byte ^= mask;
-	pages_write(pages, offset, &byte, 1);
+	bytemap_write(pages, offset, &byte, 1);
 }
 
 int sim_flip(struct sim *disk, const char *name, uint64_t offset, uint8_t mask)

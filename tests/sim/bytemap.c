@@ -1,4 +1,4 @@
-#include "sim/pages.h"
+#include "sim/bytemap.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -9,7 +9,7 @@
 enum { PAGE = 4096 };
 
 struct page {
-	atomic_uint shared;	/* how many `struct pages` hold it */
+	atomic_uint shared;	/* how many `struct bytemap` hold it */
 	uint8_t bytes[PAGE];
 };
 
@@ -36,17 +36,17 @@ static void page_drop(struct page *page)
 }
 
 /* Gives page `index` as our own, fit for writing. */
-static struct page *page_own(struct pages *pages, size_t index)
+static struct page *page_own(struct bytemap *map, size_t index)
 {
 	struct page *old, *new;
 
-	if (index >= pages->count) {
-		pages->at = sim_realloc(pages->at, (index + 1) * sizeof(struct page *));
-		memset(pages->at + pages->count, 0,
-		       (index + 1 - pages->count) * sizeof(struct page *));
-		pages->count = index + 1;
+	if (index >= map->count) {
+		map->at = sim_realloc(map->at, (index + 1) * sizeof(struct page *));
+		memset(map->at + map->count, 0,
+		       (index + 1 - map->count) * sizeof(struct page *));
+		map->count = index + 1;
 	}
-	old = pages->at[index];
+	old = map->at[index];
 	if (old && atomic_load(&old->shared) == 1)
 		return old;
 	new = sim_alloc(sizeof(*new));
@@ -56,13 +56,13 @@ static struct page *page_own(struct pages *pages, size_t index)
 	else
 		memset(new->bytes, 0, PAGE);
 	page_drop(old);
-	pages->at[index] = new;
+	map->at[index] = new;
 	return new;
 }
 
-static struct page *page_at(const struct pages *pages, uint64_t index)
+static struct page *page_at(const struct bytemap *map, uint64_t index)
 {
-	return index < pages->count ? pages->at[index] : NULL;
+	return index < map->count ? map->at[index] : NULL;
 }
 
 static size_t part_of(uint64_t offset, size_t size)
@@ -72,13 +72,13 @@ static size_t part_of(uint64_t offset, size_t size)
 	return size < left ? size : left;
 }
 
-void pages_read(const struct pages *pages, uint64_t offset, void *bytes, size_t size)
+void bytemap_read(const struct bytemap *map, uint64_t offset, void *bytes, size_t size)
 {
 	uint8_t *to = bytes;
 
 	while (size) {
 		const size_t part = part_of(offset, size);
-		const struct page *page = page_at(pages, offset / PAGE);
+		const struct page *page = page_at(map, offset / PAGE);
 
 		if (page)
 			memcpy(to, page->bytes + offset % PAGE, part);
@@ -90,19 +90,19 @@ void pages_read(const struct pages *pages, uint64_t offset, void *bytes, size_t 
 	}
 }
 
-static void clear(struct pages *pages, uint64_t offset, size_t part)
+static void clear(struct bytemap *map, uint64_t offset, size_t part)
 {
-	if (!page_at(pages, offset / PAGE))
+	if (!page_at(map, offset / PAGE))
 		return;
 	if (part < PAGE) {
-		memset(page_own(pages, offset / PAGE)->bytes + offset % PAGE, 0, part);
+		memset(page_own(map, offset / PAGE)->bytes + offset % PAGE, 0, part);
 		return;
 	}
-	page_drop(pages->at[offset / PAGE]);
-	pages->at[offset / PAGE] = NULL;
+	page_drop(map->at[offset / PAGE]);
+	map->at[offset / PAGE] = NULL;
 }
 
-void pages_write(struct pages *pages, uint64_t offset, const void *bytes, size_t size)
+void bytemap_write(struct bytemap *map, uint64_t offset, const void *bytes, size_t size)
 {
 	const uint8_t *from = bytes;
 
@@ -110,27 +110,27 @@ void pages_write(struct pages *pages, uint64_t offset, const void *bytes, size_t
 		const size_t part = part_of(offset, size);
 
 		if (from) {
-			memcpy(page_own(pages, offset / PAGE)->bytes + offset % PAGE, from, part);
+			memcpy(page_own(map, offset / PAGE)->bytes + offset % PAGE, from, part);
 			from += part;
 		} else {
-			clear(pages, offset, part);
+			clear(map, offset, part);
 		}
 		offset += part;
 		size -= part;
 	}
 }
 
-void pages_cut(struct pages *pages, uint64_t size)
+void bytemap_cut(struct bytemap *map, uint64_t size)
 {
-	const uint64_t end = (uint64_t)pages->count * PAGE;
+	const uint64_t end = (uint64_t)map->count * PAGE;
 
 	if (size < end)
-		pages_write(pages, size, NULL, end - size);
+		bytemap_write(map, size, NULL, end - size);
 }
 
-void pages_copy(struct pages *to, const struct pages *from)
+void bytemap_copy(struct bytemap *to, const struct bytemap *from)
 {
-	pages_done(to);
+	bytemap_done(to);
 	if (from->count == 0)
 		return;
 	to->at = sim_alloc(from->count * sizeof(struct page *));
@@ -141,10 +141,10 @@ void pages_copy(struct pages *to, const struct pages *from)
 			atomic_fetch_add(&to->at[i]->shared, 1);
 }
 
-void pages_done(struct pages *pages)
+void bytemap_done(struct bytemap *map)
 {
-	for (size_t i = 0; i < pages->count; i++)
-		page_drop(pages->at[i]);
-	free(pages->at);
-	*pages = (struct pages){ 0 };
+	for (size_t i = 0; i < map->count; i++)
+		page_drop(map->at[i]);
+	free(map->at);
+	*map = (struct bytemap){ 0 };
 }

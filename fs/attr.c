@@ -1,0 +1,237 @@
+#include "attr.h"
+
+#include <errno.h>
+
+#include "names.h"
+
+#define NS_PER_S INT64_C(1000000000)
+
+enum {
+	BLOCK_SIZE = 4096,
+	STAT_BLOCK = 512,	/* st_blocks counts in these, whatever st_blksize says */
+
+	/* The kernel rounds a timeout up to its ticks, of up to 10 ms, and counts from when our
+	 * answer arrives. */
+	EARLY_MS = 30,
+};
+
+static struct timespec timespec_of(int64_t ns)
+{
+	int64_t s = ns / NS_PER_S;
+
+	if (ns % NS_PER_S < 0)
+		s--;
+	return (struct timespec){ s, ns - s * NS_PER_S };
+}
+
+static struct stat stat_of(const struct attr *attr)
+{
+	return (struct stat){
+		.st_ino = attr->id,
+		.st_mode = attr->mode,
+		.st_nlink = attr->links,
+		.st_uid = attr->uid,
+		.st_gid = attr->gid,
+		.st_rdev = attr->rdev,
+		.st_size = (off_t)attr->size,
+		.st_blksize = BLOCK_SIZE,
+		.st_blocks = (blkcnt_t)(attr->size / STAT_BLOCK + (attr->size % STAT_BLOCK != 0)),
+		.st_atim = timespec_of(attr->atime_ns),
+		.st_mtim = timespec_of(attr->mtime_ns),
+		.st_ctim = timespec_of(attr->ctime_ns),
+	};
+}
+
+static double seconds_until(struct fs *fs, uint64_t expires_ms)
+{
+	double left;
+
+	if (expires_ms == 0)
+		return CACHE_SECONDS;
+	left = ((double)expires_ms - (double)store_now_ms(fs->store) - EARLY_MS) / 1000;
+	return left < 0 ? 0 : left < CACHE_SECONDS ? left : CACHE_SECONDS;
+}
+
+static void show(struct fs *fs, const struct attr *attr, bool staged, struct shown *out)
+{
+	out->st = stat_of(attr);
+	out->entry_seconds = seconds_until(fs, attr->expires_ms);
+	out->attr_seconds = staged ? 0 : out->entry_seconds;
+}
+
+/* Lays what is staged over what is published; true if there is something. */
+static bool overlay(struct node *node, struct attr *attr) NEEDS(node->lock)
+{
+	struct draft *draft = atomic_load(&node->draft);
+	int64_t mtime_ns;
+
+	if (!draft)
+		return S_ISREG(attr->mode) && attr->version == 0;
+	attr->size = draft_size(draft);
+	mtime_ns = draft_mtime_ns(draft);
+	if (mtime_ns)
+		attr->mtime_ns = mtime_ns;
+	if (mtime_ns > attr->ctime_ns)
+		attr->ctime_ns = mtime_ns;
+	return draft_staged_since(draft) != 0 || attr->version == 0;
+}
+
+/* What the store says goes to node->attr first: it is what remains once the entry is gone. */
+static int look(struct fs *fs, struct node *node, struct attr *out, bool *staged)
+	NEEDS_SHARED(fs->names) NEEDS(node->lock)
+{
+	int rc = 0;
+
+	if (!node->gone)
+		rc = store_lookup(fs->store, node_place(node), &node->attr);
+	if (rc < 0)
+		return rc;
+	*out = node->attr;
+	*staged = overlay(node, out);
+	if (node->gone)
+		out->links = 0;
+	return 0;
+}
+
+static int get(struct fs *fs, struct node *node, struct attr *out, bool *staged)
+{
+	int rc;
+
+	do {
+		rwlock_read(&fs->names);
+		mutex_lock(&node->lock);
+		rc = look(fs, node, out, staged);
+		mutex_unlock(&node->lock);
+		rwlock_read_done(&fs->names);
+	} while (rc == -ENOENT && names_expire_node(fs, node) > 0);
+	return rc;
+}
+
+int attr_get(struct fs *fs, struct node *node, struct attr *out)
+{
+	bool staged;
+
+	return get(fs, node, out, &staged);
+}
+
+int attr_show(struct fs *fs, struct node *node, struct shown *out)
+{
+	struct attr attr;
+	bool staged;
+	const int rc = get(fs, node, &attr, &staged);
+
+	if (rc == 0)
+		show(fs, &attr, staged, out);
+	return rc;
+}
+
+int attr_show_found(struct fs *fs, struct node *node, const struct attr *attr,
+		    struct shown *out)
+{
+	struct attr again = *attr;
+	bool staged = S_ISREG(attr->mode) && attr->version == 0;
+	int rc = 0;
+
+	mutex_lock(&node->lock);
+	if (atomic_load(&node->draft) || node->revision)
+		rc = look(fs, node, &again, &staged);
+	mutex_unlock(&node->lock);
+	if (rc == 0)
+		show(fs, &again, staged, out);
+	return rc;
+}
+
+/* ---- changing -------------------------------------------------------------------------------- */
+
+/* Only the node is left of it. */
+static void set_gone(struct fs *fs, struct node *node, const struct attr_change *change)
+	NEEDS(node->lock)
+{
+	const struct attr *v = &change->values;
+	struct attr *a = &node->attr;
+
+	if (change->mask & SET_MODE)
+		a->mode = (a->mode & S_IFMT) | (v->mode & ~(uint32_t)S_IFMT);
+	if (change->mask & SET_UID)
+		a->uid = v->uid;
+	if (change->mask & SET_GID)
+		a->gid = v->gid;
+	if (change->mask & SET_ATIME)
+		a->atime_ns = v->atime_ns;
+	if (change->mask & SET_MTIME)
+		a->mtime_ns = v->mtime_ns;
+	a->ctime_ns = (int64_t)fs->os->now_ns(fs->os);
+}
+
+/* cp -p sets the times before it closes: publication must then keep them. */
+static void settle_mtime(struct node *node, const struct attr_change *change) NEEDS(node->lock)
+{
+	struct draft *draft = atomic_load(&node->draft);
+
+	if (draft && change->mask & SET_MTIME && !change->mtime_now)
+		draft_keep_mtime(draft);
+}
+
+/* A version set while something is staged is meant for what is staged. */
+static unsigned version_flag(struct node *node, const struct attr_change *change)
+	NEEDS(node->lock)
+{
+	struct draft *draft = atomic_load(&node->draft);
+	const bool staged = draft && draft_staged_since(draft);
+
+	return change->mask & SET_VERSION && (staged || node->attr.version == 0) ? SET_STAGED : 0;
+}
+
+static int set_held(struct fs *fs, struct node *node, const struct attr_change *change,
+		    uint64_t *revision) NEEDS_SHARED(fs->names)
+{
+	int rc = 0;
+
+	mutex_lock(&node->lock);
+	if (node->gone) {
+		*revision = 0;
+		set_gone(fs, node, change);
+	} else {
+		rc = store_set(fs->store, node_place(node),
+			       change->mask | version_flag(node, change), &change->values,
+			       &node->attr, revision);
+	}
+	if (rc == 0)
+		settle_mtime(node, change);
+	mutex_unlock(&node->lock);
+	return rc;
+}
+
+int attr_set(struct fs *fs, struct node *node, const struct attr_change *change,
+	     uint64_t *revision)
+{
+	int rc;
+
+	do {
+		rwlock_read(&fs->names);
+		rc = set_held(fs, node, change, revision);
+		rwlock_read_done(&fs->names);
+	} while ((rc == -ENOENT || rc == -EKEYEXPIRED) && names_expire_node(fs, node) > 0);
+	return rc;
+}
+
+int attr_strip(struct fs *fs, struct node *node)
+{
+	struct attr_change change = { .mask = SET_MODE };
+	uint32_t strip = S_ISUID, mode;
+	uint64_t revision;
+	int rc;
+
+	mutex_lock(&node->lock);
+	mode = node->attr.mode;
+	mutex_unlock(&node->lock);
+	if (mode & S_IXGRP)
+		strip |= S_ISGID;	/* without it the bit means something else */
+	if (!(mode & strip))
+		return 0;
+	change.values.mode = mode & 07777 & ~strip;
+	rc = attr_set(fs, node, &change, &revision);
+	if (rc == 0)
+		warden_post(&fs->warden, note_attributes(node->id));
+	return rc;
+}

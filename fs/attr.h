@@ -1,0 +1,48 @@
+/* attr.h - what stat shows: an entry's attributes, with what is staged over them, and for how
+ * long the kernel may believe it.
+ *
+ * All changes come through this mount, so the kernel may keep what it was told for long; but never
+ * beyond the key's expiry, and attributes not while something is staged, for publication
+ * changes them.
+ */
+#ifndef CUBBY_FS_ATTR_H
+#define CUBBY_FS_ATTR_H
+
+#include <sys/stat.h>
+
+#include "fs.h"
+
+struct shown {
+	struct stat st;
+	double attr_seconds;	/* how long the kernel may keep `st` */
+	double entry_seconds;	/* and that the name is there */
+};
+
+/* How long the kernel may keep that a name is not there, or what never expires. */
+#define CACHE_SECONDS 86400.0
+
+/* What is known of the node: from the store or, once it is gone, as last seen; with what is
+ * staged. */
+int attr_get(struct fs *fs, struct node *node, struct attr *out);
+int attr_show(struct fs *fs, struct node *node, struct shown *out);
+
+/* Shows `attr`, just read by name; or reads it again, if the node has or had something staged: what
+ * was read may be older than what the kernel already knows. The caller holds `names`. */
+int attr_show_found(struct fs *fs, struct node *node, const struct attr *attr,
+		    struct shown *out) NEEDS_SHARED(fs->names);
+
+/* What setattr changes, but for the size. */
+struct attr_change {
+	unsigned mask;		/* as of store_set */
+	struct attr values;
+	bool mtime_now;		/* SET_MTIME means this moment, and not one chosen by hand */
+};
+
+int attr_set(struct fs *fs, struct node *node, const struct attr_change *change,
+	     uint64_t *revision);
+
+/* Takes set-user-id and set-group-id off a file that an ordinary user is about to write to. The
+ * kernel does this only for what goes through its page cache. */
+int attr_strip(struct fs *fs, struct node *node);
+
+#endif

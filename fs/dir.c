@@ -1,0 +1,300 @@
+#include "dir.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include <fuse_lowlevel.h>
+
+#include "mem.h"
+#include "names.h"
+
+enum {
+	COOKIE_DOT = 1,
+	COOKIE_DOTDOT,
+	COOKIE_FIRST,			/* of the first real entry */
+
+	REMEMBERED_MAX = 1 << 20,	/* bytes of names */
+};
+
+struct dir {
+	struct node *node;		/* pinned */
+	struct mutex lock;
+
+	/* The names at the cookies from `first` on, without gaps: packed, and where each ends.
+	 * Guarded by lock. */
+	uint64_t first;
+	struct buffer names;
+	struct buffer ends;		/* of uint32_t */
+};
+
+int dir_open(struct fs *fs, struct node *node, struct dir **out)
+{
+	struct dir *dir;
+	bool gone;
+
+	rwlock_read(&fs->names);
+	gone = node->gone;
+	rwlock_read_done(&fs->names);
+	if (gone)
+		return -ESTALE;
+	dir = mem_zalloc(sizeof(*dir));
+	if (!dir)
+		return -ENOMEM;
+	nodes_pin(&fs->nodes, node);
+	dir->node = node;
+	dir->first = COOKIE_FIRST;
+	mutex_init(&dir->lock);
+	*out = dir;
+	return 0;
+}
+
+void dir_close(struct fs *fs, struct dir *dir)
+{
+	nodes_unpin(&fs->nodes, dir->node);
+	buffer_done(&dir->names);
+	buffer_done(&dir->ends);
+	mutex_done(&dir->lock);
+	mem_free(dir);
+}
+
+/* ---- which name belongs to which cookie ------------------------------------------------------ */
+
+static size_t remembered(const struct dir *dir)
+{
+	return dir->ends.size / sizeof(uint32_t);
+}
+
+/* Where the name at `index` ends, and so the next one begins. */
+static uint32_t end_of(const struct dir *dir, size_t index)
+{
+	return get32(dir->ends.data + index * sizeof(uint32_t));
+}
+
+static uint32_t start_of(const struct dir *dir, size_t index)
+{
+	return index ? end_of(dir, index - 1) : 0;
+}
+
+static struct slice name_at(const struct dir *dir, size_t index)
+{
+	const uint32_t start = start_of(dir, index);
+
+	return slice_of(dir->names.data + start, end_of(dir, index) - start);
+}
+
+static bool knows(const struct dir *dir, uint64_t cookie)
+{
+	return cookie >= dir->first && cookie - dir->first < remembered(dir);
+}
+
+static void forget_from(struct dir *dir, size_t index)
+{
+	dir->names.size = start_of(dir, index);
+	dir->ends.size = index * sizeof(uint32_t);
+}
+
+static void forget_older_half(struct dir *dir)
+{
+	const size_t half = remembered(dir) / 2, left = remembered(dir) - half;
+	const uint32_t cut = start_of(dir, half);
+
+	dir->names.size -= cut;
+	memmove(dir->names.data, dir->names.data + cut, dir->names.size);
+	for (size_t i = 0; i < left; i++)
+		put32(dir->ends.data + i * sizeof(uint32_t), end_of(dir, half + i) - cut);
+	dir->ends.size = left * sizeof(uint32_t);
+	dir->first += half;
+}
+
+static int append(struct dir *dir, struct slice name)
+{
+	uint8_t end[sizeof(uint32_t)];
+	int rc;
+
+	put32(end, (uint32_t)(dir->names.size + name.size));
+	rc = buffer_append(&dir->names, name.data, name.size);
+	if (rc == 0) {
+		rc = buffer_append(&dir->ends, end, sizeof(end));
+		if (rc < 0)
+			dir->names.size -= name.size;
+	}
+	return rc;
+}
+
+/* Finds the cookie of `name`, the next to be listed, from *cookie on, and remembers it. Cookies
+ * that were given out keep their names, so where the listing has been before it skips those of
+ * names that are gone; a new name there has no cookie (1), and is left out until the listing is
+ * begun again. */
+static int number(struct dir *dir, struct slice name, uint64_t *cookie)
+{
+	int order = 1;
+
+	while (knows(dir, *cookie) && order > 0) {
+		order = slice_compare(name, name_at(dir, *cookie - dir->first));
+		*cookie += order > 0;
+	}
+	if (knows(dir, *cookie))
+		return order < 0;
+	if (*cookie != dir->first + remembered(dir)) {
+		forget_from(dir, 0);
+		dir->first = *cookie;
+	}
+	if (dir->names.size > REMEMBERED_MAX)
+		forget_older_half(dir);
+	return append(dir, name);
+}
+
+/* ---- listing --------------------------------------------------------------------------------- */
+
+struct listing {
+	struct fs *fs;
+	struct dir *dir;
+	struct fuse_req *req;
+	bool plus;
+	char *bytes;
+	size_t size, used;
+	uint64_t cookie;	/* of the last entry listed */
+	uint64_t skip;		/* entries still to be passed over */
+};
+
+enum { FULL = 1 };	/* ends store_list */
+
+static size_t size_of(const struct listing *l, const char *name)
+{
+	return l->plus ? fuse_add_direntry_plus(l->req, NULL, 0, name, NULL, 0)
+		       : fuse_add_direntry(l->req, NULL, 0, name, NULL, 0);
+}
+
+static void add(struct listing *l, const char *name, const struct fuse_entry_param *e,
+		uint64_t cookie)
+{
+	char *at = l->bytes + l->used;
+	const size_t left = l->size - l->used;
+
+	l->cookie = cookie;
+	l->used += l->plus ? fuse_add_direntry_plus(l->req, at, left, name, e, (off_t)l->cookie)
+			   : fuse_add_direntry(l->req, at, left, name, &e->attr,
+					       (off_t)l->cookie);
+}
+
+/* "." and "..": the kernel knows both, and counts no lookup for them. */
+static int add_dots(struct listing *l, uint64_t above)
+{
+	const uint64_t ids[] = { l->dir->node->id, above };
+	static const char *const names[] = { ".", ".." };
+
+	for (size_t i = l->cookie; i < COOKIE_DOTDOT; i++) {
+		const struct fuse_entry_param e = {
+			.attr = { .st_ino = ids[i], .st_mode = S_IFDIR },
+		};
+
+		if (size_of(l, names[i]) > l->size - l->used)
+			return FULL;
+		add(l, names[i], &e, i + 1);
+	}
+	return 0;
+}
+
+/* `names` is held since before store_list was called, which the analysis cannot see. */
+static int look_up(struct listing *l, struct slice name, const struct attr *attr,
+		   struct fuse_entry_param *e) NO_TSA
+{
+	const struct place place = { l->dir->node->id, name };
+	struct shown shown;
+	struct node *node;
+	const int rc = names_meet(l->fs, place, attr, &node, &shown);
+
+	if (rc < 0)
+		return rc;
+	*e = (struct fuse_entry_param){
+		.ino = attr->id,
+		.attr = shown.st,
+		.attr_timeout = shown.attr_seconds,
+		.entry_timeout = shown.entry_seconds,
+	};
+	return 0;
+}
+
+static int visit(void *arg, struct slice name, const struct attr *attr)
+{
+	struct listing *l = arg;
+	struct fuse_entry_param e = { .attr = { .st_ino = attr->id, .st_mode = attr->mode } };
+	uint64_t cookie = l->cookie + 1;
+	char text[STORE_NAME_MAX + 1];
+	int rc;
+
+	if (l->skip) {
+		l->skip--;
+		return 0;
+	}
+	memcpy(text, name.data, name.size);
+	text[name.size] = '\0';
+	if (size_of(l, text) > l->size - l->used)
+		return FULL;
+	rc = number(l->dir, name, &cookie);
+	if (rc)
+		return rc < 0 ? rc : 0;
+	if (l->plus)
+		rc = look_up(l, name, attr, &e);
+	if (rc == -ENOENT)
+		return 0;	/* expired since it was read */
+	if (rc == 0)
+		add(l, text, &e, cookie);
+	return rc;
+}
+
+static uint64_t table_above(const struct node *node)
+{
+	return node->table ? node->table : node->id;	/* above the root is the root */
+}
+
+/* The name to go on behind; if it is no longer known, how many entries to pass over instead. */
+static int seek(struct listing *l, struct buffer *after)
+{
+	struct slice name;
+
+	if (l->cookie == 0) {
+		forget_from(l->dir, 0);
+		l->dir->first = COOKIE_FIRST;
+	}
+	if (l->cookie < COOKIE_FIRST)
+		return 0;
+	if (!knows(l->dir, l->cookie)) {
+		l->skip = l->cookie - COOKIE_FIRST + 1;
+		return 0;
+	}
+	name = name_at(l->dir, l->cookie - l->dir->first);
+	return buffer_append(after, name.data, name.size);
+}
+
+static int list_held(struct listing *l)
+{
+	struct buffer after = { 0 };
+	int rc = seek(l, &after);
+
+	if (rc == 0)
+		rc = add_dots(l, table_above(l->dir->node));
+	if (rc == 0)
+		rc = store_list(l->fs->store, l->dir->node->id, buffer_slice(&after), visit, l);
+	if (rc == -ENOENT && l->dir->node->gone)
+		rc = 0;		/* a removed directory is empty */
+	buffer_done(&after);
+	return rc;
+}
+
+ssize_t dir_read(struct fs *fs, struct dir *dir, uint64_t cookie, bool plus, struct fuse_req *req,
+		 char *bytes, size_t size)
+{
+	struct listing l = {
+		.fs = fs, .dir = dir, .req = req, .plus = plus,
+		.bytes = bytes, .size = size, .cookie = cookie,
+	};
+	int rc;
+
+	mutex_lock(&dir->lock);
+	rwlock_read(&fs->names);
+	rc = list_held(&l);
+	rwlock_read_done(&fs->names);
+	mutex_unlock(&dir->lock);
+	return rc < 0 && l.used == 0 ? rc : (ssize_t)l.used;
+}

@@ -1,0 +1,327 @@
+#include "names.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+#include "handle.h"
+#include "mem.h"
+
+enum {
+	TRIES = 16,	/* to get expired entries out of the way */
+	DUE_BATCH = 16,
+};
+
+/* ---- expiry ---------------------------------------------------------------------------------- */
+
+/* Removes what is at `place` if it has expired; 1 if so. `node`, unless NULL, is its node. */
+static int expire_held(struct fs *fs, struct place place, struct node *node) NEEDS(fs->names)
+{
+	struct note *note = node ? note_deleted(place, node->id) : NULL;
+	uint64_t revision;
+	int rc = node ? handle_keep(fs, node, false) : 0;
+
+	if (rc == 0)
+		rc = store_remove(fs->store, place, STORE_EXPIRED, &revision);
+	if (rc < 0) {
+		note_free(note);
+		return rc == -EAGAIN || rc == -ENOENT ? 0 : rc;
+	}
+	if (node)
+		node_gone(&fs->nodes, node);
+	warden_post(&fs->warden, note);
+	return 1;
+}
+
+int names_expire(struct fs *fs, struct place place)
+{
+	struct node *node;
+	int rc;
+
+	rwlock_write(&fs->names);
+	node = nodes_at(&fs->nodes, place);
+	rc = expire_held(fs, place, node);
+	rwlock_write_done(&fs->names);
+	nodes_unpin(&fs->nodes, node);
+	return rc;
+}
+
+int names_expire_node(struct fs *fs, struct node *node)
+{
+	int rc = 1;
+
+	rwlock_write(&fs->names);
+	if (!node->gone)
+		rc = expire_held(fs, node_place(node), node);
+	rwlock_write_done(&fs->names);
+	return rc;
+}
+
+static int expire_batch(struct fs *fs, const struct due *list, int count, uint64_t *next_ms)
+{
+	const uint64_t now_ms = store_now_ms(fs->store);
+
+	*next_ms = 0;
+	for (int i = 0; i < count; i++) {
+		const struct place place = { list[i].table,
+					     { list[i].name, list[i].name_size } };
+		int rc;
+
+		if (list[i].expires_ms > now_ms) {
+			*next_ms = list[i].expires_ms;
+			return 0;
+		}
+		rc = names_expire(fs, place);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+int names_expire_due(struct fs *fs, uint64_t *next_ms)
+{
+	struct due list[DUE_BATCH];
+	int count, rc;
+
+	do {
+		count = store_due(fs->store, list, DUE_BATCH);
+		rc = count < 0 ? count : expire_batch(fs, list, count, next_ms);
+	} while (rc == 0 && count == DUE_BATCH && *next_ms == 0);
+	return rc;
+}
+
+/* A change met an expired entry: removes that, so that the change is worth another try. A table of
+ * expired entries is in the way too: then everything that is due goes. */
+static bool made_way(struct fs *fs, int rc, struct place a, struct place b, int *tries)
+{
+	uint64_t next_ms;
+
+	if (rc != -EKEYEXPIRED || --*tries == 0)
+		return false;
+	if (names_expire(fs, a) <= 0 && names_expire(fs, b) <= 0)
+		names_expire_due(fs, &next_ms);
+	return true;
+}
+
+/* ---- finding and making ---------------------------------------------------------------------- */
+
+int names_meet(struct fs *fs, struct place place, const struct attr *attr, struct node **out,
+	       struct shown *shown)
+{
+	struct node *node;
+	int rc = nodes_meet(&fs->nodes, place, attr, &node);
+
+	if (rc < 0)
+		return rc;
+	rc = attr_show_found(fs, node, attr, shown);
+	if (rc < 0)
+		nodes_forget(&fs->nodes, node, 1);
+	else
+		*out = node;
+	return rc;
+}
+
+int names_lookup(struct fs *fs, struct place place, struct node **out, struct shown *shown)
+{
+	struct attr attr;
+	int rc;
+
+	rwlock_read(&fs->names);
+	rc = store_lookup(fs->store, place, &attr);
+	if (rc == 0)
+		rc = names_meet(fs, place, &attr, out, shown);
+	rwlock_read_done(&fs->names);
+	return rc;
+}
+
+int names_readlink(struct fs *fs, struct node *node, struct buffer *out)
+{
+	int rc;
+
+	rwlock_read(&fs->names);
+	rc = node->gone ? -ESTALE : store_readlink(fs->store, node_place(node), out);
+	rwlock_read_done(&fs->names);
+	return rc;
+}
+
+static void inherit_group(struct fs *fs, uint64_t table, struct store_new *what)
+{
+	struct node *node = nodes_find(&fs->nodes, table);
+
+	if (!node)
+		return;
+	mutex_lock(&node->lock);
+	if (node->attr.mode & S_ISGID) {
+		what->gid = node->attr.gid;
+		if (S_ISDIR(what->mode))
+			what->mode |= S_ISGID;
+	}
+	mutex_unlock(&node->lock);
+}
+
+static int make_held(struct fs *fs, struct place place, const struct store_new *what,
+		     struct node **out, struct shown *shown, uint64_t *revision)
+	NEEDS_SHARED(fs->names)
+{
+	struct attr attr;
+	int rc = store_make(fs->store, place, what, &attr, revision);
+
+	if (rc < 0)
+		return rc;
+	rc = names_meet(fs, place, &attr, out, shown);
+	if (rc < 0)
+		store_remove(fs->store, place, S_ISDIR(what->mode) ? STORE_TABLE : 0, revision);
+	return rc;
+}
+
+int names_make(struct fs *fs, struct place place, struct store_new *what, struct node **out,
+	       struct shown *shown, uint64_t *revision)
+{
+	int tries = TRIES, rc;
+
+	inherit_group(fs, place.table, what);
+	do {
+		rwlock_read(&fs->names);
+		rc = make_held(fs, place, what, out, shown, revision);
+		rwlock_read_done(&fs->names);
+	} while (made_way(fs, rc, place, place, &tries));
+	return rc;
+}
+
+/* ---- removing -------------------------------------------------------------------------------- */
+
+/* Before the entry of `node` goes: whoever has it open keeps the value, and the node keeps
+ * what stat shows. An entry that has expired is left for the change to complain about. */
+static int keep_last(struct fs *fs, struct place place, struct node *node, bool replaced)
+	NEEDS(fs->names)
+{
+	struct attr last;
+
+	if (store_lookup(fs->store, place, &last) == 0) {
+		mutex_lock(&node->lock);
+		node->attr = last;
+		mutex_unlock(&node->lock);
+	}
+	return handle_keep(fs, node, replaced);
+}
+
+static int remove_held(struct fs *fs, struct place place, struct node *node, unsigned flags,
+		       uint64_t *revision) NEEDS(fs->names)
+{
+	int rc = node ? keep_last(fs, place, node, false) : 0;
+
+	if (rc == 0)
+		rc = store_remove(fs->store, place, flags, revision);
+	if (rc == 0 && node)
+		node_gone(&fs->nodes, node);
+	return rc;
+}
+
+int names_remove(struct fs *fs, struct place place, unsigned flags, uint64_t *revision)
+{
+	struct node *node;
+	int tries = TRIES, rc;
+
+	do {
+		rwlock_write(&fs->names);
+		node = nodes_at(&fs->nodes, place);
+		rc = remove_held(fs, place, node, flags, revision);
+		rwlock_write_done(&fs->names);
+		nodes_unpin(&fs->nodes, node);
+	} while (made_way(fs, rc, place, place, &tries));
+	return rc;
+}
+
+/* ---- renaming -------------------------------------------------------------------------------- */
+
+/* Both ends of a rename: the node, NULL if the kernel does not know the entry, and the name that it
+ * is to have afterwards. */
+struct end {
+	struct place place;
+	struct node *node;
+	uint8_t *new_name;
+};
+
+static int end_begin(struct fs *fs, struct end *end, struct place place, struct slice new_name)
+{
+	*end = (struct end){ place, nodes_at(&fs->nodes, place),
+			     mem_copy(new_name.data, new_name.size) };
+	return end->new_name ? 0 : -ENOMEM;
+}
+
+static void end_done(struct fs *fs, struct end *end)
+{
+	nodes_unpin(&fs->nodes, end->node);
+	mem_free(end->new_name);
+}
+
+static void end_move(struct fs *fs, struct end *end, struct place to) NEEDS(fs->names)
+{
+	if (!end->node)
+		return;
+	node_move(&fs->nodes, end->node, to.table, end->new_name, (uint8_t)to.name.size);
+	end->new_name = NULL;	/* the node's now */
+}
+
+/* What moves must be published, so that what is there after a crash is the value that was moved. */
+static int publish_end(struct fs *fs, struct end *end) NEEDS(fs->names)
+{
+	const int rc = end->node ? handle_publish_held(fs, end->node) : 0;
+
+	return rc == -ENOENT ? -EKEYEXPIRED : rc;
+}
+
+/* The places are the caller's, which lie nowhere in a node: those change under our hands. */
+static int rename_held(struct fs *fs, struct end *from, struct end *to, unsigned flags,
+		       uint64_t *revision) NEEDS(fs->names)
+{
+	int rc = publish_end(fs, from);
+
+	if (rc == 0 && flags & STORE_EXCHANGE)
+		rc = publish_end(fs, to);
+	else if (rc == 0 && to->node)
+		rc = keep_last(fs, to->place, to->node, true);
+	if (rc == 0)
+		rc = store_rename(fs->store, from->place, to->place, flags, revision);
+	if (rc < 0)
+		return rc;
+
+	if (flags & STORE_EXCHANGE)
+		end_move(fs, to, from->place);
+	else if (to->node)
+		node_gone(&fs->nodes, to->node);
+	end_move(fs, from, to->place);
+	return 0;
+}
+
+static int rename_once(struct fs *fs, struct place from, struct place to, unsigned flags,
+		       uint64_t *revision)
+{
+	struct end source, target;
+	int rc;
+
+	rwlock_write(&fs->names);
+	rc = end_begin(fs, &source, from, to.name);
+	if (end_begin(fs, &target, to, from.name) < 0)
+		rc = -ENOMEM;
+	if (rc == 0)
+		rc = rename_held(fs, &source, &target, flags, revision);
+	rwlock_write_done(&fs->names);
+	end_done(fs, &source);
+	end_done(fs, &target);
+	return rc;
+}
+
+int names_rename(struct fs *fs, struct place from, struct place to, unsigned flags,
+		 uint64_t *revision)
+{
+	int tries = TRIES, rc;
+
+	if (from.table == to.table && slice_equal(from.name, to.name)) {
+		*revision = 0;
+		return 0;
+	}
+	do {
+		rc = rename_once(fs, from, to, flags, revision);
+	} while (made_way(fs, rc, from, to, &tries));
+	return rc;
+}

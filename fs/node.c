@@ -1,0 +1,345 @@
+#include "node.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "mem.h"
+
+#define NODE_OF(link, member) ((struct node *)((char *)(link) - offsetof(struct node, member)))
+
+/* The finisher of MurmurHash3: every bit of the input reaches every bit of the output. */
+static uint64_t mix(uint64_t h)
+{
+	h = (h ^ h >> 33) * UINT64_C(0xff51afd7ed558ccd);
+	h = (h ^ h >> 33) * UINT64_C(0xc4ceb9fe1a85ec53);
+	return h ^ h >> 33;
+}
+
+static uint64_t hash_id(const struct nodes *nodes, uint64_t id)
+{
+	return mix(id ^ nodes->seed);
+}
+
+static uint64_t hash_place(const struct nodes *nodes, struct place place)
+{
+	const uint8_t *p = place.name.data;
+	uint64_t h = mix(place.table ^ nodes->seed) ^ place.name.size;
+	size_t left = place.name.size;
+
+	for (; left >= 8; left -= 8, p += 8)
+		h = mix(h ^ get64(p));
+	for (; left; left--, p++)
+		h = mix(h ^ *p);
+	return h;
+}
+
+struct place node_place(const struct node *node)
+{
+	return (struct place){ node->table, { node->name, node->name_size } };
+}
+
+static struct node *find_id(struct nodes *nodes, uint64_t id) NEEDS(nodes->lock)
+{
+	struct hash_link *link = hash_first(&nodes->by_id, hash_id(nodes, id));
+
+	while (link && NODE_OF(link, by_id)->id != id)
+		link = hash_next(link);
+	return link ? NODE_OF(link, by_id) : NULL;
+}
+
+static bool is_at(const struct node *node, struct place place)
+{
+	return node->table == place.table && slice_equal(node_place(node).name, place.name);
+}
+
+static struct node *find_place(struct nodes *nodes, struct place place) NEEDS(nodes->lock)
+{
+	struct hash_link *link = hash_first(&nodes->by_place, hash_place(nodes, place));
+
+	while (link && !is_at(NODE_OF(link, by_place), place))
+		link = hash_next(link);
+	return link ? NODE_OF(link, by_place) : NULL;
+}
+
+static struct node *node_new(struct place place, const struct attr *attr)
+{
+	struct node *node = mem_zalloc(sizeof(*node));
+	uint8_t *name = mem_copy(place.name.data, place.name.size);
+
+	if (!node || !name) {
+		mem_free(node);
+		mem_free(name);
+		return NULL;
+	}
+	node->id = attr->id;
+	node->table = place.table;
+	node->name = name;
+	node->name_size = (uint8_t)place.name.size;
+	node->attr = *attr;
+	mutex_init(&node->lock);
+	return node;
+}
+
+static void node_free(struct node *node)
+{
+	if (!node)
+		return;
+	draft_close(node->draft);
+	mutex_done(&node->lock);
+	mem_free(node->name);
+	mem_free(node);
+}
+
+static void insert(struct nodes *nodes, struct node *node) NEEDS(nodes->lock)
+{
+	hash_insert(&nodes->by_id, &node->by_id, hash_id(nodes, node->id));
+	hash_insert(&nodes->by_place, &node->by_place, hash_place(nodes, node_place(node)));
+}
+
+/* Takes the node off the list of drafted ones. */
+static void unlist(struct nodes *nodes, struct node *node) NEEDS(nodes->lock)
+{
+	if (node->prev)
+		node->prev->next = node->next;
+	else
+		nodes->drafted = node->next;
+	if (node->next)
+		node->next->prev = node->prev;
+}
+
+/* Takes a node that nobody holds any more out of the tables, for the caller to free once the lock
+ * is given back; NULL if somebody does. */
+static struct node *take_unheld(struct nodes *nodes, struct node *node) NEEDS(nodes->lock)
+{
+	if (node->lookups || node->pins)
+		return NULL;
+	hash_remove(&nodes->by_id, &node->by_id);
+	if (!node->gone)
+		hash_remove(&nodes->by_place, &node->by_place);
+	if (atomic_load(&node->draft))
+		unlist(nodes, node);
+	return node;
+}
+
+int nodes_init(struct nodes *nodes, uint64_t seed, const struct attr *root)
+{
+	struct node *node = node_new(PLACE_ROOT, root);
+	int rc;
+
+	*nodes = (struct nodes){ .seed = seed };
+	mutex_init(&nodes->lock);
+	rc = hash_init(&nodes->by_id);
+	if (rc == 0)
+		rc = hash_init(&nodes->by_place);
+	if (rc == 0 && !node)
+		rc = -ENOMEM;
+	if (rc < 0) {
+		node_free(node);
+		nodes_done(nodes);
+		return rc;
+	}
+	node->pins = 1;
+	mutex_lock(&nodes->lock);
+	insert(nodes, node);
+	mutex_unlock(&nodes->lock);
+	return 0;
+}
+
+static void free_all(struct hash *by_id)
+{
+	for (size_t i = 0; by_id->buckets && i < by_id->round + by_id->split; i++)
+		while (by_id->buckets[i]) {
+			struct node *node = NODE_OF(by_id->buckets[i], by_id);
+
+			by_id->buckets[i] = node->by_id.next;
+			node_free(node);
+		}
+}
+
+void nodes_done(struct nodes *nodes)
+{
+	free_all(&nodes->by_id);
+	hash_done(&nodes->by_id);
+	hash_done(&nodes->by_place);
+	mutex_done(&nodes->lock);
+}
+
+struct node *nodes_find(struct nodes *nodes, uint64_t id)
+{
+	struct node *node;
+
+	mutex_lock(&nodes->lock);
+	node = find_id(nodes, id);
+	mutex_unlock(&nodes->lock);
+	return node;
+}
+
+/* Counts one more reference to the node with this id; NULL if there is none. */
+static struct node *refer(struct nodes *nodes, uint64_t id)
+{
+	struct node *node;
+
+	mutex_lock(&nodes->lock);
+	node = find_id(nodes, id);
+	if (node)
+		node->lookups++;
+	mutex_unlock(&nodes->lock);
+	return node;
+}
+
+/* Inserts `fresh`, unless another thread met the same entry first: then that one is returned. */
+static struct node *insert_or_refer(struct nodes *nodes, struct node *fresh)
+{
+	struct node *node;
+
+	mutex_lock(&nodes->lock);
+	node = find_id(nodes, fresh->id);
+	if (!node) {
+		node = fresh;
+		insert(nodes, node);
+	}
+	node->lookups++;
+	mutex_unlock(&nodes->lock);
+	return node;
+}
+
+int nodes_meet(struct nodes *nodes, struct place place, const struct attr *attr,
+	       struct node **out)
+{
+	struct node *node = refer(nodes, attr->id), *fresh;
+
+	if (!node) {
+		fresh = node_new(place, attr);
+		if (!fresh)
+			return -ENOMEM;
+		node = insert_or_refer(nodes, fresh);
+		if (node != fresh)
+			node_free(fresh);
+	}
+	mutex_lock(&node->lock);
+	node->attr = *attr;
+	mutex_unlock(&node->lock);
+	*out = node;
+	return 0;
+}
+
+struct node *nodes_at(struct nodes *nodes, struct place place)
+{
+	struct node *node;
+
+	mutex_lock(&nodes->lock);
+	node = find_place(nodes, place);
+	if (node)
+		node->pins++;
+	mutex_unlock(&nodes->lock);
+	return node;
+}
+
+void nodes_forget(struct nodes *nodes, struct node *node, uint64_t count)
+{
+	mutex_lock(&nodes->lock);
+	node->lookups -= count < node->lookups ? count : node->lookups;
+	node = take_unheld(nodes, node);
+	mutex_unlock(&nodes->lock);
+	node_free(node);
+}
+
+void nodes_pin(struct nodes *nodes, struct node *node)
+{
+	mutex_lock(&nodes->lock);
+	node->pins++;
+	mutex_unlock(&nodes->lock);
+}
+
+void nodes_unpin(struct nodes *nodes, struct node *node)
+{
+	if (!node)
+		return;
+	mutex_lock(&nodes->lock);
+	assert(node->pins);
+	node->pins--;
+	node = take_unheld(nodes, node);
+	mutex_unlock(&nodes->lock);
+	node_free(node);
+}
+
+void node_move(struct nodes *nodes, struct node *node, uint64_t table, uint8_t *name,
+	       uint8_t name_size)
+{
+	mutex_lock(&nodes->lock);
+	hash_remove(&nodes->by_place, &node->by_place);
+	mem_free(node->name);
+	node->table = table;
+	node->name = name;
+	node->name_size = name_size;
+	hash_insert(&nodes->by_place, &node->by_place, hash_place(nodes, node_place(node)));
+	mutex_unlock(&nodes->lock);
+}
+
+void node_gone(struct nodes *nodes, struct node *node)
+{
+	mutex_lock(&nodes->lock);
+	hash_remove(&nodes->by_place, &node->by_place);
+	node->gone = true;
+	mutex_unlock(&nodes->lock);
+}
+
+void node_set_draft(struct nodes *nodes, struct node *node, struct draft *draft)
+{
+	mutex_lock(&nodes->lock);
+	node->prev = NULL;
+	node->next = nodes->drafted;
+	if (node->next)
+		node->next->prev = node;
+	nodes->drafted = node;
+	atomic_store(&node->draft, draft);
+	mutex_unlock(&nodes->lock);
+}
+
+struct draft *node_take_draft(struct nodes *nodes, struct node *node)
+{
+	struct draft *draft = atomic_load(&node->draft);
+
+	if (!draft)
+		return NULL;
+	mutex_lock(&nodes->lock);
+	unlist(nodes, node);
+	atomic_store(&node->draft, NULL);
+	atomic_store(&node->written_ns, 0);
+	mutex_unlock(&nodes->lock);
+	return draft;
+}
+
+struct node *nodes_written_before(struct nodes *nodes, uint64_t limit_ns, uint64_t *oldest_ns)
+{
+	struct node *node;
+	uint64_t oldest = 0;
+
+	mutex_lock(&nodes->lock);
+	for (node = nodes->drafted; node; node = node->next) {
+		const uint64_t ns = atomic_load(&node->written_ns);
+
+		if (ns && ns <= limit_ns) {
+			node->pins++;
+			break;
+		}
+		if (ns && (!oldest || ns < oldest))
+			oldest = ns;
+	}
+	mutex_unlock(&nodes->lock);
+	if (!node && oldest_ns)
+		*oldest_ns = oldest;
+	return node;
+}
+
+struct node *nodes_drafted(struct nodes *nodes)
+{
+	struct node *node;
+
+	mutex_lock(&nodes->lock);
+	node = nodes->drafted;
+	if (node)
+		node->pins++;
+	mutex_unlock(&nodes->lock);
+	return node;
+}

@@ -1,0 +1,110 @@
+/* node.h - what the kernel knows: inode numbers, where each entry is now, who holds it.
+ *
+ * A node stands for one entry of the store for as long as the kernel has its number (`lookups`)
+ * or somebody here holds it (`pins`; every open handle is one). Its number is the entry's id,
+ * which is never used twice, so generations are not needed. No file is kept open for it.
+ *
+ *   nodes_meet --> NAMED --node_gone--> GONE      unlinked, replaced or expired: no place any more;
+ *                    |  ^                 |       its draft, if it has one, lives as long as it
+ *                    '--' node_move       |       renamed: another place, the same node
+ *                    |                    |
+ *                    '--> freed <---------'        with the last lookup and the last pin
+ *
+ * Locks, outermost first (DESIGN.md): `names`, node.lock, nodes.lock. A place is what `names`
+ * guards: it changes only under the write lock, and whoever turns a node into a place keeps the
+ * read lock until the store has used it. nodes.lock guards the tables, the counts and the
+ * list of drafts; lookup and forget race, so both decide under it.
+ */
+#ifndef CUBBY_FS_NODE_H
+#define CUBBY_FS_NODE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "draft.h"
+#include "hash.h"
+#include "locks.h"
+#include "store.h"
+
+struct node {
+	struct hash_link by_id, by_place;	/* guarded by nodes.lock; by_place while NAMED */
+	uint64_t id;				/* immutable */
+	uint64_t lookups, pins;			/* guarded by nodes.lock */
+	struct node *prev, *next;		/* of the drafted ones; guarded by nodes.lock */
+
+	uint64_t table;				/* guarded by names */
+	uint8_t *name;				/* guarded by names; owned */
+	uint8_t name_size;			/* guarded by names */
+	bool gone;				/* guarded by names */
+
+	/* When the oldest byte was staged (os->monotonic_ns), 0 if nothing was since the last
+	 * publication. A truncation by open does not count: see handle.h. Atomic. */
+	atomic_ullong written_ns;
+
+	/* Set under the lock, and not taken away while a handle is open: who has one may read it
+	 * without. */
+	_Atomic(struct draft *) draft;
+
+	struct mutex lock;
+	/* Guarded by lock. */
+	unsigned opens, writers;		/* handles, and those that may write */
+	uint64_t revision;			/* of its last publication */
+	bool renewed;				/* truncated by open since then */
+	int failed;				/* first error of a write since then, if renewed */
+	struct attr attr;			/* as last seen: what is left once it is gone */
+};
+
+struct nodes {
+	struct mutex lock;
+	struct hash by_id, by_place;		/* guarded by lock */
+	struct node *drafted;			/* those with a draft; guarded by lock */
+	uint64_t seed;				/* immutable: nobody can make names collide */
+};
+
+/* Makes the table with the root in it, which stays. */
+int nodes_init(struct nodes *nodes, uint64_t seed, const struct attr *root);
+
+/* Frees every node, and with it what is staged there. */
+void nodes_done(struct nodes *nodes);
+
+/* The node of an id that the kernel holds, and so may use; NULL only if the kernel errs. */
+struct node *nodes_find(struct nodes *nodes, uint64_t id);
+
+/* The node of what was just found at `place`, made if there is none, with one more of the
+ * kernel's references. The caller holds `names` since before it looked. */
+int nodes_meet(struct nodes *nodes, struct place place, const struct attr *attr,
+	       struct node **out);
+
+/* The node at `place`, pinned, or NULL. The caller holds `names`. */
+struct node *nodes_at(struct nodes *nodes, struct place place);
+
+/* The kernel gives back `count` references. */
+void nodes_forget(struct nodes *nodes, struct node *node, uint64_t count);
+
+void nodes_pin(struct nodes *nodes, struct node *node);
+void nodes_unpin(struct nodes *nodes, struct node *node);	/* accepts NULL */
+
+/* Lent while the caller holds `names`. */
+struct place node_place(const struct node *node);
+
+/* Puts the node at another place, under a name that the caller gives (mem_copy). `names` is held
+ * for writing. */
+void node_move(struct nodes *nodes, struct node *node, uint64_t table, uint8_t *name,
+	       uint8_t name_size);
+
+/* Takes the node's place away for good. `names` is held for writing. */
+void node_gone(struct nodes *nodes, struct node *node);
+
+/* Gives the node a draft, or takes it away and returns it. node->lock is held. */
+void node_set_draft(struct nodes *nodes, struct node *node, struct draft *draft);
+struct draft *node_take_draft(struct nodes *nodes, struct node *node);
+
+/* A drafted node whose oldest written byte is from `limit_ns` or before, pinned; else NULL, and
+ * then *oldest_ns (unless NULL) says when the oldest of all is from, 0 if there is none. */
+struct node *nodes_written_before(struct nodes *nodes, uint64_t limit_ns, uint64_t *oldest_ns);
+
+/* Any drafted node, pinned, or NULL. */
+struct node *nodes_drafted(struct nodes *nodes);
+
+#endif

@@ -1,0 +1,563 @@
+#include "ops.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+
+#include "attr.h"
+#include "dir.h"
+#include "handle.h"
+#include "mem.h"
+#include "names.h"
+#include "reply.h"
+#include "xattr.h"
+
+enum { MAX_WRITE = 1 << 20 };
+
+static struct fs *fs_of(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+/* The kernel names only nodes that it holds. */
+static struct node *node_of(fuse_req_t req, fuse_ino_t ino)
+{
+	return nodes_find(&fs_of(req)->nodes, ino);
+}
+
+static struct node *file_of(const struct fuse_file_info *fi)
+{
+	return (struct node *)(uintptr_t)fi->fh;
+}
+
+static struct dir *dir_of(const struct fuse_file_info *fi)
+{
+	return (struct dir *)(uintptr_t)fi->fh;
+}
+
+static struct place place_of(fuse_ino_t parent, const char *name)
+{
+	return (struct place){ parent, slice_str(name) };
+}
+
+/* ---- the connection -------------------------------------------------------------------------- */
+
+/* MEASURED 21 to 23 say what each of these is worth. The kernel's automatic invalidation is off:
+ * contents change only through this mount, and the few exceptions are told (warden.h). */
+static void op_init(void *userdata, struct fuse_conn_info *conn)
+{
+	(void)userdata;
+	conn->want |= conn->capable &
+		      (FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_EXPLICIT_INVAL_DATA |
+		       FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_READ |
+		       FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_EXPIRE_ONLY);
+	conn->want &= ~(unsigned)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE |
+				  FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
+				  FUSE_CAP_SPLICE_MOVE | FUSE_CAP_HANDLE_KILLPRIV);
+	conn->max_write = MAX_WRITE;
+}
+
+static void op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct fs *fs = fs_of(req);
+	struct engine_stats s;
+	struct statvfs st = { .f_bsize = UNIT, .f_frsize = UNIT, .f_namemax = STORE_NAME_MAX };
+	const int rc = store_stats(fs->store, &s);
+
+	(void)ino;
+	if (rc < 0) {
+		reply_err(fs, req, rc);
+		return;
+	}
+	st.f_blocks = s.disk_bytes_total / UNIT;
+	st.f_bfree = st.f_bavail = (s.disk_bytes_free + s.page_bytes_free) / UNIT;
+	st.f_ffree = st.f_favail = st.f_bfree;
+	st.f_files = s.entries + st.f_ffree;
+	fuse_reply_statfs(req, &st);
+}
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+/* That a name is not there may be kept too: it can only appear through this mount. */
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	static const struct fuse_entry_param nothing = { .entry_timeout = CACHE_SECONDS };
+	struct fs *fs = fs_of(req);
+	struct shown shown;
+	struct node *node;
+	const int rc = names_lookup(fs, place_of(parent, name), &node, &shown);
+
+	if (rc == -ENOENT)
+		fuse_reply_entry(req, &nothing);
+	else if (rc < 0)
+		reply_err(fs, req, rc);
+	else
+		reply_entry(fs, req, node, &shown, (struct wait){ 0 });
+}
+
+static void forget(struct fs *fs, fuse_ino_t ino, uint64_t count)
+{
+	struct node *node = nodes_find(&fs->nodes, ino);
+
+	if (node)
+		nodes_forget(&fs->nodes, node, count);
+}
+
+static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count)
+{
+	forget(fs_of(req), ino, count);
+	fuse_reply_none(req);
+}
+
+static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+	for (size_t i = 0; i < count; i++)
+		forget(fs_of(req), forgets[i].ino, forgets[i].nlookup);
+	fuse_reply_none(req);
+}
+
+static void make(fuse_req_t req, fuse_ino_t parent, const char *name, struct store_new *what)
+{
+	struct fs *fs = fs_of(req);
+	struct wait wait = { .care = CARE_LOGGED };
+	struct shown shown;
+	struct node *node;
+	int rc;
+
+	what->uid = fuse_req_ctx(req)->uid;
+	what->gid = fuse_req_ctx(req)->gid;
+	rc = names_make(fs, place_of(parent, name), what, &node, &shown, &wait.revision);
+	if (rc < 0)
+		reply_err(fs, req, rc);
+	else
+		reply_entry(fs, req, node, &shown, wait);
+}
+
+static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+	make(req, parent, name, &(struct store_new){ .mode = mode, .rdev = rdev });
+}
+
+static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	make(req, parent, name, &(struct store_new){ .mode = S_IFDIR | (mode & 07777) });
+}
+
+static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	make(req, parent, name,
+	     &(struct store_new){ .mode = S_IFLNK | 0777, .target = slice_str(target) });
+}
+
+static void op_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+	struct fs *fs = fs_of(req);
+	struct buffer target = { 0 };
+	int rc = names_readlink(fs, node_of(req, ino), &target);
+
+	if (rc == 0)
+		rc = buffer_append(&target, "", 1);
+	if (rc < 0)
+		reply_err(fs, req, rc);
+	else
+		fuse_reply_readlink(req, (const char *)target.data);
+	buffer_done(&target);
+}
+
+static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
+{
+	(void)ino, (void)parent, (void)name;
+	fuse_reply_err(req, EPERM);
+}
+
+static void finish(fuse_req_t req, int rc, struct wait wait)
+{
+	if (rc < 0)
+		reply_err(fs_of(req), req, rc);
+	else
+		reply_done(fs_of(req), req, wait);
+}
+
+static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct wait wait = { .care = CARE_KEPT };
+	const int rc = names_remove(fs_of(req), place_of(parent, name), 0, &wait.revision);
+
+	finish(req, rc, wait);
+}
+
+static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct wait wait = { .care = CARE_KEPT };
+	const int rc = names_remove(fs_of(req), place_of(parent, name), STORE_TABLE,
+				    &wait.revision);
+
+	finish(req, rc, wait);
+}
+
+static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+		      const char *new_name, unsigned flags)
+{
+	const unsigned how = (flags & RENAME_NOREPLACE ? STORE_NOREPLACE : 0) |
+			     (flags & RENAME_EXCHANGE ? STORE_EXCHANGE : 0);
+	struct wait wait = { .care = CARE_KEPT };
+	int rc = -EINVAL;
+
+	if (!(flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)))
+		rc = names_rename(fs_of(req), place_of(parent, name),
+				  place_of(new_parent, new_name), how, &wait.revision);
+	finish(req, rc, wait);
+}
+
+/* ---- attributes ------------------------------------------------------------------------------ */
+
+static void reply_current(fuse_req_t req, struct node *node, struct wait wait)
+{
+	struct fs *fs = fs_of(req);
+	struct shown shown;
+	const int rc = attr_show(fs, node, &shown);
+
+	if (rc < 0)
+		reply_err(fs, req, rc);
+	else
+		reply_attr(fs, req, &shown, wait);
+}
+
+static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)fi;
+	reply_current(req, node_of(req, ino), (struct wait){ 0 });
+}
+
+static int64_t ns_of(struct timespec t)
+{
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* What of `to_set` is not about the size. Truncation sets the time anyway, when published. */
+static struct attr_change change_of(struct fs *fs, const struct stat *st, int to_set)
+{
+	const int64_t now_ns = (int64_t)fs->os->now_ns(fs->os);
+	struct attr_change c = {
+		.values = { .mode = st->st_mode & 07777, .uid = st->st_uid, .gid = st->st_gid },
+	};
+
+	c.mask = (to_set & FUSE_SET_ATTR_MODE ? SET_MODE : 0) |
+		 (to_set & FUSE_SET_ATTR_UID ? SET_UID : 0) |
+		 (to_set & FUSE_SET_ATTR_GID ? SET_GID : 0) |
+		 (to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW) ? SET_ATIME : 0) |
+		 (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW) ? SET_MTIME : 0);
+	c.mtime_now = to_set & FUSE_SET_ATTR_MTIME_NOW;
+	if (c.mtime_now && to_set & FUSE_SET_ATTR_SIZE)
+		c.mask &= ~(unsigned)SET_MTIME;
+	c.values.atime_ns = to_set & FUSE_SET_ATTR_ATIME_NOW ? now_ns : ns_of(st->st_atim);
+	c.values.mtime_ns = c.mtime_now ? now_ns : ns_of(st->st_mtim);
+	return c;
+}
+
+static int set_size(struct fs *fs, struct node *node, uint64_t size, bool open, struct wait *wait)
+{
+	if (open)
+		return handle_truncate(fs, node, size);
+	wait->care = CARE_KEPT;
+	return handle_truncate_now(fs, node, size, &wait->revision);
+}
+
+static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set,
+		       struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct node *node = node_of(req, ino);
+	const struct attr_change change = change_of(fs, st, to_set);
+	struct wait wait = { .care = CARE_LOGGED };
+	int rc = 0;
+
+	if (to_set & FUSE_SET_ATTR_SIZE)
+		rc = set_size(fs, node, (uint64_t)st->st_size, fi != NULL, &wait);
+	if (rc == 0 && change.mask)
+		rc = attr_set(fs, node, &change, &wait.revision);
+	if (rc < 0)
+		reply_err(fs, req, rc);
+	else
+		reply_current(req, node, wait);
+}
+
+static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	struct fs *fs = fs_of(req);
+	struct buffer value = { 0 };
+	const int rc = xattr_get(fs, node_of(req, ino), name, &value);
+
+	if (rc < 0)
+		reply_err(fs, req, rc);
+	else
+		reply_sized(req, &value, size);
+	buffer_done(&value);
+}
+
+static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	struct fs *fs = fs_of(req);
+	struct buffer names = { 0 };
+	const int rc = xattr_list(fs, node_of(req, ino), &names);
+
+	if (rc < 0)
+		reply_err(fs, req, rc);
+	else
+		reply_sized(req, &names, size);
+	buffer_done(&names);
+}
+
+static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
+			size_t size, int flags)
+{
+	struct wait wait = { .care = xattr_is_ours(name) ? CARE_KEPT : CARE_LOGGED };
+	const int rc = xattr_set(fs_of(req), node_of(req, ino), name, slice_of(value, size), flags,
+				 &wait.revision);
+
+	finish(req, rc, wait);
+}
+
+static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	struct wait wait = { .care = xattr_is_ours(name) ? CARE_KEPT : CARE_LOGGED };
+	const int rc = xattr_remove(fs_of(req), node_of(req, ino), name, &wait.revision);
+
+	finish(req, rc, wait);
+}
+
+/* ---- files ----------------------------------------------------------------------------------- */
+
+/* MEASURED 21: who only writes needs no page cache, and who only reads nothing at close. */
+static void hand_out(struct fuse_file_info *fi, struct node *node)
+{
+	const int access = fi->flags & O_ACCMODE;
+
+	fi->fh = (uintptr_t)node;
+	fi->keep_cache = 1;
+	fi->direct_io = access == O_WRONLY;
+	fi->noflush = access == O_RDONLY;
+}
+
+static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct node *node = node_of(req, ino);
+	const int rc = handle_open(fs, node, fi->flags);
+
+	if (rc < 0) {
+		reply_err(fs, req, rc);
+		return;
+	}
+	hand_out(fi, node);
+	if (fuse_reply_open(req, fi) == -ENOENT)
+		handle_release(fs, node, fi->flags, &(uint64_t){ 0 });
+}
+
+static void reply_create(fuse_req_t req, struct node *node, const struct shown *shown,
+			 struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	const struct fuse_entry_param e = entry_of(node, shown);
+
+	handle_created(fs, node, fi->flags);
+	hand_out(fi, node);
+	if (fuse_reply_create(req, &e, fi) == -ENOENT) {
+		handle_release(fs, node, fi->flags, &(uint64_t){ 0 });
+		nodes_forget(&fs->nodes, node, 1);
+	}
+}
+
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+		      struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct store_new what = {
+		.mode = S_IFREG | (mode & 07777),
+		.uid = fuse_req_ctx(req)->uid,
+		.gid = fuse_req_ctx(req)->gid,
+		.staged = true,
+	};
+	uint64_t revision;
+	struct shown shown;
+	struct node *node;
+	const int rc = names_make(fs, place_of(parent, name), &what, &node, &shown, &revision);
+
+	if (rc < 0)
+		reply_err(fs, req, rc);
+	else
+		reply_create(req, node, &shown, fi);
+}
+
+static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+		    struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	char *bytes = mem_alloc(size);
+	ssize_t got = -ENOMEM;
+
+	(void)ino;
+	if (bytes)
+		got = handle_read(fs, file_of(fi), (uint64_t)offset, bytes, size);
+	if (got < 0)
+		reply_err(fs, req, (int)got);
+	else
+		fuse_reply_buf(req, bytes, (size_t)got);
+	mem_free(bytes);
+}
+
+/* How a write(2) on this handle is to be waited for, if at all. */
+static bool writes_through(const struct fs *fs, const struct fuse_file_info *fi, enum care *care)
+{
+	*care = fi->flags & (O_SYNC | O_DSYNC) ? CARE_SYNCED : CARE_KEPT;
+	return *care == CARE_SYNCED || fs->options.sync == SYNC_ALWAYS;
+}
+
+static void op_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, off_t offset,
+		     struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct wait wait = { 0 };
+	int rc = fuse_req_ctx(req)->uid ? attr_strip(fs, file_of(fi)) : 0;
+
+	(void)ino;
+	if (rc == 0)
+		rc = handle_write(fs, file_of(fi), (uint64_t)offset, slice_of(bytes, size));
+	if (rc == 0 && writes_through(fs, fi, &wait.care))
+		rc = handle_flush(fs, file_of(fi), &wait.revision);
+	if (rc < 0)
+		reply_err(fs, req, rc);
+	else
+		reply_write(fs, req, size, wait);
+}
+
+static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct wait wait = { .care = CARE_KEPT };
+	const int rc = handle_flush(fs_of(req), file_of(fi), &wait.revision);
+
+	(void)ino;
+	finish(req, rc, wait);
+}
+
+/* Attributes count too, even with fdatasync: all that was logged goes with one sync anyway. */
+static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct wait wait = { .care = CARE_SYNCED };
+	const int rc = handle_publish(fs, file_of(fi), &wait.revision);
+
+	(void)ino, (void)datasync;
+	wait.revision = store_revision(fs->store);
+	finish(req, rc, wait);
+}
+
+/* close(2) has returned already, but what release publishes is to outlive the daemon soon. */
+static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct wait wait = { .care = CARE_LOGGED };
+	const int rc = handle_release(fs_of(req), file_of(fi), fi->flags, &wait.revision);
+
+	(void)ino;
+	finish(req, rc, wait);
+}
+
+/* ---- tables ---------------------------------------------------------------------------------- */
+
+static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct dir *dir;
+	const int rc = dir_open(fs, node_of(req, ino), &dir);
+
+	if (rc < 0) {
+		reply_err(fs, req, rc);
+		return;
+	}
+	fi->fh = (uintptr_t)dir;
+	if (fuse_reply_open(req, fi) == -ENOENT)
+		dir_close(fs, dir);
+}
+
+static void list(fuse_req_t req, const struct fuse_file_info *fi, off_t cookie, size_t size,
+		 bool plus)
+{
+	struct fs *fs = fs_of(req);
+	char *bytes = mem_alloc(size);
+	ssize_t got = -ENOMEM;
+
+	if (bytes)
+		got = dir_read(fs, dir_of(fi), (uint64_t)cookie, plus, req, bytes, size);
+	if (got < 0)
+		reply_err(fs, req, (int)got);
+	else
+		fuse_reply_buf(req, bytes, (size_t)got);
+	mem_free(bytes);
+}
+
+static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t cookie,
+		       struct fuse_file_info *fi)
+{
+	(void)ino;
+	list(req, fi, cookie, size, false);
+}
+
+static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t cookie,
+			   struct fuse_file_info *fi)
+{
+	(void)ino;
+	list(req, fi, cookie, size, true);
+}
+
+static void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+
+	(void)ino;
+	dir_close(fs, dir_of(fi));
+	reply_err(fs, req, 0);
+}
+
+static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+
+	(void)ino, (void)datasync, (void)fi;
+	reply_done(fs, req, (struct wait){ store_revision(fs->store), CARE_SYNCED });
+}
+
+/* What is missing here (access, locks, lseek, copy_file_range, ...) the kernel does by itself,
+ * once it was told ENOSYS. */
+const struct fuse_lowlevel_ops ops = {
+	.init = op_init,
+	.statfs = op_statfs,
+	.lookup = op_lookup,
+	.forget = op_forget,
+	.forget_multi = op_forget_multi,
+	.mknod = op_mknod,
+	.mkdir = op_mkdir,
+	.symlink = op_symlink,
+	.readlink = op_readlink,
+	.link = op_link,
+	.unlink = op_unlink,
+	.rmdir = op_rmdir,
+	.rename = op_rename,
+	.getattr = op_getattr,
+	.setattr = op_setattr,
+	.getxattr = op_getxattr,
+	.listxattr = op_listxattr,
+	.setxattr = op_setxattr,
+	.removexattr = op_removexattr,
+	.open = op_open,
+	.create = op_create,
+	.read = op_read,
+	.write = op_write,
+	.flush = op_flush,
+	.fsync = op_fsync,
+	.release = op_release,
+	.opendir = op_opendir,
+	.readdir = op_readdir,
+	.readdirplus = op_readdirplus,
+	.releasedir = op_releasedir,
+	.fsyncdir = op_fsyncdir,
+};

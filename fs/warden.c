@@ -1,0 +1,303 @@
+#include "warden.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include <fuse_lowlevel.h>
+
+#include "fs.h"
+#include "handle.h"
+#include "mem.h"
+#include "names.h"
+#include "say.h"
+
+#define NS_PER_S UINT64_C(1000000000)
+#define NS_PER_MS UINT64_C(1000000)
+#define NEVER UINT64_MAX
+
+/* ---- notes for the kernel -------------------------------------------------------------------- */
+
+struct note {
+	struct note *next;
+	enum { RECHECK, DELETED, CONTENTS, ATTRIBUTES } what;
+	uint64_t table;		/* RECHECK, DELETED: the parent's number */
+	uint64_t id;		/* all but RECHECK */
+	size_t name_size;
+	char name[STORE_NAME_MAX];
+};
+
+static struct note *note_new(int what, struct place place, uint64_t id)
+{
+	struct note *note = mem_alloc(sizeof(*note));
+
+	if (!note)
+		return NULL;
+	note->what = what;
+	note->table = place.table;
+	note->id = id;
+	note->name_size = place.name.size;
+	if (place.name.size)
+		memcpy(note->name, place.name.data, place.name.size);
+	return note;
+}
+
+struct note *note_recheck(struct place place)
+{
+	return note_new(RECHECK, place, 0);
+}
+
+struct note *note_deleted(struct place place, uint64_t id)
+{
+	return note_new(DELETED, place, id);
+}
+
+struct note *note_contents(uint64_t id)
+{
+	return note_new(CONTENTS, (struct place){ 0 }, id);
+}
+
+struct note *note_attributes(uint64_t id)
+{
+	return note_new(ATTRIBUTES, (struct place){ 0 }, id);
+}
+
+void note_free(struct note *note)
+{
+	mem_free(note);
+}
+
+void warden_post(struct warden *warden, struct note *note)
+{
+	if (!note)
+		return;
+	mutex_lock(&warden->lock);
+	note->next = NULL;
+	*warden->last = note;
+	warden->last = &note->next;
+	warden->poked = true;
+	pthread_cond_signal(&warden->woken);
+	mutex_unlock(&warden->lock);
+}
+
+static void invalidate_attributes(struct fuse_session *session, uint64_t id)
+{
+	fuse_lowlevel_notify_inval_inode(session, id, -1, 0);
+}
+
+/* What the kernel answers does not matter: -ENOENT only says that it had nothing cached. */
+static void note_send(struct fuse_session *session, const struct note *note)
+{
+	switch (note->what) {
+	case RECHECK:
+		if (fuse_lowlevel_notify_expire_entry(session, note->table, note->name,
+						      note->name_size,
+						      FUSE_LL_EXPIRE_ONLY) == -ENOSYS)
+			fuse_lowlevel_notify_inval_entry(session, note->table, note->name,
+							 note->name_size);
+		break;
+	case DELETED:
+		fuse_lowlevel_notify_delete(session, note->table, note->id, note->name,
+					    note->name_size);
+		invalidate_attributes(session, note->table);
+		break;
+	case CONTENTS:
+		fuse_lowlevel_notify_inval_inode(session, note->id, 0, 0);
+		break;
+	case ATTRIBUTES:
+		invalidate_attributes(session, note->id);
+		break;
+	}
+}
+
+static struct note *take_notes(struct warden *warden)
+{
+	struct note *notes;
+
+	mutex_lock(&warden->lock);
+	notes = warden->first;
+	warden->first = NULL;
+	warden->last = &warden->first;
+	warden->poked = false;
+	mutex_unlock(&warden->lock);
+	return notes;
+}
+
+static void free_notes(struct note *notes)
+{
+	struct note *next;
+
+	for (; notes; notes = next) {
+		next = notes->next;
+		note_free(notes);
+	}
+}
+
+static void send_notes(struct fs *fs, struct note *notes)
+{
+	for (const struct note *note = notes; note; note = note->next)
+		note_send(fs->session, note);
+	free_notes(notes);
+}
+
+/* ---- what is due ----------------------------------------------------------------------------- */
+
+static uint64_t now_ns(struct fs *fs)
+{
+	return fs->os->monotonic_ns(fs->os);
+}
+
+/* Removes what has expired; returns for how long nothing will. If removing fails, for a while
+ * nothing is tried. */
+static uint64_t expire(struct fs *fs)
+{
+	uint64_t next_ms, now_ms;
+
+	if (names_expire_due(fs, &next_ms) < 0)
+		return 10 * NS_PER_S;
+	if (next_ms == 0)
+		return NEVER;
+	now_ms = store_now_ms(fs->store);
+	return next_ms <= now_ms ? 0 : (next_ms - now_ms) * NS_PER_MS;
+}
+
+/* Publishes what was written too long ago; returns for how long nothing will be, or 0 if nothing is
+ * left to watch. */
+static uint64_t publish_old(struct fs *fs)
+{
+	const uint64_t now = now_ns(fs), stage = fs->options.stage_ns;
+	const uint64_t limit = now > stage ? now - stage : 0;
+	uint64_t oldest, revision;
+	struct node *node;
+
+	while ((node = nodes_written_before(&fs->nodes, limit, &oldest))) {
+		int rc = handle_publish(fs, node, &revision);
+
+		if (rc == 0)
+			rc = store_wait_blocking(fs->store, revision, LOG_WRITTEN);
+		if (rc < 0)
+			say("a file that is kept open cannot be published: %s", strerror(-rc));
+		nodes_unpin(&fs->nodes, node);
+	}
+	return oldest ? oldest - limit : 0;
+}
+
+/* The same, and keeps `watching`: while it is true writers need not wake this thread. After the
+ * last file it stays true for a second, so that a stream of small files wakes nobody. */
+static uint64_t watch(struct fs *fs, bool *idle)
+{
+	struct warden *warden = &fs->warden;
+	uint64_t left;
+
+	if (fs->options.stage_ns == 0 || !atomic_load(&warden->watching))
+		return NEVER;
+	if (*idle)
+		atomic_store(&warden->watching, false);
+	left = publish_old(fs);
+	if (left == 0 && *idle)
+		return NEVER;
+	*idle = left == 0;
+	atomic_store(&warden->watching, true);
+	return left ? left : NS_PER_S;
+}
+
+void warden_watch(struct fs *fs)
+{
+	if (fs->options.stage_ns && !atomic_exchange(&fs->warden.watching, true))
+		warden_poke(&fs->warden);
+}
+
+/* ---- the thread ------------------------------------------------------------------------------ */
+
+/* Expiry goes by the wall clock, which may be set: looking again every second bounds the harm. */
+static void sleep_for(struct warden *warden, uint64_t ns) NEEDS(warden->lock)
+{
+	struct timespec end;
+	const uint64_t most = ns < NS_PER_S ? ns : NS_PER_S;
+
+	if (ns == NEVER) {
+		mutex_sleep(&warden->lock, &warden->woken);
+		return;
+	}
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_sec += (time_t)((end.tv_nsec + most) / NS_PER_S);
+	end.tv_nsec = (long)((end.tv_nsec + most) % NS_PER_S);
+	pthread_cond_timedwait(&warden->woken, &warden->lock.m, &end);
+}
+
+/* Sleeps until there may be something to do; false: the end. */
+static bool rest(struct warden *warden, uint64_t ns)
+{
+	bool go_on;
+
+	mutex_lock(&warden->lock);
+	if (!warden->stop && !warden->poked && ns)
+		sleep_for(warden, ns);
+	go_on = !warden->stop;
+	mutex_unlock(&warden->lock);
+	return go_on;
+}
+
+static void *keep(void *arg)
+{
+	struct fs *fs = arg;
+	bool idle = false;
+	uint64_t expiry, staged;
+
+	do {
+		send_notes(fs, take_notes(&fs->warden));
+		expiry = expire(fs);
+		staged = watch(fs, &idle);
+	} while (rest(&fs->warden, expiry < staged ? expiry : staged));
+	return NULL;
+}
+
+void warden_poke(struct warden *warden)
+{
+	mutex_lock(&warden->lock);
+	warden->poked = true;
+	pthread_cond_signal(&warden->woken);
+	mutex_unlock(&warden->lock);
+}
+
+void warden_init(struct warden *warden)
+{
+	pthread_condattr_t monotonic;
+
+	*warden = (struct warden){ .last = NULL };
+	warden->last = &warden->first;
+	mutex_init(&warden->lock);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&warden->woken, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+}
+
+void warden_done(struct warden *warden)
+{
+	free_notes(warden->first);
+	pthread_cond_destroy(&warden->woken);
+	mutex_done(&warden->lock);
+}
+
+int warden_start(struct fs *fs)
+{
+	const int rc = pthread_create(&fs->warden.thread, NULL, keep, fs);
+
+	fs->warden.running = rc == 0;
+	return -rc;
+}
+
+void warden_stop(struct fs *fs)
+{
+	struct warden *warden = &fs->warden;
+
+	if (!warden->running)
+		return;
+	mutex_lock(&warden->lock);
+	warden->stop = true;
+	pthread_cond_signal(&warden->woken);
+	mutex_unlock(&warden->lock);
+	pthread_join(warden->thread, NULL);
+	warden->running = false;
+}

@@ -1,0 +1,347 @@
+#include "xattr.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+
+#include "attr.h"
+#include "names.h"
+#include "when.h"
+
+#define OURS "user.cubby."
+
+/* An entry that expired under our hands is removed, and then gone: worth another try. */
+static bool expired_meanwhile(struct fs *fs, struct node *node, int rc)
+{
+	return (rc == -ENOENT || rc == -EKEYEXPIRED) && names_expire_node(fs, node) > 0;
+}
+
+/* ---- user.cubby.* ---------------------------------------------------------------------------- */
+
+static int append_number(struct buffer *out, uint64_t n)
+{
+	char text[24];
+	const int size = snprintf(text, sizeof(text), "%" PRIu64, n);
+
+	return buffer_append(out, text, (size_t)size);
+}
+
+static int append_time(struct buffer *out, uint64_t ms)
+{
+	char text[WHEN_TEXT];
+	const size_t size = when_write(ms, text);
+
+	return buffer_append(out, text, size);
+}
+
+static int read_number(struct slice text, uint64_t *out)
+{
+	const uint8_t *p = text.data;
+	uint64_t n = 0;
+
+	if (text.size == 0)
+		return -EINVAL;
+	for (size_t i = 0; i < text.size; i++) {
+		const unsigned digit = p[i] - (unsigned)'0';
+
+		if (digit > 9 || n > (UINT64_MAX - digit) / 10)
+			return -EINVAL;
+		n = n * 10 + digit;
+	}
+	*out = n;
+	return 0;
+}
+
+static int get_version(struct fs *fs, const struct attr *attr, struct buffer *out)
+{
+	(void)fs;
+	return S_ISREG(attr->mode) ? append_number(out, attr->version) : -ENODATA;
+}
+
+static int get_expires(struct fs *fs, const struct attr *attr, struct buffer *out)
+{
+	(void)fs;
+	return attr->expires_ms ? append_time(out, attr->expires_ms) : -ENODATA;
+}
+
+static int get_ttl(struct fs *fs, const struct attr *attr, struct buffer *out)
+{
+	const uint64_t now_ms = store_now_ms(fs->store);
+
+	if (attr->expires_ms == 0)
+		return -ENODATA;
+	return append_time(out, attr->expires_ms > now_ms ? attr->expires_ms - now_ms : 0);
+}
+
+static int get_revision(struct fs *fs, const struct attr *attr, struct buffer *out)
+{
+	(void)attr;
+	return append_number(out, store_revision(fs->store));
+}
+
+static int get_entries(struct fs *fs, const struct attr *attr, struct buffer *out)
+{
+	(void)fs;
+	return S_ISDIR(attr->mode) ? append_number(out, attr->entries) : -ENODATA;
+}
+
+static int read_version(struct fs *fs, struct slice text, struct attr_change *change)
+{
+	(void)fs;
+	change->mask = SET_VERSION;
+	return read_number(text, &change->values.version);
+}
+
+static int read_expires(struct fs *fs, struct slice text, struct attr_change *change)
+{
+	change->mask = SET_EXPIRES;
+	return text.size == 0 ? 0 : when_read(text, store_now_ms(fs->store),
+					      &change->values.expires_ms);
+}
+
+static int read_ttl(struct fs *fs, struct slice text, struct attr_change *change)
+{
+	const uint64_t now_ms = store_now_ms(fs->store);
+	uint64_t span_ms = 0;
+	int rc;
+
+	change->mask = SET_EXPIRES;
+	if (text.size == 0)
+		return 0;
+	rc = when_read_span(text, &span_ms);
+	if (rc == 0 && span_ms > WHEN_MAX_MS - now_ms)
+		rc = -EINVAL;
+	change->values.expires_ms = now_ms + span_ms;
+	return rc;
+}
+
+/* One attribute of ours. `read` turns a value into a change of the entry; an empty one, as from
+ * removal, clears it. */
+struct special {
+	const char *name;
+	bool listed, removable;
+	int (*get)(struct fs *fs, const struct attr *attr, struct buffer *out);
+	int (*read)(struct fs *fs, struct slice text, struct attr_change *change);
+};
+
+static const struct special specials[] = {
+	{ OURS "version", true, false, get_version, read_version },
+	{ OURS "expires", true, true, get_expires, read_expires },
+	{ OURS "ttl", false, true, get_ttl, read_ttl },
+	{ OURS "revision", false, false, get_revision, NULL },
+	{ OURS "entries", false, false, get_entries, NULL },
+};
+static const size_t special_count = sizeof(specials) / sizeof(*specials);
+
+static const struct special *special_of(const char *name)
+{
+	for (size_t i = 0; i < special_count; i++)
+		if (strcmp(name, specials[i].name) == 0)
+			return &specials[i];
+	return NULL;
+}
+
+bool xattr_is_ours(const char *name)
+{
+	return strncmp(name, OURS, strlen(OURS)) == 0;
+}
+
+static bool is_kept(const char *name)
+{
+	return strncmp(name, "user.", 5) == 0;
+}
+
+static int get_special(struct fs *fs, struct node *node, const char *name, struct buffer *out)
+{
+	const struct special *s = special_of(name);
+	struct attr attr;
+	int rc;
+
+	if (!s)
+		return -ENODATA;
+	rc = attr_get(fs, node, &attr);
+	return rc < 0 ? rc : s->get(fs, &attr, out);
+}
+
+static int list_specials(struct fs *fs, struct node *node, struct buffer *out)
+{
+	struct buffer value = { 0 };
+	struct attr attr;
+	int rc = attr_get(fs, node, &attr);
+
+	for (size_t i = 0; rc == 0 && i < special_count; i++) {
+		const struct special *s = &specials[i];
+
+		if (!s->listed)
+			continue;
+		rc = s->get(fs, &attr, &value);
+		if (rc == 0)
+			rc = buffer_append(out, s->name, strlen(s->name) + 1);
+		else if (rc == -ENODATA)
+			rc = 0;
+	}
+	buffer_done(&value);
+	return rc;
+}
+
+/* With setxattr(2)'s flags: must it be there, or not? */
+static int check_flags(struct fs *fs, struct node *node, const struct special *s, int flags)
+{
+	struct buffer value = { 0 };
+	int rc;
+
+	if (flags == 0)
+		return 0;
+	rc = get_special(fs, node, s->name, &value);
+	buffer_done(&value);
+	if (rc == 0)
+		return flags & XATTR_CREATE ? -EEXIST : 0;
+	return rc == -ENODATA && flags & XATTR_CREATE ? 0 : rc;
+}
+
+/* The kernel may have cached the name for longer than it lives now. */
+static void tell_of_expiry(struct fs *fs, struct node *node)
+{
+	rwlock_read(&fs->names);
+	if (!node->gone)
+		warden_post(&fs->warden, note_recheck(node_place(node)));
+	rwlock_read_done(&fs->names);
+}
+
+static int change_special(struct fs *fs, struct node *node, const struct special *s,
+			  struct slice value, uint64_t *revision)
+{
+	struct attr_change change = { 0 };
+	int rc = s->read(fs, value, &change);
+
+	if (rc == 0)
+		rc = attr_set(fs, node, &change, revision);
+	if (rc == 0 && change.mask & SET_EXPIRES)
+		tell_of_expiry(fs, node);
+	return rc;
+}
+
+static int set_special(struct fs *fs, struct node *node, const char *name, struct slice value,
+		       int flags, uint64_t *revision)
+{
+	const struct special *s = special_of(name);
+	int rc;
+
+	if (!s || !s->read)
+		return -EOPNOTSUPP;
+	rc = check_flags(fs, node, s, flags);
+	return rc < 0 ? rc : change_special(fs, node, s, value, revision);
+}
+
+/* rsync -X removes what the source does not have: the version stays, and that is no error. */
+static int remove_special(struct fs *fs, struct node *node, const char *name, uint64_t *revision)
+{
+	const struct special *s = special_of(name);
+	struct buffer value = { 0 };
+	const int rc = get_special(fs, node, name, &value);
+
+	buffer_done(&value);
+	*revision = 0;
+	if (rc < 0 || (s->read && !s->removable))
+		return rc;
+	return s->removable ? change_special(fs, node, s, slice_of("", 0), revision) : -EOPNOTSUPP;
+}
+
+/* ---- all of them ----------------------------------------------------------------------------- */
+
+static int get_held(struct fs *fs, struct node *node, const char *name, struct buffer *out)
+	NEEDS_SHARED(fs->names)
+{
+	return node->gone ? -ESTALE
+			  : store_xattr_get(fs->store, node_place(node), slice_str(name), out);
+}
+
+int xattr_get(struct fs *fs, struct node *node, const char *name, struct buffer *out)
+{
+	int rc;
+
+	if (!is_kept(name))
+		return -EOPNOTSUPP;
+	if (xattr_is_ours(name))
+		return get_special(fs, node, name, out);
+	do {
+		rwlock_read(&fs->names);
+		rc = get_held(fs, node, name, out);
+		rwlock_read_done(&fs->names);
+	} while (expired_meanwhile(fs, node, rc));
+	return rc;
+}
+
+static int list_held(struct fs *fs, struct node *node, struct buffer *out)
+	NEEDS_SHARED(fs->names)
+{
+	return node->gone ? 0 : store_xattr_list(fs->store, node_place(node), out);
+}
+
+int xattr_list(struct fs *fs, struct node *node, struct buffer *out)
+{
+	int rc = list_specials(fs, node, out);
+
+	if (rc < 0)
+		return rc;
+	do {
+		rwlock_read(&fs->names);
+		rc = list_held(fs, node, out);
+		rwlock_read_done(&fs->names);
+	} while (expired_meanwhile(fs, node, rc));
+	return rc;
+}
+
+static int set_held(struct fs *fs, struct node *node, const char *name, struct slice value,
+		    int flags, uint64_t *revision) NEEDS_SHARED(fs->names)
+{
+	const unsigned must = (flags & XATTR_CREATE ? XATTR_MUST_CREATE : 0) |
+			      (flags & XATTR_REPLACE ? XATTR_MUST_EXIST : 0);
+
+	if (node->gone)
+		return -ESTALE;
+	return store_xattr_set(fs->store, node_place(node), slice_str(name), value, must, revision);
+}
+
+int xattr_set(struct fs *fs, struct node *node, const char *name, struct slice value, int flags,
+	      uint64_t *revision)
+{
+	int rc;
+
+	if (!is_kept(name))
+		return -EOPNOTSUPP;
+	if (xattr_is_ours(name))
+		return set_special(fs, node, name, value, flags, revision);
+	do {
+		rwlock_read(&fs->names);
+		rc = set_held(fs, node, name, value, flags, revision);
+		rwlock_read_done(&fs->names);
+	} while (expired_meanwhile(fs, node, rc));
+	return rc;
+}
+
+static int remove_held(struct fs *fs, struct node *node, const char *name, uint64_t *revision)
+	NEEDS_SHARED(fs->names)
+{
+	if (node->gone)
+		return -ESTALE;
+	return store_xattr_remove(fs->store, node_place(node), slice_str(name), revision);
+}
+
+int xattr_remove(struct fs *fs, struct node *node, const char *name, uint64_t *revision)
+{
+	int rc;
+
+	if (!is_kept(name))
+		return -EOPNOTSUPP;
+	if (xattr_is_ours(name))
+		return remove_special(fs, node, name, revision);
+	do {
+		rwlock_read(&fs->names);
+		rc = remove_held(fs, node, name, revision);
+		rwlock_read_done(&fs->names);
+	} while (expired_meanwhile(fs, node, rc));
+	return rc;
+}

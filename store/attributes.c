@@ -1,0 +1,194 @@
+/* Changing what an entry says about its value: mode, owner, times, version, expiry, and extended
+ * attributes. All of them are one commit that rewrites the entry. */
+#include <errno.h>
+
+#include "mem.h"
+#include "store_impl.h"
+#include "xattr_set.h"
+
+/* Replaces the entry by `fresh`, which `l` became, and describes it. */
+static int entry_replace(struct store *store, struct place place, const struct loaded *l,
+			 const struct entry *fresh, const struct table *table, struct attr *out,
+			 uint64_t *revision) NEEDS(store->lock)
+{
+	struct batch batch = { 0 };
+	int rc;
+
+	batch_entry(&batch, place, &l->entry, fresh);
+	if (entry_is_table(fresh))
+		batch_table(&batch, fresh->id, table);
+	rc = store_commit(store, &batch, false, revision);
+	if (rc == 0 && out)
+		attr_describe(fresh, table, out);
+	batch_done(&batch);
+	return rc;
+}
+
+/* ---- store_set -------------------------------------------------------------------------------- */
+
+/* Which version counts as explicitly set, and for which value: the published one, unless
+ * there is none worth the name yet. */
+static int set_version(struct entry *e, uint64_t version, bool staged)
+{
+	if (entry_is_table(e) || version < e->version || version > INT64_MAX)
+		return -EINVAL;
+	if (e->flags & (ENTRY_UNPUBLISHED | ENTRY_FRESH) || staged)
+		e->flags |= ENTRY_VERSION_NEXT;
+	e->flags |= ENTRY_VERSION_SET;
+	e->version = version;
+	return 0;
+}
+
+static int set_expires(struct entry *e, uint64_t expires_ms)
+{
+	if (entry_is_table(e))
+		return -EINVAL;
+	e->expires_ms = expires_ms;
+	return 0;
+}
+
+static int set_fields(struct entry *e, struct table *table, unsigned mask,
+		      const struct attr *values)
+{
+	int rc = 0;
+
+	if (mask & SET_MODE)
+		e->mode = (e->mode & S_IFMT) | (values->mode & 07777);
+	if (mask & SET_UID)
+		e->uid = values->uid;
+	if (mask & SET_GID)
+		e->gid = values->gid;
+	if (mask & SET_ATIME)
+		e->atime_ns = values->atime_ns;
+	if (mask & SET_MTIME)
+		e->mtime_ns = table->mtime_ns = values->mtime_ns;
+	if (mask & SET_CTIME)
+		e->ctime_ns = table->ctime_ns = values->ctime_ns;
+	if (mask & SET_VERSION)
+		rc = set_version(e, values->version, mask & SET_STAGED);
+	if (rc == 0 && mask & SET_EXPIRES)
+		rc = set_expires(e, values->expires_ms);
+	return rc;
+}
+
+int store_set(struct store *store, struct place place, unsigned mask, const struct attr *values,
+	      struct attr *out, uint64_t *revision)
+{
+	struct loaded l = { 0 };
+	struct entry fresh;
+	struct table table;
+	int rc;
+
+	mutex_lock(&store->lock);
+	rc = loaded_read_live(store, place, &l);
+	if (rc < 0)
+		goto out;
+	fresh = l.entry;
+	table = l.table;
+	fresh.ctime_ns = table.ctime_ns = store_now(store);
+	rc = set_fields(&fresh, &table, mask, values);
+	if (rc == 0)
+		rc = entry_replace(store, place, &l, &fresh, &table, out, revision);
+out:
+	mutex_unlock(&store->lock);
+	loaded_done(&l);
+	return rc;
+}
+
+/* ---- extended attributes ------------------------------------------------------------------------ */
+
+int store_xattr_get(struct store *store, struct place place, struct slice name,
+		    struct buffer *out)
+{
+	struct loaded l = { 0 };
+	struct slice value;
+	int rc = loaded_read_live(store, place, &l);
+
+	if (rc == 0)
+		rc = xattr_set_find(l.entry.xattrs, name, &value);
+	if (rc == 0) {
+		buffer_clear(out);
+		rc = buffer_append(out, value.data, value.size);
+	}
+	loaded_done(&l);
+	return rc;
+}
+
+static int append_names(struct slice set, struct buffer *out)
+{
+	struct slice name, value;
+	int rc = buffer_reserve(out, set.size);	/* a name takes a byte more there as well */
+
+	while (rc == 0 && (rc = xattr_set_next(&set, &name, &value)) == 1) {
+		rc = buffer_append(out, name.data, name.size);
+		if (rc == 0)
+			rc = buffer_append(out, "", 1);
+	}
+	return rc;
+}
+
+int store_xattr_list(struct store *store, struct place place, struct buffer *out)
+{
+	struct loaded l = { 0 };
+	int rc = loaded_read_live(store, place, &l);
+
+	if (rc == 0 && l.entry.xattrs.size)
+		rc = append_names(l.entry.xattrs, out);
+	loaded_done(&l);
+	return rc;
+}
+
+/* Sets `name` to *value, or removes it if that is NULL. */
+static int xattr_change(struct store *store, struct place place, struct slice name,
+			const struct slice *value, unsigned flags, uint64_t *revision)
+	WITHOUT(store->lock)
+{
+	struct loaded l = { 0 };
+	struct buffer set = { 0 };
+	struct slice old;
+	struct entry fresh;
+	struct table table;
+	int rc;
+
+	mutex_lock(&store->lock);
+	rc = loaded_read_live(store, place, &l);
+	if (rc < 0)
+		goto out;
+	rc = xattr_set_find(l.entry.xattrs, name, &old);
+	if (rc == 0 && flags & XATTR_MUST_CREATE)
+		rc = -EEXIST;
+	if (rc == -ENODATA && !(flags & XATTR_MUST_EXIST))
+		rc = 0;
+	if (rc == 0)
+		rc = xattr_set_with(l.entry.xattrs, name, value, &set);
+	if (rc < 0)
+		goto out;
+	fresh = l.entry;
+	table = l.table;
+	fresh.xattrs = buffer_slice(&set);
+	fresh.ctime_ns = table.ctime_ns = store_now(store);
+	rc = entry_replace(store, place, &l, &fresh, &table, NULL, revision);
+out:
+	mutex_unlock(&store->lock);
+	loaded_done(&l);
+	buffer_done(&set);
+	return rc;
+}
+
+int store_xattr_set(struct store *store, struct place place, struct slice name,
+		    struct slice value, unsigned flags, uint64_t *revision)
+{
+	if (name.size == 0 || name.size > STORE_XATTR_NAME_MAX)
+		return -ERANGE;
+	if (memchr(name.data, 0, name.size))
+		return -EINVAL;
+	if (value.size > STORE_XATTR_MAX)
+		return -E2BIG;
+	return xattr_change(store, place, name, &value, flags, revision);
+}
+
+int store_xattr_remove(struct store *store, struct place place, struct slice name,
+		       uint64_t *revision)
+{
+	return xattr_change(store, place, name, NULL, XATTR_MUST_EXIST, revision);
+}

@@ -1,0 +1,142 @@
+#include "batch.h"
+
+#include <errno.h>
+
+#include "mem.h"
+
+/* Room for one operation of at most `size` bytes; NULL once anything has failed. */
+static uint8_t *extend(struct batch *batch, size_t size)
+{
+	const size_t first = batch->bytes.size ? 0 : BATCH_HEADER;
+	uint8_t *at;
+
+	if (!batch->failed)
+		batch->failed = buffer_reserve(&batch->bytes, first + size);
+	if (batch->failed)
+		return NULL;
+	at = batch->bytes.data + batch->bytes.size + first;
+	batch->bytes.size += first + size;
+	put32(batch->bytes.data, (uint32_t)(batch->bytes.size - BATCH_HEADER));
+	batch->count++;
+	return at;
+}
+
+static uint8_t *put_bytes(uint8_t *at, struct slice s)
+{
+	if (s.size)
+		memcpy(at, s.data, s.size);
+	return at + s.size;
+}
+
+static uint8_t *put_key(uint8_t *at, uint8_t kind, struct slice key)
+{
+	*at = kind;
+	put16(at + 1, (uint16_t)key.size);
+	return put_bytes(at + 3, key);
+}
+
+void batch_put(struct batch *batch, struct slice key, struct slice value)
+{
+	uint8_t *at = extend(batch, 3 + key.size + 4 + value.size);
+
+	if (!at)
+		return;
+	at = put_key(at, BATCH_PUT, key);
+	put32(at, (uint32_t)value.size);
+	put_bytes(at + 4, value);
+}
+
+void batch_put_run(struct batch *batch, struct slice key, const struct ref *run,
+		   struct slice value)
+{
+	uint8_t *at = extend(batch, 3 + key.size + 4 + REF_SIZE + value.size);
+
+	if (!at)
+		return;
+	at = put_key(at, BATCH_PUT_RUN, key);
+	put32(at, (uint32_t)(REF_SIZE + value.size));
+	ref_encode(run, at + 4);
+	put_bytes(at + 4 + REF_SIZE, value);
+}
+
+void batch_delete(struct batch *batch, struct slice key)
+{
+	uint8_t *at = extend(batch, 3 + key.size);
+
+	if (at)
+		put_key(at, BATCH_DELETE, key);
+}
+
+void batch_clear(struct batch *batch)
+{
+	buffer_clear(&batch->bytes);
+	batch->count = 0;
+	batch->failed = 0;
+}
+
+void batch_done(struct batch *batch)
+{
+	buffer_done(&batch->bytes);
+	*batch = (struct batch){ 0 };
+}
+
+/* Lends `size` bytes at *offset and moves on, if there are as many. */
+static bool take(struct slice bytes, size_t *offset, size_t size, struct slice *out)
+{
+	if (size > bytes.size - *offset)
+		return false;
+	*out = slice_of((const uint8_t *)bytes.data + *offset, size);
+	*offset += size;
+	return true;
+}
+
+static bool take_value(struct slice bytes, size_t *offset, struct batch_op *op)
+{
+	struct slice size;
+
+	if (!take(bytes, offset, 4, &size) || !take(bytes, offset, get32(size.data), &op->value))
+		return false;
+	if (op->kind == BATCH_PUT)
+		return true;
+	if (op->value.size < REF_SIZE)
+		return false;
+	op->run = ref_decode(op->value.data);
+	op->value = slice_of((const uint8_t *)op->value.data + REF_SIZE, op->value.size - REF_SIZE);
+	return true;
+}
+
+int batch_next(struct slice bytes, size_t *offset, struct batch_op *op)
+{
+	struct slice head;
+	size_t at = *offset;
+
+	if (bytes.size < BATCH_HEADER || get32(bytes.data) != bytes.size - BATCH_HEADER ||
+	    at < BATCH_HEADER || at > bytes.size)
+		return -EUCLEAN;
+	if (at == bytes.size)
+		return 0;
+	*op = (struct batch_op){ 0 };
+	if (!take(bytes, &at, 3, &head))
+		return -EUCLEAN;
+	op->kind = *(const uint8_t *)head.data;
+	if (op->kind < BATCH_PUT || op->kind > BATCH_DELETE)
+		return -EUCLEAN;
+	if (!take(bytes, &at, get16((const uint8_t *)head.data + 1), &op->key) || op->key.size == 0)
+		return -EUCLEAN;
+	if (op->kind != BATCH_DELETE && !take_value(bytes, &at, op))
+		return -EUCLEAN;
+	*offset = at;
+	return 1;
+}
+
+int batch_check(struct slice bytes)
+{
+	struct batch_op op;
+	size_t offset = BATCH_HEADER;
+	int rc;
+
+	do
+		rc = batch_next(bytes, &offset, &op);
+	while (rc > 0);
+	return rc < 0 || offset == BATCH_HEADER ? -EUCLEAN : 0;
+}

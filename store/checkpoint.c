@@ -1,0 +1,225 @@
+/* A checkpoint writes the state of one moment to the page file, so that the log before it can be
+ * used again: freeze, write nodes, write the free map, sync, wait for the log, superblock, sync. Commits
+ * go on meanwhile. The keeper is the thread that does this unasked, fills spare log segments, and syncs what nobody
+ * waits for. */
+#include <errno.h>
+#include <time.h>
+
+#include "engine_impl.h"
+
+enum {
+	MAP_UNITS = 16,			/* of the free map that one checkpoint rewrites, beside ... */
+	MAP_REGIONS = REGION_UNITS / 2,	/* ... one for each so many units of the file */
+	IDLE_TICKS = 5,			/* commit intervals without a commit, then a checkpoint */
+	DEAD_FRACTION = 4,		/* of the file dead: a checkpoint makes it free */
+	DEAD_MIN = 64 * 1024,		/* units: 256 MiB, below which nobody cares */
+};
+
+uint64_t checkpoint_overhead(struct engine *engine)
+{
+	return MAP_UNITS + pages_units(engine->pages) / MAP_REGIONS;
+}
+
+struct checkpoint {
+	struct engine *engine;
+	struct super super;
+	struct frozen frozen;
+};
+
+/* The moment itself, under the tree's lock: where the log turns to a new segment is where the
+ * frozen tree ends. */
+static int mark(void *arg)
+{
+	struct checkpoint *c = arg;
+	const int rc = log_rotate(c->engine->log, &c->super.mark);
+
+	if (rc == 0) {
+		space_freeze(c->engine->space);
+		atomic_store(&c->engine->logged, 0);
+	}
+	return rc;
+}
+
+/* Everything the superblock will refer to. */
+static int write_all(struct checkpoint *c)
+{
+	struct engine *engine = c->engine;
+	int rc = tree_write(engine->tree, &c->frozen);
+
+	if (rc == 0)
+		rc = space_store(engine->space, c->frozen.generation, &c->super.space);
+	if (rc == 0)
+		rc = pages_sync(engine->pages);
+	if (rc == 0)
+		rc = log_wait_blocking(engine->log, c->super.mark.revision, LOG_SYNCED);
+	return rc;
+}
+
+static int write_super(struct checkpoint *c)
+{
+	struct engine *engine = c->engine;
+	struct space_stats space;
+
+	space_stats(engine->space, &space);
+	memcpy(c->super.store, engine->store, STORE_ID_SIZE);
+	c->super.generation = c->frozen.generation;
+	c->super.root = c->frozen.ref;
+	c->super.entries = c->frozen.entries;
+	c->super.units = space.units;
+	return pages_write_super(engine->pages, &c->super);
+}
+
+static int run(struct engine *engine) NEEDS(engine->checkpoint)
+{
+	struct checkpoint c = { .engine = engine };
+	int rc;
+
+	if (log_revision(engine->log) == engine->super.mark.revision)
+		return 0;
+	rc = log_prepare(engine->log);		/* what cannot be made ready, log_rotate will tell */
+	rc = tree_freeze(engine->tree, mark, &c, &c.frozen);
+	if (rc < 0)
+		return rc;
+	rc = write_all(&c);
+	if (rc == 0)
+		rc = write_super(&c);
+	if (rc == 0) {
+		space_durable(engine->space);
+		log_recycle(engine->log, &c.super.mark);
+		engine->super = c.super;
+		atomic_fetch_add(&engine->checkpoints, 1);
+	} else {
+		space_thaw(engine->space);
+	}
+	tree_release(engine->tree, &c.frozen);
+	tree_shrink(engine->tree);
+	return rc;
+}
+
+int engine_checkpoint(struct engine *engine)
+{
+	int rc;
+
+	mutex_lock(&engine->checkpoint);
+	rc = run(engine);
+	mutex_unlock(&engine->checkpoint);
+	return engine_note(engine, rc, NULL);
+}
+
+/* ---- the keeper ------------------------------------------------------------------------- */
+
+static bool checkpoint_due(struct engine *engine)
+{
+	struct space_stats space;
+	struct tree_stats tree;
+
+	space_stats(engine->space, &space);
+	tree_stats(engine->tree, &tree);
+	return tree.dirty_memory > engine->options.cache || atomic_load(&engine->logged) > engine->options.log_cap / 2 ||
+	       (space.dead_units > DEAD_MIN && space.dead_units > space.units / DEAD_FRACTION);
+}
+
+static bool crosses(uint64_t before, uint64_t more, uint64_t limit)
+{
+	return before < limit && before + more >= limit;
+}
+
+void keeper_committed(struct engine *engine, uint64_t bytes)
+{
+	const uint64_t logged = atomic_fetch_add(&engine->logged, bytes);
+	const uint64_t unprepared = atomic_fetch_add(&engine->unprepared, bytes);
+
+	if (!engine->keeper_runs ||
+	    !(atomic_load(&engine->keeper_idle) ||
+	      crosses(unprepared, bytes, engine->options.segment_size / 2) ||
+	      crosses(logged, bytes, engine->options.log_cap / 2)))
+		return;
+	mutex_lock(&engine->keeper_lock);
+	engine->keeper_wanted = true;
+	pthread_cond_signal(&engine->keeper_wake);
+	mutex_unlock(&engine->keeper_lock);
+}
+
+static struct timespec after(uint64_t ns)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	ns += (uint64_t)t.tv_nsec;
+	t.tv_sec += (time_t)(ns / 1000000000);
+	t.tv_nsec = (long)(ns % 1000000000);
+	return t;
+}
+
+/* Sleeps until somebody wants something or the commit interval is over; if nothing was committed
+ * since revision `seen`, for as long as that is so. Returns false when it is time to stop. */
+static bool keeper_sleep(struct engine *engine, bool idle, uint64_t seen)
+{
+	const struct timespec until = after(engine->options.commit_ns);
+	bool stop;
+	int rc = 0;
+
+	mutex_lock(&engine->keeper_lock);
+	/* Whoever commits looks at keeper_idle afterwards; whoever turns idle looks for commits
+	 * afterwards: one of the two sees the other. */
+	atomic_store(&engine->keeper_idle, idle);
+	if (idle && log_revision(engine->log) != seen)
+		idle = false;
+	while (rc != ETIMEDOUT && !engine->keeper_stop && !engine->keeper_wanted) {
+		if (idle)
+			mutex_sleep(&engine->keeper_lock, &engine->keeper_wake);
+		else
+			rc = pthread_cond_timedwait(&engine->keeper_wake, &engine->keeper_lock.m,
+						    &until);
+	}
+	engine->keeper_wanted = false;
+	atomic_store(&engine->keeper_idle, false);
+	stop = engine->keeper_stop;
+	mutex_unlock(&engine->keeper_lock);
+	return !stop;
+}
+
+static void *keep(void *arg)
+{
+	struct engine *engine = arg;
+	uint64_t seen = 0;
+	unsigned quiet = 0;
+	bool idle = false;
+
+	while (keeper_sleep(engine, idle, seen)) {
+		const uint64_t revision = log_revision(engine->log);
+
+		if (atomic_exchange(&engine->unprepared, 0) > 0)
+			log_prepare(engine->log);
+		log_wait_blocking(engine->log, revision, LOG_SYNCED);
+		quiet = revision == seen ? quiet + 1 : 0;
+		seen = revision;
+		if (checkpoint_due(engine) || quiet >= IDLE_TICKS)
+			engine_checkpoint(engine);
+		idle = quiet >= IDLE_TICKS;
+	}
+	return NULL;
+}
+
+int keeper_start(struct engine *engine)
+{
+	engine->keeper_runs = engine->options.background;
+	if (!engine->keeper_runs)
+		return 0;
+	if (pthread_create(&engine->keeper, NULL, keep, engine) == 0)
+		return 0;
+	engine->keeper_runs = false;
+	return -EAGAIN;
+}
+
+void keeper_stop(struct engine *engine)
+{
+	if (!engine->keeper_runs)
+		return;
+	mutex_lock(&engine->keeper_lock);
+	engine->keeper_stop = true;
+	pthread_cond_signal(&engine->keeper_wake);
+	mutex_unlock(&engine->keeper_lock);
+	pthread_join(engine->keeper, NULL);
+	engine->keeper_runs = false;
+}

@@ -1,0 +1,644 @@
+/* A draft is its staged pieces lying on a *floor*: a value in chunks, read where nothing is staged.
+ *
+ *              built_flush                    published
+ *   NO FLOOR ---------------> UNDER WAY ---------------------> IN PLACE, again and again
+ *      |                                                          ^
+ *      '---------------------- published -------------------------'
+ *
+ * UNDER WAY the floor is a new value into which pieces move when there are too many; a record dooms
+ * it until it is published. IN PLACE it is the entry's published value. From both, truncating to 0
+ * and publishing a small value lead back to NO FLOOR.
+ *
+ * Only what lies in chunks below floor_chunks is seen of a floor; the rest was cut off, and its
+ * records (up to floor_high) must go before or when the value grows over them. A value of up
+ * to STORE_INLINE_MAX bytes has no floor: it is the first piece, staged or not.
+ *
+ * Pieces are always whole: when a write touches a part of a chunk, the rest is read first. So a
+ * publication only puts them where they belong, and any piece can be spilled at any time. */
+#include "draft_impl.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "mem.h"
+
+enum {
+	FLUSH_PIECES = 4096,		/* of a value under way, before they move into the tree */
+	BATCH_BYTES_PER_PIECE = 128,	/* a piece's record and the deletion of a cut one, generously */
+};
+
+/* ---- the floor -------------------------------------------------------------------------------- */
+
+void draft_floor_leave(struct draft *d)
+{
+	if (d->floor) {
+		mutex_lock(&d->store->lock);
+		if (d->doomed)
+			value_doomed(d->store, d->floor);
+		value_release(d->store, d->floor);
+		mutex_unlock(&d->store->lock);
+	}
+	d->floor = 0;
+	d->floor_chunks = d->floor_high = 0;
+	d->in_place = d->doomed = false;
+}
+
+/* Begins a new value. */
+int draft_floor_begin(struct draft *d)
+{
+	uint64_t id;
+	int rc;
+
+	mutex_lock(&d->store->lock);
+	rc = store_take_id(d->store, &id);
+	if (rc == 0)
+		rc = value_hold(d->store, id, &d->floor_stamp);
+	mutex_unlock(&d->store->lock);
+	if (rc == 0)
+		d->floor = id;
+	return rc;
+}
+
+/* Deletes what was cut off a value under way. */
+int draft_built_cut(struct draft *d)
+{
+	int rc = 0;
+
+	while (rc == 0 && d->floor_high > d->floor_chunks) {
+		rc = chunks_delete(d->store, d->floor, (uint32_t)d->floor_chunks, 1024, false);
+		if (rc == 0)
+			d->floor_high = d->floor_chunks;
+		rc = rc < 0 ? rc : 0;
+	}
+	return rc;
+}
+
+static void batch_piece(struct batch *batch, uint64_t value, const struct piece *piece)
+{
+	static const uint8_t run = CHUNK_RUN, inlined = CHUNK_INLINE;
+	const struct record_key key = record_chunk(value, piece->number);
+	struct buffer record = { 0 };
+	int rc;
+
+	if (piece->used == 0) {
+		batch_delete(batch, record_slice(&key));
+		return;
+	}
+	if (piece->run.length) {
+		batch_put_run(batch, record_slice(&key), &piece->run, slice_of(&run, 1));
+		return;
+	}
+	rc = buffer_append(&record, &inlined, 1);
+	if (rc == 0)
+		rc = buffer_append(&record, piece->bytes, piece->used);
+	if (rc < 0 && !batch->failed)
+		batch->failed = rc;
+	batch_put(batch, record_slice(&key), buffer_slice(&record));
+	buffer_done(&record);
+}
+
+void draft_batch_pieces(struct batch *batch, uint64_t value, const struct staged *staged)
+{
+	for (size_t i = 0; i < staged->count; i++)
+		batch_piece(batch, value, staged->pieces[i]);
+}
+
+/* Moves all pieces of a value under way into the tree, where nobody sees them yet. */
+static int built_flush(struct draft *d) NEEDS(d->lock)
+{
+	struct batch batch = { 0 };
+	uint64_t revision, high = 0;
+	int rc = staged_spill(&d->staged, 0, 1, 0);
+
+	if (rc == 0)
+		rc = d->floor ? draft_built_cut(d) : draft_floor_begin(d);
+	if (rc < 0)
+		goto out;
+	if (!d->doomed)
+		batch_doom_from(&batch, d->floor, 0);
+	draft_batch_pieces(&batch, d->floor, &d->staged);
+	mutex_lock(&d->store->lock);	/* store_verify must not see the half of it */
+	rc = store_commit(d->store, &batch, false, &revision);
+	mutex_unlock(&d->store->lock);
+	if (rc < 0)
+		goto out;
+	high = (uint64_t)d->staged.pieces[d->staged.count - 1]->number + 1;
+	staged_forget_runs(&d->staged);
+	staged_clear(&d->staged);
+	d->doomed = true;
+	if (high > d->floor_chunks)
+		d->floor_chunks = d->floor_high = high;
+out:
+	batch_done(&batch);
+	return rc;
+}
+
+/* ---- opening ---------------------------------------------------------------------------------- */
+
+static int open_contents(struct draft *d, struct slice contents)
+{
+	struct piece *piece;
+	int rc;
+
+	if (contents.size == 0)
+		return 0;
+	piece = piece_new(0);
+	rc = piece ? staged_reserve(&d->staged, 1) : -ENOMEM;
+	if (rc == 0)
+		rc = piece_reserve(&d->staged, piece, (uint32_t)contents.size);
+	if (rc < 0) {
+		piece_free(&d->staged, piece);
+		return rc;
+	}
+	memcpy(piece->bytes, contents.data, contents.size);
+	piece->used = (uint32_t)contents.size;
+	staged_put(&d->staged, piece);
+	return 0;
+}
+
+static int open_entry(struct draft *d, const struct entry *e) NEEDS(d->store->lock)
+{
+	int rc;
+
+	if (entry_is_table(e))
+		return -EISDIR;
+	if (!S_ISREG(e->mode))
+		return -EINVAL;
+	d->entry_id = e->id;
+	d->size = e->size;
+	if (!e->value_id)
+		return open_contents(d, e->contents);
+	rc = value_hold(d->store, e->value_id, &d->floor_stamp);
+	if (rc < 0)
+		return rc;
+	d->floor = e->value_id;
+	d->floor_chunks = d->floor_high = chunk_count(e->size);
+	d->in_place = true;
+	return 0;
+}
+
+static size_t pieces_max(struct store *store)
+{
+	const uint64_t fit = engine_batch_max(store->engine) / BATCH_BYTES_PER_PIECE;
+
+	return fit < DRAFT_CHUNKS_MAX ? (size_t)fit : DRAFT_CHUNKS_MAX;
+}
+
+int draft_open(struct store *store, struct place place, struct draft **out)
+{
+	struct draft *d = mem_zalloc(sizeof(*d));
+	struct loaded l = { 0 };
+	int rc;
+
+	if (!d)
+		return -ENOMEM;
+	d->store = store;
+	d->staged.engine = store->engine;
+	d->pieces_max = pieces_max(store);
+	mutex_init(&d->lock);
+	mutex_lock(&d->store->lock);
+	rc = loaded_read(store, place, &l);
+	if (rc == 0)
+		rc = open_entry(d, &l.entry);
+	mutex_unlock(&d->store->lock);
+	loaded_done(&l);
+	if (rc < 0) {
+		draft_close(d);
+		return rc;
+	}
+	*out = d;
+	return 0;
+}
+
+void draft_close(struct draft *d)
+{
+	if (!d)
+		return;
+	mutex_lock(&d->lock);
+	staged_clear(&d->staged);
+	draft_floor_leave(d);
+	mutex_unlock(&d->lock);
+	mutex_done(&d->lock);
+	mem_free(d->window);
+	mem_free(d);
+}
+
+/* ---- reading ---------------------------------------------------------------------------------- */
+
+/* Reads what a chunk that is not in memory holds; `bytes` has STORE_CHUNK of room. */
+static int chunk_fetch(struct draft *d, uint32_t number, uint8_t *bytes, uint32_t *used)
+	NEEDS(d->lock)
+{
+	const struct piece *piece = staged_find(&d->staged, number);
+
+	if (piece && piece->run.length) {
+		*used = piece->used;
+		return engine_run_read(d->store->engine, &piece->run, bytes);
+	}
+	if (!piece && d->floor && number < d->floor_chunks)
+		return chunk_read(d->store, d->floor, number, bytes, used);
+	*used = 0;
+	return 0;
+}
+
+bool draft_has(struct draft *d, uint32_t number)
+{
+	const struct piece *piece = staged_find(&d->staged, number);
+
+	return piece ? !piece->run.length : number >= d->floor_chunks;
+}
+
+static int window_move(struct draft *d, uint32_t number) NEEDS(d->lock)
+{
+	int rc;
+
+	if (d->window_valid && d->window_number == number)
+		return 0;
+	if (!d->window)
+		d->window = mem_alloc(STORE_CHUNK);
+	if (!d->window)
+		return -ENOMEM;
+	d->window_valid = false;
+	rc = chunk_fetch(d, number, d->window, &d->window_used);
+	d->window_valid = rc == 0;
+	d->window_number = number;
+	return rc;
+}
+
+/* Copies a part of a chunk of which `used` bytes are there. */
+void chunk_copy(uint8_t *to, size_t size, const uint8_t *chunk, uint32_t used, uint32_t start)
+{
+	size_t have = used > start ? used - start : 0;
+
+	if (have > size)
+		have = size;
+	if (have)
+		memcpy(to, chunk + start, have);
+	memset(to + have, 0, size - have);
+}
+
+static int read_part(struct draft *d, uint32_t number, uint32_t start, uint8_t *to, size_t size)
+	NEEDS(d->lock)
+{
+	uint32_t used;
+	int rc;
+
+	if (draft_has(d, number)) {
+		const struct piece *piece = staged_find(&d->staged, number);
+
+		chunk_copy(to, size, piece ? piece->bytes : NULL, piece ? piece->used : 0, start);
+		return 0;
+	}
+	if (size == STORE_CHUNK) {
+		rc = chunk_fetch(d, number, to, &used);
+		if (rc == 0)
+			memset(to + used, 0, size - used);
+		return rc;
+	}
+	rc = window_move(d, number);
+	if (rc == 0)
+		chunk_copy(to, size, d->window, d->window_used, start);
+	return rc;
+}
+
+static ssize_t read_locked(struct draft *d, uint64_t offset, uint8_t *bytes, size_t size)
+	NEEDS(d->lock)
+{
+	size_t done = 0;
+	int rc = 0;
+
+	if (offset >= d->size)
+		return 0;
+	if (size > d->size - offset)
+		size = (size_t)(d->size - offset);
+	while (rc == 0 && done < size) {
+		const uint32_t start = (uint32_t)((offset + done) % STORE_CHUNK);
+		const size_t left = STORE_CHUNK - start;
+		const size_t part = size - done < left ? size - done : left;
+
+		rc = read_part(d, (uint32_t)((offset + done) / STORE_CHUNK), start, bytes + done,
+			       part);
+		done += part;
+	}
+	return rc < 0 ? rc : (ssize_t)size;
+}
+
+ssize_t draft_read(struct draft *d, uint64_t offset, void *bytes, size_t size)
+{
+	ssize_t rc;
+
+	mutex_lock(&d->lock);
+	rc = read_locked(d, offset, bytes, size);
+	mutex_unlock(&d->lock);
+	return rc;
+}
+
+/* ---- staging ---------------------------------------------------------------------------------- */
+
+static void touch(struct draft *d) NEEDS(d->lock)
+{
+	struct os *os = d->store->os;
+
+	if (!d->since_ns) {
+		d->since_ns = os->monotonic_ns(os);
+		d->since_ns += d->since_ns == 0;
+	}
+	d->mtime_ns = store_now(d->store);
+	d->window_valid = false;
+}
+
+/* Gives a new piece with the contents of a chunk that is not in memory. */
+static int piece_fetch(struct draft *d, uint32_t number, struct piece **out) NEEDS(d->lock)
+{
+	struct piece *piece = piece_new(number);
+	int rc = piece ? 0 : -ENOMEM;
+
+	if (rc == 0 && !draft_has(d, number)) {
+		rc = piece_reserve(&d->staged, piece, STORE_CHUNK);
+		if (rc == 0)
+			rc = chunk_fetch(d, number, piece->bytes, &piece->used);
+	}
+	if (rc < 0)
+		piece_free(&d->staged, piece);
+	else
+		*out = piece;
+	return rc;
+}
+
+int draft_fetch(struct draft *d, uint32_t number)
+{
+	struct piece *piece;
+	int rc;
+
+	if (draft_has(d, number))
+		return 0;
+	rc = staged_reserve(&d->staged, 1);
+	if (rc == 0)
+		rc = piece_fetch(d, number, &piece);
+	if (rc == 0)
+		staged_put(&d->staged, piece);
+	return rc;
+}
+
+/* A write, split at the edges of chunks. What can fail is done first, on pieces of its own. */
+struct write {
+	uint64_t offset;
+	struct slice bytes;
+	uint32_t first, last;		/* chunks */
+	struct piece **fresh;		/* to be put: whole chunks, and those that had to be fetched */
+	size_t fresh_count;
+};
+
+/* The part of chunk `number` that is written. */
+static void write_part(const struct write *w, uint32_t number, uint32_t *start, uint32_t *stop)
+{
+	const uint64_t end = w->offset + w->bytes.size, base = (uint64_t)number * STORE_CHUNK;
+
+	*start = number == w->first ? (uint32_t)(w->offset - base) : 0;
+	*stop = number == w->last ? (uint32_t)(end - base) : STORE_CHUNK;
+}
+
+static const uint8_t *write_bytes(const struct write *w, uint32_t number, uint32_t start)
+{
+	return (const uint8_t *)w->bytes.data + ((uint64_t)number * STORE_CHUNK + start - w->offset);
+}
+
+/* A chunk that is written whole goes to the page file at once. */
+static int write_whole(struct draft *d, struct write *w, uint32_t number)
+{
+	const struct slice bytes = slice_of(write_bytes(w, number, 0), STORE_CHUNK);
+	struct piece *piece = piece_new(number);
+	int rc = piece ? engine_run_write(d->store->engine, bytes, &piece->run) : -ENOMEM;
+
+	if (rc < 0) {
+		mem_free(piece);
+		return rc;
+	}
+	piece->used = STORE_CHUNK;
+	w->fresh[w->fresh_count++] = piece;
+	return 0;
+}
+
+static int write_prepare_chunk(struct draft *d, struct write *w, uint32_t number) NEEDS(d->lock)
+{
+	struct piece *piece = staged_find(&d->staged, number);
+	uint32_t start, stop;
+	int rc;
+
+	write_part(w, number, &start, &stop);
+	if (stop - start == STORE_CHUNK)
+		return write_whole(d, w, number);
+	if (!piece || piece->run.length) {
+		rc = piece_fetch(d, number, &piece);
+		if (rc < 0)
+			return rc;
+		w->fresh[w->fresh_count++] = piece;
+	}
+	return piece_reserve(&d->staged, piece, stop);
+}
+
+static void write_apply_chunk(struct draft *d, const struct write *w, uint32_t number)
+	NEEDS(d->lock)
+{
+	struct piece *piece = staged_find(&d->staged, number);
+	uint32_t start, stop;
+
+	write_part(w, number, &start, &stop);
+	if (stop - start == STORE_CHUNK)
+		return;
+	if (start > piece->used)
+		memset(piece->bytes + piece->used, 0, start - piece->used);
+	memcpy(piece->bytes + start, write_bytes(w, number, start), stop - start);
+	if (stop > piece->used)
+		piece->used = stop;
+	/* A chunk filled from front to back is rarely touched again; if there is no room for it
+	 * now, whoever needs the memory will be told. */
+	if (stop == STORE_CHUNK && w->offset == d->write_end)
+		(void)staged_spill_piece(&d->staged, piece);
+}
+
+static int write_run(struct draft *d, struct write *w) NEEDS(d->lock)
+{
+	const size_t count = (size_t)(w->last - w->first) + 1;
+	int rc = staged_reserve(&d->staged, count);
+
+	if (rc < 0)
+		return rc;
+	w->fresh = mem_alloc(count * sizeof(struct piece *));
+	if (!w->fresh)
+		return -ENOMEM;
+	for (size_t i = 0; i < count && rc == 0; i++)
+		rc = write_prepare_chunk(d, w, w->first + (uint32_t)i);
+	for (size_t i = 0; i < w->fresh_count; i++) {
+		if (rc < 0)
+			piece_free(&d->staged, w->fresh[i]);
+		else
+			staged_put(&d->staged, w->fresh[i]);
+	}
+	for (size_t i = 0; i < count && rc == 0; i++)
+		write_apply_chunk(d, w, w->first + (uint32_t)i);
+	mem_free(w->fresh);
+	return rc;
+}
+
+/* May the value reach `end`? What was cut off a published value can be deleted in the batch
+ * that publishes, or, if that is too much, after it; then nothing may lie there yet. */
+static int check_growth(struct draft *d, uint64_t end) NEEDS(d->lock)
+{
+	if (end > STORE_SIZE_MAX)
+		return -EFBIG;
+	if (d->in_place && d->floor_high - d->floor_chunks > d->pieces_max &&
+	    chunk_count(end) > d->floor_chunks)
+		return -EFBIG;
+	return 0;
+}
+
+/* How many of the chunks to be written are not staged yet. */
+static size_t write_adds(const struct draft *d, const struct write *w) NEEDS(d->lock)
+{
+	const size_t first = staged_index(&d->staged, w->first);
+	size_t behind = staged_index(&d->staged, w->last);
+
+	if (behind < d->staged.count && d->staged.pieces[behind]->number == w->last)
+		behind++;
+	return (size_t)(w->last - w->first) + 1 - (behind - first);
+}
+
+/* Sees to it that what is written can be staged, and published later. */
+static int make_room(struct draft *d, const struct write *w) NEEDS(d->lock)
+{
+	const size_t limit = (size_t)d->store->draft_memory, adds = write_adds(d, w);
+	const size_t pieces = d->in_place || d->pieces_max < FLUSH_PIECES ? d->pieces_max :
+									    FLUSH_PIECES;
+	int rc = 0;
+
+	if (adds > d->pieces_max || (d->in_place && d->staged.count + adds > pieces))
+		return -EFBIG;
+	if (d->staged.count && d->staged.count + adds > pieces)
+		rc = built_flush(d);
+	if (rc == 0 && d->staged.memory + 2 * STORE_CHUNK > limit)
+		rc = staged_spill(&d->staged, limit / 2, w->first, w->last);
+	return rc;
+}
+
+static int write_locked(struct draft *d, struct write *w) NEEDS(d->lock)
+{
+	const uint64_t end = w->offset + w->bytes.size;
+	int rc = check_growth(d, end);
+
+	if (rc == 0)
+		rc = make_room(d, w);
+	if (rc == 0)
+		rc = write_run(d, w);
+	if (rc < 0)
+		return rc;
+	d->write_end = end;
+	if (end > d->size)
+		d->size = end;
+	touch(d);
+	return 0;
+}
+
+int draft_write(struct draft *d, uint64_t offset, struct slice bytes)
+{
+	struct write w = { .offset = offset, .bytes = bytes };
+	int rc;
+
+	if (bytes.size == 0)
+		return 0;
+	if (offset > STORE_SIZE_MAX || bytes.size > STORE_SIZE_MAX - offset)
+		return -EFBIG;
+	w.first = (uint32_t)(offset / STORE_CHUNK);
+	w.last = (uint32_t)((offset + bytes.size - 1) / STORE_CHUNK);
+	mutex_lock(&d->lock);
+	rc = write_locked(d, &w);
+	mutex_unlock(&d->lock);
+	return rc;
+}
+
+/* Cuts the chunk in which the value now ends, so that growing again shows zeros there. */
+static int cut_last_chunk(struct draft *d, uint64_t size) NEEDS(d->lock)
+{
+	const uint32_t number = (uint32_t)(size / STORE_CHUNK), end = size % STORE_CHUNK;
+	struct piece *piece;
+	int rc;
+
+	if (end == 0)
+		return 0;
+	rc = draft_fetch(d, number);
+	if (rc < 0)
+		return rc;
+	piece = staged_find(&d->staged, number);
+	if (piece && piece->used > end)
+		piece->used = end;
+	return 0;
+}
+
+static int cut(struct draft *d, uint64_t size) NEEDS(d->lock)
+{
+	const uint64_t chunks = chunk_count(size);
+	const int rc = cut_last_chunk(d, size);
+
+	if (rc < 0)
+		return rc;
+	if (chunks <= UINT32_MAX)
+		staged_drop(&d->staged, staged_index(&d->staged, (uint32_t)chunks), d->staged.count);
+	if (d->floor_chunks > chunks)
+		d->floor_chunks = chunks;
+	if (size == 0)
+		draft_floor_leave(d);
+	return 0;
+}
+
+int draft_truncate(struct draft *d, uint64_t size)
+{
+	int rc;
+
+	mutex_lock(&d->lock);
+	rc = size < d->size || size == 0 ? cut(d, size) : check_growth(d, size);
+	if (rc == 0) {
+		d->size = size;
+		touch(d);
+	}
+	mutex_unlock(&d->lock);
+	return rc;
+}
+
+/* ---- what stat shows -------------------------------------------------------------------------- */
+
+uint64_t draft_size(struct draft *d)
+{
+	uint64_t size;
+
+	mutex_lock(&d->lock);
+	size = d->size;
+	mutex_unlock(&d->lock);
+	return size;
+}
+
+uint64_t draft_staged_since(struct draft *d)
+{
+	uint64_t since_ns;
+
+	mutex_lock(&d->lock);
+	since_ns = d->since_ns;
+	mutex_unlock(&d->lock);
+	return since_ns;
+}
+
+int64_t draft_mtime_ns(struct draft *d)
+{
+	int64_t mtime_ns;
+
+	mutex_lock(&d->lock);
+	mtime_ns = d->mtime_ns;
+	mutex_unlock(&d->lock);
+	return mtime_ns;
+}
+
+void draft_keep_mtime(struct draft *d)
+{
+	mutex_lock(&d->lock);
+	d->mtime_ns = 0;
+	mutex_unlock(&d->lock);
+}

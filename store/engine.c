@@ -1,0 +1,489 @@
+#include "engine.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "engine_impl.h"
+#include "mem.h"
+
+enum {
+	SEGMENT_SIZE = 16 << 20,
+	LOG_CAP = 256 << 20,
+	CACHE = 64 << 20,
+	/* Free units that only deletes may use, so that deleting makes room on a full disk. */
+	RECLAIM_UNITS = 256,
+	PID_TEXT = 24,
+};
+#define FILE_CREATING "creating"	/* there while a store is being made: what is there may go */
+
+/* ---- trouble ---------------------------------------------------------------------------- */
+
+int engine_note(struct engine *engine, int rc, const struct err *err)
+{
+	struct err found = { "" };
+
+	if (rc == 0 || rc == -ENOENT || rc == -ENOMEM || rc == -EINVAL || rc == -E2BIG)
+		return rc;
+	if (err && err->text[0])
+		found = *err;
+	else if (engine->log && log_failure(engine->log)[0])
+		err_set(&found, 0, "%s", log_failure(engine->log));
+	else if (rc == -EBADMSG || rc == -EUCLEAN)
+		space_trouble(engine->space, &found);
+	if (found.text[0]) {
+		mutex_lock(&engine->trouble_lock);
+		engine->trouble = found;
+		engine->troubled = true;
+		mutex_unlock(&engine->trouble_lock);
+	}
+	return rc;
+}
+
+bool engine_trouble(struct engine *engine, struct err *err)
+{
+	bool troubled;
+
+	mutex_lock(&engine->trouble_lock);
+	troubled = engine->troubled;
+	if (troubled)
+		*err = engine->trouble;
+	mutex_unlock(&engine->trouble_lock);
+	return troubled;
+}
+
+/* ---- opening and closing ---------------------------------------------------------------- */
+
+/* What the folder holds, beside a lock that somebody left. */
+struct contents {
+	bool pages, creating, ours, foreign;
+};
+
+static int look(void *arg, const char *name)
+{
+	struct contents *c = arg;
+
+	if (strcmp(name, FILE_PAGES) == 0)
+		c->pages = true;
+	else if (strcmp(name, FILE_CREATING) == 0)
+		c->creating = true;
+	else if (strncmp(name, FILE_LOG_PREFIX, strlen(FILE_LOG_PREFIX)) == 0)
+		c->ours = true;
+	else if (strcmp(name, FILE_LOCK) != 0 && strcmp(name, "lost+found") != 0)
+		c->foreign = true;
+	return 0;
+}
+
+static int read_pid(struct engine *engine, long *pid)
+{
+	char text[PID_TEXT] = "";
+	const ssize_t got = engine->os->read(engine->lock_file, text, sizeof(text) - 1, 0);
+
+	return got > 0 && sscanf(text, "%ld", pid) == 1 ? 0 : -ENODATA;
+}
+
+/* Takes the store for this process, and leaves a note for whoever comes second. */
+static int lock_store(struct engine *engine, struct err *err)
+{
+	char text[PID_TEXT];
+	long pid;
+	int rc = engine->os->open(engine->dir, FILE_LOCK, OS_CREATE, &engine->lock_file);
+
+	if (rc < 0)
+		return err_set(err, rc, FILE_LOCK ": cannot open: %s", strerror(-rc));
+	rc = engine->os->lock(engine->lock_file);
+	if (rc == -EBUSY && read_pid(engine, &pid) == 0)
+		return err_set(err, rc, "in use by process %ld", pid);
+	if (rc < 0)
+		return err_set(err, rc, rc == -EBUSY ? "in use by another process" :
+			       FILE_LOCK ": cannot lock");
+	snprintf(text, sizeof(text), "%ld\n", (long)getpid());
+	rc = engine->os->truncate(engine->lock_file, 0);
+	if (rc == 0)
+		rc = engine->os->write(engine->lock_file, text, strlen(text), 0);
+	return rc == -ENOSPC ? 0 : rc;	/* the note is a kindness; a full disk must not lock us out */
+}
+
+static int remove_ours(void *arg, const char *name)
+{
+	struct engine *engine = arg;
+
+	if (strcmp(name, FILE_PAGES) == 0 ||
+	    strncmp(name, FILE_LOG_PREFIX, strlen(FILE_LOG_PREFIX)) == 0)
+		return engine->os->remove(engine->dir, name);
+	return 0;
+}
+
+/* Makes the files of a store, so that a crash meanwhile leaves what the next one starts afresh. */
+static int create(struct engine *engine, struct err *err)
+{
+	struct os_file *creating;
+	int rc = engine->os->open(engine->dir, FILE_CREATING, OS_CREATE, &creating);
+
+	if (rc < 0)
+		return err_set(err, rc, "cannot make files in the folder: %s", strerror(-rc));
+	engine->os->close(creating);
+	rc = engine->os->sync_dir(engine->dir);
+	if (rc == 0)
+		rc = engine->os->list(engine->dir, remove_ours, engine);
+	if (rc == 0)
+		rc = recovery_create(engine, err);
+	if (rc == 0)
+		rc = engine->os->sync_dir(engine->dir);
+	if (rc == 0)
+		rc = engine->os->remove(engine->dir, FILE_CREATING);
+	if (rc == 0)
+		rc = engine->os->sync_dir(engine->dir);
+	return rc;
+}
+
+static int open_files(struct engine *engine, struct err *err)
+{
+	struct contents c = { 0 };
+	int rc = engine->os->list(engine->dir, look, &c);
+
+	if (rc < 0)
+		return rc;
+	if (c.pages && !c.creating) {
+		rc = lock_store(engine, err);
+		return rc < 0 ? rc : recovery_open(engine, err);
+	}
+	if (c.foreign || (c.ours && !c.creating))
+		return err_set(err, -EINVAL, c.ours ? "there is a log but no file \"" FILE_PAGES "\"" :
+			       "not empty, and no cubby store");
+	if (!engine->options.create)
+		return err_set(err, c.creating ? -EINVAL : -ENOENT, "no store was made here yet");
+	rc = lock_store(engine, err);
+	return rc < 0 ? rc : create(engine, err);
+}
+
+static void set_defaults(struct engine_options *options)
+{
+	if (!options->segment_size)
+		options->segment_size = SEGMENT_SIZE;
+	if (!options->log_cap)
+		options->log_cap = LOG_CAP;
+	if (!options->cache)
+		options->cache = CACHE;
+	if (!options->commit_ns)
+		options->commit_ns = 1000000000;
+}
+
+static void init_locks(struct engine *engine)
+{
+	pthread_condattr_t attr;
+
+	mutex_init(&engine->checkpoint);
+	mutex_init(&engine->keeper_lock);
+	mutex_init(&engine->trouble_lock);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&engine->keeper_wake, &attr);
+	pthread_condattr_destroy(&attr);
+}
+
+static void free_engine(struct engine *engine)
+{
+	tree_close(engine->tree);
+	space_close(engine->space);
+	pages_close(engine->pages);
+	if (engine->lock_file)
+		engine->os->close(engine->lock_file);
+	if (engine->dir)
+		engine->os->close_dir(engine->dir);
+	pthread_cond_destroy(&engine->keeper_wake);
+	mutex_done(&engine->trouble_lock);
+	mutex_done(&engine->keeper_lock);
+	mutex_done(&engine->checkpoint);
+	mem_free(engine);
+}
+
+int engine_open(struct os *os, const char *path, const struct engine_options *options,
+		struct engine **out, struct err *err)
+{
+	struct engine *engine = mem_zalloc(sizeof(*engine));
+	int rc;
+
+	if (err)
+		err->text[0] = '\0';
+	if (!engine)
+		return -ENOMEM;
+	init_locks(engine);
+	engine->os = os;
+	engine->options = *options;
+	set_defaults(&engine->options);
+	rc = os->open_dir(os, path, options->create ? OS_CREATE : 0, &engine->dir);
+	if (rc < 0)
+		err_set(err, rc, "%s", strerror(-rc));
+	else
+		rc = open_files(engine, err);
+	if (rc == 0)
+		rc = keeper_start(engine);
+	if (rc < 0) {
+		if (err && !err->text[0])
+			err_set(err, rc, "%s", strerror(-rc));
+		log_close(engine->log);
+		free_engine(engine);
+	} else {
+		*out = engine;
+	}
+	return rc;
+}
+
+int engine_close(struct engine *engine)
+{
+	int rc, closed;
+
+	if (!engine)
+		return 0;
+	keeper_stop(engine);
+	rc = engine_checkpoint(engine);
+	if (rc == -ENOSPC || rc == -ENOMEM)
+		rc = 0;			/* the log has everything; the next opening replays it */
+	closed = log_close(engine->log);
+	free_engine(engine);
+	return rc < 0 ? rc : closed;
+}
+
+/* ---- reading ---------------------------------------------------------------------------- */
+
+struct getting {
+	struct buffer *value;
+	struct ref *run;
+};
+
+static int copy_entry(void *arg, const struct leaf_entry *entry)
+{
+	struct getting *g = arg;
+	int rc;
+
+	buffer_clear(g->value);
+	rc = buffer_append(g->value, entry->value.data, entry->value.size);
+	if (rc == 0 && g->run)
+		*g->run = entry->run;
+	return rc;
+}
+
+int engine_get(struct engine *engine, struct slice key, struct buffer *value, struct ref *run)
+{
+	struct getting g = { value, run };
+	struct err err = { "" };
+
+	return engine_note(engine, tree_get(engine->tree, key, copy_entry, &g, &err), &err);
+}
+
+struct scanning {
+	int (*visit)(void *arg, const struct engine_entry *entry);
+	void *arg;
+	bool stopped;
+};
+
+static int visit_entry(void *arg, const struct leaf_entry *entry)
+{
+	struct scanning *s = arg;
+	const struct engine_entry e = { entry->key, entry->value, entry->run };
+	const int rc = s->visit(s->arg, &e);
+
+	s->stopped = rc != 0;
+	return rc;
+}
+
+int engine_scan(struct engine *engine, struct slice from,
+		int (*visit)(void *arg, const struct engine_entry *entry), void *arg)
+{
+	struct scanning s = { visit, arg, false };
+	struct err err = { "" };
+	const int rc = tree_scan(engine->tree, from, visit_entry, &s, &err);
+
+	return s.stopped ? rc : engine_note(engine, rc, &err);
+}
+
+/* ---- committing ------------------------------------------------------------------------- */
+
+/* What stood in the way of a batch, beside its own faults. */
+enum obstacle { NONE, PAGES_FULL, LOG_FULL };
+
+struct admission {
+	struct engine *engine;
+	struct slice batch;
+	bool reclaim;
+	uint64_t need;			/* units that must be free */
+	uint64_t revision;
+	enum obstacle obstacle;
+};
+
+/* Under the tree's lock: is there room for the checkpoint that this will need? Then the log has
+ * it, and nothing can fail any more. */
+static int admit(void *arg, uint64_t units)
+{
+	struct admission *a = arg;
+	struct space_stats space;
+	int rc;
+
+	a->obstacle = NONE;
+	a->need = units + checkpoint_overhead(a->engine) + (a->reclaim ? 0 : RECLAIM_UNITS);
+	space_stats(a->engine->space, &space);
+	if (space.quad_units < a->need) {
+		a->obstacle = PAGES_FULL;
+		return -ENOSPC;
+	}
+	rc = log_append(a->engine->log, a->batch, &a->revision);
+	if (rc == -EAGAIN || rc == -ENOSPC)
+		a->obstacle = LOG_FULL;
+	return rc;
+}
+
+/* Removes the obstacle, by growing the page file or by a checkpoint that frees what is dead. */
+static int make_room(struct engine *engine, const struct admission *a)
+{
+	int rc = -ENOSPC;
+
+	if (a->obstacle == PAGES_FULL)
+		rc = space_ensure(engine->space, a->need);
+	if (rc != -ENOSPC)
+		return rc;
+	rc = engine_checkpoint(engine);
+	return rc == -EAGAIN ? -ENOSPC : rc;
+}
+
+static int check_sizes(const struct batch *batch)
+{
+	struct batch_op op;
+	size_t offset = BATCH_HEADER;
+	int rc;
+
+	if (batch->failed)
+		return batch->failed;
+	if (batch->count == 0)
+		return -EINVAL;
+	while ((rc = batch_next(buffer_slice(&batch->bytes), &offset, &op)) > 0)
+		if (op.key.size > ENGINE_KEY_MAX || op.value.size > ENGINE_VALUE_MAX ||
+		    op.run.length > ENGINE_RUN_MAX)
+			return -EINVAL;
+	return rc < 0 ? -EINVAL : 0;
+}
+
+int engine_commit(struct engine *engine, const struct batch *batch, bool reclaim,
+		  uint64_t *revision)
+{
+	enum { TRIES = 4 };
+	struct admission a = {
+		.engine = engine, .batch = buffer_slice(&batch->bytes), .reclaim = reclaim,
+	};
+	struct err err = { "" };
+	int rc = check_sizes(batch);
+
+	if (rc < 0)
+		return rc;
+	for (int i = 0; i < TRIES; i++) {
+		a.obstacle = NONE;
+		rc = tree_apply(engine->tree, a.batch, admit, &a, &err);
+		if (a.obstacle == NONE)
+			break;
+		rc = make_room(engine, &a);
+		if (rc < 0)
+			break;
+		rc = -ENOSPC;
+	}
+	if (rc < 0)
+		return engine_note(engine, rc, &err);
+	keeper_committed(engine, a.batch.size);
+	*revision = a.revision;
+	return 0;
+}
+
+uint64_t engine_batch_max(const struct engine *engine)
+{
+	return log_batch_max(engine->log);
+}
+
+void engine_wait(struct engine *engine, struct log_waiter *waiter)
+{
+	log_wait(engine->log, waiter);
+}
+
+int engine_wait_blocking(struct engine *engine, uint64_t revision, enum log_level level)
+{
+	return engine_note(engine, log_wait_blocking(engine->log, revision, level), NULL);
+}
+
+uint64_t engine_revision(struct engine *engine)
+{
+	return log_revision(engine->log);
+}
+
+/* ---- runs ------------------------------------------------------------------------------- */
+
+/* Sees to it that `units` can be handed out and the next checkpoint still has room. */
+static int ensure_run(struct engine *engine, uint64_t units)
+{
+	struct tree_stats tree;
+	uint64_t need;
+	int rc;
+
+	tree_stats(engine->tree, &tree);
+	need = units + tree.dirty_units + checkpoint_overhead(engine) + RECLAIM_UNITS;
+	rc = space_ensure(engine->space, need);
+	if (rc != -ENOSPC)
+		return rc;
+	rc = engine_checkpoint(engine);
+	return rc < 0 ? rc : space_ensure(engine->space, need);
+}
+
+int engine_run_write(struct engine *engine, struct slice bytes, struct ref *out)
+{
+	struct ref ref = { .length = (uint32_t)bytes.size };
+	struct tree_stats tree;
+	int rc;
+
+	if (bytes.size == 0 || bytes.size > ENGINE_RUN_MAX)
+		return -EINVAL;
+	rc = ensure_run(engine, ref_units(&ref));
+	if (rc == 0)
+		rc = space_alloc(engine->space, ref_units(&ref), &ref.offset);
+	if (rc < 0)
+		return engine_note(engine, rc, NULL);
+	tree_stats(engine->tree, &tree);
+	rc = pages_write(engine->pages, ref.offset, tree.generation, bytes, &ref);
+	if (rc < 0)
+		space_give_back(engine->space, &ref);
+	else
+		*out = ref;
+	return engine_note(engine, rc, NULL);
+}
+
+void engine_run_drop(struct engine *engine, const struct ref *run)
+{
+	space_give_back(engine->space, run);
+}
+
+int engine_run_read(struct engine *engine, const struct ref *run, void *bytes)
+{
+	struct err err = { "" };
+
+	return engine_note(engine, pages_read(engine->pages, run, bytes, &err), &err);
+}
+
+/* ---- numbers ---------------------------------------------------------------------------- */
+
+int engine_stats(struct engine *engine, struct engine_stats *out)
+{
+	struct engine_stats s = { .checkpoints = atomic_load(&engine->checkpoints) };
+	struct tree_stats tree;
+	struct space_stats space;
+	const int rc = engine->os->space(engine->dir, &s.disk_bytes_free, &s.disk_bytes_total);
+
+	if (rc < 0)
+		return rc;
+	log_stats(engine->log, &s.log);
+	tree_stats(engine->tree, &tree);
+	space_stats(engine->space, &space);
+	s.revision = log_revision(engine->log);
+	s.generation = tree.generation;
+	s.entries = tree.entries;
+	s.memory = tree.memory;
+	s.page_bytes = space.units * UNIT;
+	s.page_bytes_free = space.free_units * UNIT;
+	*out = s;
+	return 0;
+}

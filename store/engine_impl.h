@@ -1,0 +1,67 @@
+/* engine_impl.h - what the engine's own files share: engine.c, checkpoint.c, recovery.c, verify.c.
+ * Nobody else includes it. */
+#ifndef CUBBY_ENGINE_IMPL_H
+#define CUBBY_ENGINE_IMPL_H
+
+#include <stdatomic.h>
+
+#include "engine.h"
+#include "locks.h"
+#include "page.h"
+#include "space.h"
+#include "tree.h"
+
+struct engine {
+	struct os *os;
+	struct os_dir *dir;
+	struct os_file *lock_file;
+	struct engine_options options;	/* with the defaults filled in */
+	uint8_t store[STORE_ID_SIZE];
+	struct pages *pages;
+	struct space *space;
+	struct tree *tree;
+	struct log *log;
+
+	/* One checkpoint at a time, or one verification. Outermost of the store's locks below
+	 * the store's own; held for long, by threads that nobody waits for if all goes well. */
+	struct mutex checkpoint;
+	struct super super;		/* guarded by checkpoint; the last one that is on disk */
+
+	atomic_ullong checkpoints;
+	atomic_ullong logged;		/* bytes appended to the log since the last checkpoint began */
+	atomic_ullong unprepared;	/* ... since the keeper last saw to the spare segment */
+
+	struct mutex keeper_lock;	/* guards the next three */
+	pthread_cond_t keeper_wake;
+	bool keeper_stop;
+	bool keeper_wanted;
+	pthread_t keeper;
+	bool keeper_runs;		/* immutable after opening */
+	atomic_bool keeper_idle;
+
+	struct mutex trouble_lock;	/* guards the next two; innermost */
+	struct err trouble;
+	bool troubled;
+};
+
+/* Keeps the sentence for engine_trouble, if `rc` is one that has one. Returns rc. */
+int engine_note(struct engine *engine, int rc, const struct err *err);
+
+/* ---- checkpoint.c ---- */
+
+/* Units that a checkpoint may need beyond those of the tree: the free map. */
+uint64_t checkpoint_overhead(struct engine *engine);
+
+int keeper_start(struct engine *engine);
+void keeper_stop(struct engine *engine);
+
+/* `bytes` have been committed: wakes the keeper if there is something to do for it. */
+void keeper_committed(struct engine *engine, uint64_t bytes);
+
+/* ---- recovery.c ---- */
+
+/* Fills in pages, space, tree and log, from what is on disk or by making it. */
+int recovery_open(struct engine *engine, struct err *err);
+int recovery_create(struct engine *engine, struct err *err);
+
+#endif

@@ -1,0 +1,520 @@
+/* Names come, go and move: make, remove, rename, list. */
+#include <errno.h>
+
+#include "mem.h"
+#include "value.h"
+
+enum { LIST_PAGE = 64 };	/* entries read at a time */
+
+/* ---- making --------------------------------------------------------------------------------- */
+
+static void table_touch(struct table *table, int64_t now)
+{
+	table->mtime_ns = now;
+	table->ctime_ns = now;
+}
+
+static void table_gain(struct table *table, const struct entry *e, int64_t now)
+{
+	table->entries++;
+	table->tables += entry_is_table(e);
+	table_touch(table, now);
+}
+
+/* The counts come from disk, and may be wrong there: they stop at zero rather than wrap. */
+static void table_lose(struct table *table, const struct entry *e, int64_t now)
+{
+	table->entries -= table->entries > 0;
+	table->tables -= entry_is_table(e) && table->tables > 0;
+	if (table->tables > table->entries)
+		table->tables = table->entries;
+	table_touch(table, now);
+}
+
+static int new_check(struct place place, const struct store_new *what)
+{
+	const bool link = S_ISLNK(what->mode), device = S_ISCHR(what->mode) || S_ISBLK(what->mode);
+
+	if (place_is_root(place))
+		return -EEXIST;
+	if (!entry_type_known(what->mode) || (what->staged && !S_ISREG(what->mode)) ||
+	    (what->rdev && !device))
+		return -EINVAL;
+	if (what->target.size > STORE_TARGET_MAX)
+		return -ENAMETOOLONG;
+	if (link != (what->target.size > 0) ||
+	    (link && memchr(what->target.data, 0, what->target.size)))
+		return -EINVAL;
+	return record_name_check(place.name);
+}
+
+/* 0 if nothing is in the way. */
+static int check_free(struct store *store, struct place place)
+{
+	struct loaded l = { 0 };
+	int rc = loaded_read(store, place, &l);
+
+	if (rc == 0)
+		rc = entry_expired(store, &l.entry) ? -EKEYEXPIRED : -EEXIST;
+	loaded_done(&l);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+static struct entry entry_new(const struct store_new *what, uint64_t id, int64_t now)
+{
+	const bool file = S_ISREG(what->mode), table = S_ISDIR(what->mode);
+
+	return (struct entry){
+		.id = id,
+		.mode = what->mode & (S_IFMT | 07777),
+		.uid = what->uid,
+		.gid = what->gid,
+		.rdev = what->rdev,
+		.flags = what->staged ? ENTRY_UNPUBLISHED : file ? ENTRY_FRESH : 0,
+		.version = table || what->staged ? 0 : 1,
+		.atime_ns = now,
+		.mtime_ns = now,
+		.ctime_ns = now,
+		.btime_ns = now,
+		.size = what->target.size,
+		.contents = what->target,
+	};
+}
+
+static int make_locked(struct store *store, struct place place, const struct store_new *what,
+		       struct attr *out, uint64_t *revision) NEEDS(store->lock)
+{
+	const int64_t now = store_now(store);
+	const struct table empty = { .mtime_ns = now, .ctime_ns = now };
+	struct batch batch = { 0 };
+	struct table parent;
+	struct entry e;
+	uint64_t id, made;
+	int rc = check_free(store, place);
+
+	if (rc == 0)
+		rc = table_read(store, place.table, &parent);
+	if (rc == 0)
+		rc = store_take_id(store, &id);
+	if (rc < 0)
+		return rc;
+	e = entry_new(what, id, now);
+	table_gain(&parent, &e, now);
+	batch_entry(&batch, place, NULL, &e);
+	batch_table(&batch, place.table, &parent);
+	if (entry_is_table(&e))
+		batch_table(&batch, id, &empty);
+	rc = store_commit(store, &batch, false, &made);
+	if (rc == 0) {
+		*revision = what->staged ? 0 : made;
+		if (out)
+			attr_describe(&e, &empty, out);
+	}
+	batch_done(&batch);
+	return rc;
+}
+
+int store_make(struct store *store, struct place place, const struct store_new *what,
+	       struct attr *out, uint64_t *revision)
+{
+	int rc = new_check(place, what);
+
+	if (rc < 0)
+		return rc;
+	mutex_lock(&store->lock);
+	rc = make_locked(store, place, what, out, revision);
+	mutex_unlock(&store->lock);
+	return rc;
+}
+
+/* ---- removing ------------------------------------------------------------------------------- */
+
+struct emptiness {
+	uint64_t now_ms;
+	bool expired;	/* there was an entry that has expired */
+};
+
+static int visit_live(void *arg, const struct engine_entry *entry)
+{
+	struct emptiness *seen = arg;
+	struct entry e;
+	const int rc = entry_decode(entry->value, &e);
+
+	if (rc < 0)
+		return rc;
+	if (!e.expires_ms || e.expires_ms > seen->now_ms)
+		return 1;
+	seen->expired = true;
+	return 0;
+}
+
+int table_check_empty(struct store *store, uint64_t id, const struct table *table)
+{
+	const struct record_key prefix = record_names_of(id);
+	struct emptiness seen = { .now_ms = store_now_ms(store) };
+	int rc;
+
+	if (table->entries == 0)
+		return 0;
+	rc = records_scan(store->engine, record_slice(&prefix), record_slice(&prefix), visit_live,
+			  &seen);
+	if (rc < 0)
+		return rc;
+	return rc == 0 && seen.expired ? -EKEYEXPIRED : -ENOTEMPTY;
+}
+
+/* What must also go when an entry does. */
+static void batch_contents_gone(struct batch *batch, struct store *store, const struct entry *e)
+	NEEDS(store->lock)
+{
+	const struct record_key key = record_table(e->id);
+
+	if (entry_is_table(e))
+		batch_delete(batch, record_slice(&key));
+	batch_doom(batch, store, e->value_id, e->size);
+}
+
+int entry_remove(struct store *store, struct place place, const struct loaded *l,
+		 uint64_t *revision)
+{
+	struct batch batch = { 0 };
+	struct table parent;
+	int rc = table_read(store, place.table, &parent);
+
+	if (rc < 0)
+		return rc;
+	table_lose(&parent, &l->entry, store_now(store));
+	batch_entry(&batch, place, &l->entry, NULL);
+	batch_table(&batch, place.table, &parent);
+	batch_contents_gone(&batch, store, &l->entry);
+	rc = store_commit(store, &batch, true, revision);
+	if (rc == 0)
+		value_doomed(store, l->entry.value_id);
+	batch_done(&batch);
+	return rc;
+}
+
+static int remove_check(struct store *store, const struct loaded *l, unsigned flags)
+{
+	const bool table = entry_is_table(&l->entry), expired = entry_expired(store, &l->entry);
+
+	if (expired && !(flags & STORE_EXPIRED))
+		return -ENOENT;
+	if (!expired && flags & STORE_EXPIRED)
+		return -EAGAIN;
+	if (table != !!(flags & STORE_TABLE))
+		return table ? -EISDIR : -ENOTDIR;
+	return table ? table_check_empty(store, l->entry.id, &l->table) : 0;
+}
+
+int store_remove(struct store *store, struct place place, unsigned flags, uint64_t *revision)
+{
+	struct loaded l = { 0 };
+	uint64_t removed = 0;
+	int rc;
+
+	if (place_is_root(place))
+		return -EBUSY;
+	mutex_lock(&store->lock);
+	rc = loaded_read(store, place, &l);
+	if (rc == 0)
+		rc = remove_check(store, &l, flags);
+	if (rc == 0)
+		rc = entry_remove(store, place, &l, &removed);
+	mutex_unlock(&store->lock);
+	if (rc == 0)
+		*revision = l.entry.flags & ENTRY_UNPUBLISHED ? 0 : removed;
+	loaded_done(&l);
+	return rc;
+}
+
+/* ---- renaming ------------------------------------------------------------------------------- */
+
+/* Everything a rename looks at before it changes anything. */
+struct move {
+	struct store *store;
+	struct place from, to;
+	unsigned flags;
+	int64_t now;
+	struct loaded source, target;
+	bool taken;		/* there is a target */
+	struct batch batch;
+};
+
+static bool move_same_place(const struct move *m)
+{
+	return m->from.table == m->to.table && slice_equal(m->from.name, m->to.name);
+}
+
+static int move_load(struct move *m)
+{
+	int rc = loaded_read_live(m->store, m->from, &m->source);
+
+	if (rc < 0)
+		return rc;
+	rc = loaded_read(m->store, m->to, &m->target);
+	if (rc < 0)
+		return rc == -ENOENT ? 0 : rc;
+	m->taken = true;
+	if (entry_expired(m->store, &m->target.entry) && !move_same_place(m))
+		return m->flags & STORE_EXCHANGE ? -ENOENT : -EKEYEXPIRED;
+	return 0;
+}
+
+static int move_check(struct move *m)
+{
+	const struct entry *source = &m->source.entry, *target = &m->target.entry;
+
+	if (m->taken && m->flags & STORE_NOREPLACE)
+		return -EEXIST;
+	if (!m->taken && m->flags & STORE_EXCHANGE)
+		return -ENOENT;
+	if (entry_is_table(source) && source->id == m->to.table)
+		return -EINVAL;
+	if (!m->taken)
+		return 0;
+	if (m->flags & STORE_EXCHANGE)
+		return entry_is_table(target) && target->id == m->from.table ? -EINVAL : 0;
+	if (entry_is_table(source) != entry_is_table(target))
+		return entry_is_table(source) ? -ENOTDIR : -EISDIR;
+	return entry_is_table(target) ? table_check_empty(m->store, target->id, &m->target.table) :
+					0;
+}
+
+/* The entry as it goes to another name, where nothing counts as its predecessor. */
+static struct entry moved(const struct entry *e, int64_t now)
+{
+	struct entry fresh = *e;
+
+	fresh.ctime_ns = now;
+	if (fresh.flags & ENTRY_UNPUBLISHED && fresh.version == 0)
+		fresh.version = 1;
+	fresh.flags &= ~(unsigned)ENTRY_UNPUBLISHED;
+	return fresh;
+}
+
+/* The entry as the next version of the one it replaces. */
+static struct entry moved_over(const struct entry *e, const struct entry *replaced, int64_t now)
+{
+	struct entry fresh = moved(e, now);
+	const uint64_t last = replaced->flags & ENTRY_UNPUBLISHED ? 0 : replaced->version;
+	const uint64_t set = e->flags & ENTRY_VERSION_SET ? e->version : 0;
+
+	if (entry_is_table(e))
+		return fresh;
+	fresh.version = last + 1 > set ? last + 1 : set;
+	fresh.flags = 0;
+	return fresh;
+}
+
+/* A table's ctime lies in its own record. */
+static void batch_moved_table(struct move *m, const struct loaded *l)
+{
+	struct table table = l->table;
+
+	if (!entry_is_table(&l->entry))
+		return;
+	table.ctime_ns = m->now;
+	batch_table(&m->batch, l->entry.id, &table);
+}
+
+static int move_tables(struct move *m)
+{
+	const bool same = m->from.table == m->to.table, swap = m->flags & STORE_EXCHANGE;
+	struct table one, other, *from = &one, *to = same ? &one : &other;
+	int rc = table_read(m->store, m->from.table, from);
+
+	if (rc == 0 && !same)
+		rc = table_read(m->store, m->to.table, to);
+	if (rc < 0)
+		return rc;
+	if (m->taken)
+		table_lose(to, &m->target.entry, m->now);
+	table_lose(from, &m->source.entry, m->now);
+	table_gain(to, &m->source.entry, m->now);
+	if (swap)
+		table_gain(from, &m->target.entry, m->now);
+	batch_table(&m->batch, m->from.table, from);
+	if (!same)
+		batch_table(&m->batch, m->to.table, to);
+	return 0;
+}
+
+static void move_exchange(struct move *m)
+{
+	const struct entry source = moved(&m->source.entry, m->now);
+	const struct entry target = moved(&m->target.entry, m->now);
+
+	batch_entry(&m->batch, m->to, &m->target.entry, &source);
+	batch_entry(&m->batch, m->from, &m->source.entry, &target);
+	batch_moved_table(m, &m->source);
+	batch_moved_table(m, &m->target);
+}
+
+static void move_replace(struct move *m) NEEDS(m->store->lock)
+{
+	const struct entry fresh = m->taken ?
+		moved_over(&m->source.entry, &m->target.entry, m->now) :
+		moved(&m->source.entry, m->now);
+
+	batch_entry(&m->batch, m->from, &m->source.entry, NULL);
+	batch_entry(&m->batch, m->to, m->taken ? &m->target.entry : NULL, &fresh);
+	batch_moved_table(m, &m->source);
+	if (m->taken)
+		batch_contents_gone(&m->batch, m->store, &m->target.entry);
+}
+
+static int move_commit(struct move *m, uint64_t *revision) NEEDS(m->store->lock)
+{
+	const bool replaces = m->taken && !(m->flags & STORE_EXCHANGE);
+	int rc = move_tables(m);
+
+	if (rc < 0)
+		return rc;
+	if (m->flags & STORE_EXCHANGE)
+		move_exchange(m);
+	else
+		move_replace(m);
+	rc = store_commit(m->store, &m->batch, replaces, revision);
+	if (rc == 0 && replaces)
+		value_doomed(m->store, m->target.entry.value_id);
+	return rc;
+}
+
+static int move_run(struct move *m, uint64_t *revision) NEEDS(m->store->lock)
+{
+	int rc;
+
+	m->now = store_now(m->store);
+	rc = move_load(m);
+	if (rc < 0)
+		return rc;
+	if (move_same_place(m) && !(m->flags & STORE_NOREPLACE)) {
+		*revision = 0;
+		return 0;
+	}
+	rc = move_check(m);
+	return rc < 0 ? rc : move_commit(m, revision);
+}
+
+int store_rename(struct store *store, struct place from, struct place to, unsigned flags,
+		 uint64_t *revision)
+{
+	struct move m = { .store = store, .from = from, .to = to, .flags = flags };
+	int rc;
+
+	if (place_is_root(from) || place_is_root(to))
+		return -EBUSY;
+	if ((flags & STORE_NOREPLACE && flags & STORE_EXCHANGE) ||
+	    flags & ~(unsigned)(STORE_NOREPLACE | STORE_EXCHANGE))
+		return -EINVAL;
+	mutex_lock(&m.store->lock);
+	rc = move_run(&m, revision);
+	mutex_unlock(&m.store->lock);
+	loaded_done(&m.source);
+	loaded_done(&m.target);
+	batch_done(&m.batch);
+	return rc;
+}
+
+/* ---- listing -------------------------------------------------------------------------------- */
+
+struct item {
+	struct attr attr;
+	uint8_t name_size;
+	uint8_t name[STORE_NAME_MAX];
+};
+
+struct item_page {
+	uint64_t now_ms;
+	int count;
+	struct item items[LIST_PAGE];
+	struct record_key next;	/* where the scan goes on */
+};
+
+static int visit_item(void *arg, const struct engine_entry *entry)
+{
+	static const struct table unknown;	/* the engine must not be asked from here */
+	struct item_page *page = arg;
+	struct item *item = &page->items[page->count];
+	struct slice name;
+	struct entry e;
+	uint64_t table;
+	int rc;
+
+	if (page->count == LIST_PAGE)
+		return 1;
+	rc = record_name_parse(entry->key, &table, &name);
+	if (rc == 0)
+		rc = entry_decode(entry->value, &e);
+	if (rc < 0)
+		return rc;
+	page->next = record_name_after(table, name);
+	if (e.expires_ms && e.expires_ms <= page->now_ms)
+		return 0;
+	attr_describe(&e, &unknown, &item->attr);
+	item->name_size = (uint8_t)name.size;
+	memcpy(item->name, name.data, name.size);
+	page->count++;
+	return 0;
+}
+
+/* Adds what a table's own record tells. -ENOENT: it has just been removed. */
+static int item_complete(struct store *store, struct item *item)
+{
+	struct table table;
+	int rc;
+
+	if (!S_ISDIR(item->attr.mode))
+		return 0;
+	rc = table_read(store, item->attr.id, &table);
+	if (rc == 0)
+		attr_describe_table(&table, &item->attr);
+	return rc;
+}
+
+static int visit_page(struct store *store, struct item_page *page,
+		      int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg)
+{
+	int rc = 0;
+
+	for (int i = 0; i < page->count && rc == 0; i++) {
+		struct item *item = &page->items[i];
+
+		rc = item_complete(store, item);
+		if (rc == 0)
+			rc = visit(arg, slice_of(item->name, item->name_size), &item->attr);
+		else if (rc == -ENOENT)
+			rc = 0;
+	}
+	return rc;
+}
+
+int store_list(struct store *store, uint64_t table, struct slice after,
+	       int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg)
+{
+	const struct record_key prefix = record_names_of(table);
+	struct item_page *page;
+	struct table exists;
+	int more, rc = table_read(store, table, &exists);
+
+	if (rc < 0)
+		return rc;
+	if (after.size > STORE_NAME_MAX)
+		return -ENAMETOOLONG;
+	page = mem_alloc(sizeof(*page));
+	if (!page)
+		return -ENOMEM;
+	page->next = record_name_after(table, after);
+	do {
+		const struct record_key from = page->next;
+
+		page->count = 0;
+		page->now_ms = store_now_ms(store);
+		more = records_scan(store->engine, record_slice(&from), record_slice(&prefix),
+				    visit_item, page);
+		rc = more < 0 ? more : visit_page(store, page, visit, arg);
+	} while (more == 1 && rc == 0);
+	mem_free(page);
+	return rc;
+}

@@ -1,0 +1,413 @@
+#include "node.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "mem.h"
+
+struct node *node_new(uint32_t capacity, uint8_t level, uint64_t generation)
+{
+	struct node *node = mem_alloc(sizeof(*node) + capacity);
+
+	if (node) {
+		node->capacity = capacity;
+		node_reset(node, level, generation);
+	}
+	return node;
+}
+
+void node_free(struct node *node)
+{
+	mem_free(node);
+}
+
+void node_reset(struct node *node, uint8_t level, uint64_t generation)
+{
+	const uint32_t capacity = node->capacity;
+
+	*node = (struct node){
+		.refs = 1, .capacity = capacity, .level = level, .generation = generation,
+	};
+}
+
+/* ---- entries and their offsets ---------------------------------------------------------- */
+
+static uint8_t *slot(const struct node *node, uint32_t index)
+{
+	return (uint8_t *)node->bytes + node->capacity - (index + 1) * NODE_SLOT;
+}
+
+static uint8_t *entry_at(const struct node *node, uint32_t index)
+{
+	uint32_t offset;
+
+	memcpy(&offset, slot(node, index), sizeof(offset));
+	return (uint8_t *)node->bytes + offset;
+}
+
+static uint32_t entry_size(uint8_t level, const uint8_t *entry)
+{
+	const uint32_t key_size = get16(entry);
+
+	if (level)
+		return INNER_ENTRY_HEADER + key_size + INNER_ENTRY_TAIL;
+	return LEAF_ENTRY_HEADER + key_size + (get32(entry + 2) & ~LEAF_VALUE_RUN);
+}
+
+static struct slice entry_key(uint8_t level, const uint8_t *entry)
+{
+	return slice_of(entry + (level ? INNER_ENTRY_HEADER : LEAF_ENTRY_HEADER), get16(entry));
+}
+
+struct slice node_key(const struct node *node, uint32_t index)
+{
+	return entry_key(node->level, entry_at(node, index));
+}
+
+static void set_slot(struct node *node, uint32_t index, uint32_t offset)
+{
+	memcpy(slot(node, index), &offset, sizeof(offset));
+}
+
+/* Squeezes out what was removed. */
+static void compact(struct node *node)
+{
+	uint8_t old[NODE_BYTES];
+	uint32_t used = 0;
+
+	assert(node->used <= sizeof(old));	/* larger ones hold a single entry and never change */
+	memcpy(old, node->bytes, node->used);
+	for (uint32_t i = 0; i < node->count; i++) {
+		const uint8_t *entry = old + (entry_at(node, i) - node->bytes);
+		const uint32_t size = entry_size(node->level, entry);
+
+		memcpy(node->bytes + used, entry, size);
+		set_slot(node, i, used);
+		used += size;
+	}
+	node->used = used;
+	node->removed = 0;
+}
+
+/* Makes room for an entry of `size` bytes before `index`, and returns where to write it. */
+static uint8_t *open_gap(struct node *node, uint32_t index, uint32_t size)
+{
+	assert(size + NODE_SLOT <= node_room(node) && index <= node->count);
+	if (node->used + size + (node->count + 1) * NODE_SLOT > node->capacity)
+		compact(node);
+	memmove(slot(node, node->count), slot(node, node->count) + NODE_SLOT,
+		(node->count - index) * NODE_SLOT);
+	set_slot(node, index, node->used);
+	node->count++;
+	node->used += size;
+	return node->bytes + node->used - size;
+}
+
+/* The first of [low, count) whose key is not less than `key`. */
+static uint32_t lower_bound(const struct node *node, uint32_t low, struct slice key, bool *exact)
+{
+	uint32_t high = node->count;
+
+	*exact = false;
+	while (low < high) {
+		const uint32_t middle = low + (high - low) / 2;
+		const int order = slice_compare(node_key(node, middle), key);
+
+		if (order < 0) {
+			low = middle + 1;
+		} else {
+			high = middle;
+			*exact = order == 0;
+		}
+	}
+	return low;
+}
+
+uint32_t node_find(const struct node *leaf, struct slice key, bool *exact)
+{
+	return lower_bound(leaf, 0, key, exact);
+}
+
+uint32_t node_find_child(const struct node *inner, struct slice key)
+{
+	bool exact;
+	const uint32_t index = lower_bound(inner, 1, key, &exact);
+
+	return exact ? index : index - 1;
+}
+
+void node_remove(struct node *node, uint32_t index)
+{
+	node->removed += entry_size(node->level, entry_at(node, index));
+	node->count--;
+	memmove(slot(node, node->count) + NODE_SLOT, slot(node, node->count),
+		(node->count - index) * NODE_SLOT);
+	if (node->count == 0)
+		node->used = node->removed = 0;
+}
+
+/* ---- leaves ----------------------------------------------------------------------------- */
+
+struct leaf_entry leaf_entry_at(const struct node *leaf, uint32_t index)
+{
+	const uint8_t *entry = entry_at(leaf, index);
+	const uint32_t size = get32(entry + 2);
+	const struct slice key = entry_key(0, entry);
+	const uint8_t *value = (const uint8_t *)key.data + key.size;
+
+	if (!(size & LEAF_VALUE_RUN))
+		return (struct leaf_entry){ .key = key, .value = slice_of(value, size) };
+	return (struct leaf_entry){
+		.key = key,
+		.value = slice_of(value + REF_SIZE, (size & ~LEAF_VALUE_RUN) - REF_SIZE),
+		.run = ref_decode(value),
+	};
+}
+
+static uint32_t value_size(const struct leaf_entry *entry)
+{
+	return (uint32_t)entry->value.size + (entry->run.length ? REF_SIZE : 0);
+}
+
+uint32_t leaf_entry_size(const struct leaf_entry *entry)
+{
+	return LEAF_ENTRY_HEADER + (uint32_t)entry->key.size + value_size(entry);
+}
+
+void leaf_insert(struct node *leaf, uint32_t index, const struct leaf_entry *entry)
+{
+	uint8_t *at = open_gap(leaf, index, leaf_entry_size(entry));
+
+	leaf->inserted = index + 1;
+	put16(at, (uint16_t)entry->key.size);
+	put32(at + 2, value_size(entry) | (entry->run.length ? LEAF_VALUE_RUN : 0));
+	at += LEAF_ENTRY_HEADER;
+	memcpy(at, entry->key.data, entry->key.size);
+	at += entry->key.size;
+	if (entry->run.length) {
+		ref_encode(&entry->run, at);
+		at += REF_SIZE;
+	}
+	if (entry->value.size)
+		memcpy(at, entry->value.data, entry->value.size);
+}
+
+/* ---- inner nodes ------------------------------------------------------------------------ */
+
+/* An inner entry in memory: key size, key, reference, and a pointer, which no block has. */
+static uint8_t *inner_tail(const struct node *inner, uint32_t index)
+{
+	uint8_t *entry = entry_at(inner, index);
+
+	return entry + INNER_ENTRY_HEADER + get16(entry);
+}
+
+void inner_insert(struct node *inner, uint32_t index, struct slice key, const struct ref *ref,
+		  struct node *child)
+{
+	uint8_t *at = open_gap(inner, index, inner_entry_size(key));
+
+	put16(at, (uint16_t)key.size);
+	if (key.size)
+		memcpy(at + INNER_ENTRY_HEADER, key.data, key.size);
+	ref_encode(ref, at + INNER_ENTRY_HEADER + key.size);
+	inner_set_child(inner, index, child);
+}
+
+struct node *inner_child(const struct node *inner, uint32_t index)
+{
+	struct node *child;
+
+	memcpy(&child, inner_tail(inner, index) + REF_SIZE, sizeof(child));
+	return child;
+}
+
+void inner_set_child(struct node *inner, uint32_t index, struct node *child)
+{
+	memcpy(inner_tail(inner, index) + REF_SIZE, &child, sizeof(child));
+}
+
+void inner_forget_child(struct node *inner, uint32_t index)
+{
+	const struct ref ref = inner_ref(inner, index);
+
+	ref_encode(&ref, inner_tail(inner, index));
+	inner_set_child(inner, index, NULL);
+}
+
+struct ref inner_ref(const struct node *inner, uint32_t index)
+{
+	const struct node *child = inner_child(inner, index);
+
+	return child ? child->ref : ref_decode(inner_tail(inner, index));
+}
+
+/* ---- moving entries --------------------------------------------------------------------- */
+
+void node_append(struct node *to, const struct node *from, uint32_t index, uint32_t count,
+		 const struct slice *first_key)
+{
+	if (first_key && count) {
+		const struct ref ref = inner_ref(from, index);
+
+		inner_insert(to, to->count, *first_key, &ref, inner_child(from, index));
+		index++;
+		count--;
+	}
+	for (; count > 0; index++, count--) {
+		const uint8_t *entry = entry_at(from, index);
+		const uint32_t size = entry_size(from->level, entry);
+
+		memcpy(open_gap(to, to->count, size), entry, size);
+	}
+}
+
+void node_cut(struct node *node, uint32_t index)
+{
+	while (node->count > index)
+		node_remove(node, node->count - 1);
+}
+
+/* ---- blocks ----------------------------------------------------------------------------- */
+
+static uint32_t body_size(const struct node *node)
+{
+	const uint32_t memory_only = node->level ? (uint32_t)sizeof(struct node *) : 0;
+
+	return node->used - node->removed - node->count * memory_only;
+}
+
+uint32_t node_block_size(const struct node *node)
+{
+	return NODE_HEADER + body_size(node);
+}
+
+void node_encode(const struct node *node, uint8_t *block)
+{
+	uint8_t *at = block + NODE_HEADER;
+
+	memset(block, 0, NODE_HEADER);
+	put32(block + NODE_MAGIC, NODE_MAGIC_VALUE);
+	block[NODE_LEVEL] = node->level;
+	put64(block + NODE_GENERATION, node->generation);
+	put32(block + NODE_COUNT, node->count);
+	put32(block + NODE_BODY_SIZE, body_size(node));
+	for (uint32_t i = 0; i < node->count; i++) {
+		const uint8_t *entry = entry_at(node, i);
+		uint32_t size = entry_size(node->level, entry);
+
+		if (node->level)
+			size -= (uint32_t)sizeof(struct node *);
+		memcpy(at, entry, size);
+		if (node->level) {
+			const struct ref ref = inner_ref(node, i);
+
+			assert(ref.length != 0);
+			ref_encode(&ref, at + size - REF_SIZE);
+		}
+		at += size;
+	}
+}
+
+/* Bytes of the entry at `at` in a block, or 0 if `left` does not hold a whole one. */
+static uint32_t block_entry_size(uint8_t level, const uint8_t *at, uint32_t left)
+{
+	const uint32_t header = level ? INNER_ENTRY_HEADER : LEAF_ENTRY_HEADER;
+	uint64_t size;
+
+	if (left < header)
+		return 0;
+	size = (uint64_t)header + get16(at);
+	if (level)
+		size += REF_SIZE;
+	else
+		size += get32(at + 2) & ~LEAF_VALUE_RUN;
+	return size <= left ? (uint32_t)size : 0;
+}
+
+/* Is `at` an entry that this node may hold next? Says why not. */
+static const char *entry_fault(const struct node *node, const uint8_t *at)
+{
+	const struct slice key = entry_key(node->level, at);
+	const bool first = node->count == 0;
+
+	if (key.size > NODE_KEY_MAX)
+		return "too long a key";
+	if (!node->level) {
+		const uint32_t size = get32(at + 2);
+
+		if ((size & LEAF_VALUE_RUN) && ((size & ~LEAF_VALUE_RUN) < REF_SIZE ||
+		    get32((const uint8_t *)key.data + key.size + REF_LENGTH) == 0))
+			return "a run without a reference";
+		if (key.size == 0)
+			return "an empty key";
+	} else if (get32((const uint8_t *)key.data + key.size + REF_LENGTH) == 0) {
+		return "a child without a reference";
+	}
+	if (!first && !(node->level && node->count == 1) &&
+	    slice_compare(node_key(node, node->count - 1), key) >= 0)
+		return "keys out of order";
+	return NULL;
+}
+
+static int decode_entries(struct node *node, const uint8_t *at, uint32_t left, uint32_t count,
+			  struct err *err)
+{
+	const char *fault = NULL;
+
+	for (; count > 0 && !fault; count--) {
+		const uint32_t size = block_entry_size(node->level, at, left);
+		const uint32_t more = node->level ? (uint32_t)sizeof(struct node *) : 0;
+		uint8_t *to;
+
+		if (size == 0) {
+			fault = "an entry beyond its end";
+			break;
+		}
+		fault = entry_fault(node, at);
+		to = open_gap(node, node->count, size + more);
+		memcpy(to, at, size);
+		memset(to + size, 0, more);
+		at += size;
+		left -= size;
+	}
+	if (!fault && left)
+		fault = "bytes behind its last entry";
+	return fault ? err_set(err, -EUCLEAN, "a tree node has %s", fault) : 0;
+}
+
+int node_decode(struct slice block, const struct ref *ref, uint8_t level, struct node **out,
+		struct err *err)
+{
+	const uint8_t *head = block.data;
+	struct node *node;
+	uint32_t count, body;
+	uint64_t need;
+	int rc;
+
+	if (block.size < NODE_HEADER || get32(head + NODE_MAGIC) != NODE_MAGIC_VALUE ||
+	    head[NODE_LEVEL] != level || get64(head + NODE_GENERATION) != ref->generation)
+		return err_set(err, -EUCLEAN, "a block is not the tree node it should be");
+	if (head[NODE_CODEC] != 0 || get16(head + NODE_ZERO) != 0)
+		return err_set(err, -EUCLEAN, "a tree node is coded in an unknown way");
+	count = get32(head + NODE_COUNT);
+	body = get32(head + NODE_BODY_SIZE);
+	if (body != block.size - NODE_HEADER || body > NODE_BODY_MAX || count == 0 ||
+	    count > body / INNER_ENTRY_HEADER)
+		return err_set(err, -EUCLEAN, "a tree node has impossible sizes");
+
+	need = body + (uint64_t)count * (NODE_SLOT + (level ? sizeof(struct node *) : 0));
+	if (need > NODE_BYTES && (level || count > 1))
+		return err_set(err, -EUCLEAN, "a tree node is too full");
+	node = node_new(need > NODE_BYTES ? (uint32_t)need : NODE_BYTES, level, ref->generation);
+	if (!node)
+		return -ENOMEM;
+	node->ref = *ref;
+	rc = decode_entries(node, head + NODE_HEADER, (uint32_t)body, count, err);
+	if (rc == 0) {
+		*out = node;
+		node = NULL;
+	}
+	node_free(node);
+	return rc;
+}

@@ -1,0 +1,208 @@
+/* Publishing a draft: what is staged becomes the entry's next version, in one commit. */
+#include <errno.h>
+
+#include "draft_impl.h"
+
+struct publication {
+	struct place place;
+	bool small;			/* the value goes into the entry */
+	bool cut_later;			/* too much was cut off for this batch */
+	uint8_t contents[STORE_INLINE_MAX];
+	struct loaded old;
+	struct entry fresh;
+	struct batch batch;
+};
+
+static int prepare_small(struct draft *d, struct publication *p) NEEDS(d->lock)
+{
+	struct piece *piece;
+	int rc;
+
+	if (d->size == 0)
+		return 0;
+	rc = draft_fetch(d, 0);
+	if (rc < 0)
+		return rc;
+	piece = staged_find(&d->staged, 0);
+	chunk_copy(p->contents, (size_t)d->size, piece ? piece->bytes : NULL,
+		   piece ? piece->used : 0, 0);
+	return 0;
+}
+
+/* Whole chunks go to the page file. So does everything if the log would have to carry too much. */
+static int prepare_pieces(struct draft *d) NEEDS(d->lock)
+{
+	const uint64_t log_share = engine_batch_max(d->store->engine) / 4;
+	uint64_t logged = 0;
+	int rc = 0;
+
+	for (size_t i = 0; i < d->staged.count && rc == 0; i++) {
+		struct piece *piece = d->staged.pieces[i];
+
+		if (piece->used == STORE_CHUNK)
+			rc = staged_spill_piece(&d->staged, piece);
+		logged += piece->bytes ? piece->used : 0;
+	}
+	if (rc == 0 && logged > log_share)
+		rc = staged_spill(&d->staged, 0, 1, 0);
+	return rc;
+}
+
+static void batch_cut(struct draft *d, struct publication *p) NEEDS(d->lock)
+{
+	p->cut_later = d->floor_high - d->floor_chunks > d->pieces_max;
+	if (p->cut_later) {
+		batch_doom_from(&p->batch, d->floor, (uint32_t)d->floor_chunks);
+		return;
+	}
+	for (uint64_t i = d->floor_chunks; i < d->floor_high; i++) {
+		const struct record_key key = record_chunk(d->floor, (uint32_t)i);
+
+		batch_delete(&p->batch, record_slice(&key));
+	}
+}
+
+static int prepare_large(struct draft *d, struct publication *p) NEEDS(d->lock)
+{
+	int rc = prepare_pieces(d);
+
+	if (rc == 0 && !d->floor)
+		rc = draft_floor_begin(d);
+	if (rc == 0 && !d->in_place)
+		rc = draft_built_cut(d);
+	if (rc < 0)
+		return rc;
+	batch_cut(d, p);
+	draft_batch_pieces(&p->batch, d->floor, &d->staged);
+	if (d->doomed) {
+		const struct record_key key = record_doomed(d->floor);
+
+		batch_delete(&p->batch, record_slice(&key));
+	}
+	return 0;
+}
+
+/* Is the entry still ours, and its value still the one we changed? */
+static int publish_check(struct draft *d, struct publication *p) NEEDS(d->lock, d->store->lock)
+{
+	int rc = loaded_read_live(d->store, p->place, &p->old);
+
+	if (rc < 0)
+		return rc;
+	if (p->old.entry.id != d->entry_id)
+		return -ENOENT;
+	if (!d->in_place || !d->since_ns)
+		return 0;
+	if (p->old.entry.value_id != d->floor ||
+	    value_stamp(d->store, d->floor, false) != d->floor_stamp)
+		return -ESTALE;	/* another draft published meanwhile */
+	return value_finish_cut(d->store, d->floor);
+}
+
+static struct entry publish_entry(struct draft *d, const struct publication *p) NEEDS(d->lock)
+{
+	struct entry fresh = p->old.entry;
+	const bool keep = fresh.flags & ENTRY_VERSION_NEXT && fresh.version > 0;
+
+	fresh.version += !keep;
+	fresh.flags = keep ? ENTRY_VERSION_SET : 0;
+	fresh.size = d->size;
+	fresh.value_id = p->small ? 0 : d->floor;
+	fresh.contents = p->small ? slice_of(p->contents, (size_t)d->size) : slice_of(NULL, 0);
+	fresh.ctime_ns = store_now(d->store);
+	if (d->mtime_ns)
+		fresh.mtime_ns = d->mtime_ns;
+	return fresh;
+}
+
+static int publish_commit(struct draft *d, struct publication *p, uint64_t *revision)
+	NEEDS(d->lock, d->store->lock)
+{
+	const uint64_t old = p->old.entry.value_id;
+	int rc;
+
+	p->fresh = publish_entry(d, p);
+	batch_entry(&p->batch, p->place, &p->old.entry, &p->fresh);
+	if (old != p->fresh.value_id)
+		batch_doom(&p->batch, d->store, old, p->old.entry.size);
+	rc = store_commit(d->store, &p->batch, false, revision);
+	if (rc < 0)
+		return rc;
+	if (old != p->fresh.value_id)
+		value_doomed(d->store, old);
+	if (!p->small)
+		d->floor_stamp = value_stamp(d->store, d->floor, true);
+	return 0;
+}
+
+/* The draft now lies on what it published. */
+static void publish_adopt(struct draft *d, struct publication *p) NEEDS(d->lock)
+{
+	d->since_ns = 0;
+	d->mtime_ns = 0;
+	d->window_valid = false;
+	if (p->small) {
+		draft_floor_leave(d);
+		return;
+	}
+	staged_forget_runs(&d->staged);
+	staged_clear(&d->staged);
+	d->in_place = true;
+	d->doomed = false;
+	d->floor_chunks = d->floor_high = chunk_count(d->size);
+	if (p->cut_later) {
+		mutex_lock(&d->store->lock);
+		(void)value_finish_cut(d->store, d->floor);	/* else the reclaimer does it */
+		mutex_unlock(&d->store->lock);
+	}
+}
+
+static int publish_staged(struct draft *d, struct publication *p, uint64_t *revision) NEEDS(d->lock)
+{
+	int rc;
+
+	p->small = d->size <= STORE_INLINE_MAX;
+	rc = p->small ? prepare_small(d, p) : prepare_large(d, p);
+	if (rc < 0)
+		return rc;
+	mutex_lock(&d->store->lock);
+	rc = publish_check(d, p);
+	if (rc == 0)
+		rc = publish_commit(d, p, revision);
+	mutex_unlock(&d->store->lock);
+	if (rc == 0)
+		publish_adopt(d, p);
+	return rc;
+}
+
+/* With nothing staged there is something to publish only if the entry never was. */
+static int publish_nothing(struct draft *d, struct publication *p, uint64_t *revision) NEEDS(d->lock)
+{
+	int rc;
+
+	mutex_lock(&d->store->lock);
+	rc = publish_check(d, p);
+	mutex_unlock(&d->store->lock);
+	if (rc < 0)
+		return rc;
+	if (p->old.entry.flags & ENTRY_UNPUBLISHED)
+		return publish_staged(d, p, revision);
+	p->fresh = p->old.entry;
+	*revision = 0;
+	return 0;
+}
+
+int draft_publish(struct draft *d, struct place place, struct attr *out, uint64_t *revision)
+{
+	struct publication p = { .place = place };
+	int rc;
+
+	mutex_lock(&d->lock);
+	rc = d->since_ns ? publish_staged(d, &p, revision) : publish_nothing(d, &p, revision);
+	if (rc == 0 && out)
+		attr_describe(&p.fresh, NULL, out);
+	mutex_unlock(&d->lock);
+	loaded_done(&p.old);
+	batch_done(&p.batch);
+	return rc;
+}

@@ -1,0 +1,211 @@
+#include "record.h"
+
+#include <assert.h>
+#include <errno.h>
+
+static void add_byte(struct record_key *key, uint8_t byte)
+{
+	key->bytes[key->size++] = byte;
+}
+
+static void add_id(struct record_key *key, uint64_t id)
+{
+	put64be(key->bytes + key->size, id);
+	key->size = (uint16_t)(key->size + 8);
+}
+
+static void add_name(struct record_key *key, struct slice name)
+{
+	assert(name.size <= sizeof(key->bytes) - key->size);
+	if (name.size)
+		memcpy(key->bytes + key->size, name.data, name.size);
+	key->size = (uint16_t)(key->size + name.size);
+}
+
+struct record_key record_space(uint8_t kind)
+{
+	struct record_key key;
+
+	key.size = 0;
+	add_byte(&key, kind);
+	return key;
+}
+
+static struct record_key of_id(uint8_t kind, uint64_t id)
+{
+	struct record_key key = record_space(kind);
+
+	add_id(&key, id);
+	return key;
+}
+
+static struct record_key of_name(uint8_t kind, uint64_t table, struct slice name)
+{
+	struct record_key key = of_id(kind, table);
+
+	add_name(&key, name);
+	return key;
+}
+
+struct record_key record_name(uint64_t table, struct slice name)
+{
+	return of_name(RECORD_NAME, table, name);
+}
+
+struct record_key record_names_of(uint64_t table)
+{
+	return of_id(RECORD_NAME, table);
+}
+
+/* No name has a NUL, so nothing lies between a name and the same name with a NUL behind it. */
+struct record_key record_name_after(uint64_t table, struct slice after)
+{
+	struct record_key key = record_name(table, after);
+
+	add_byte(&key, 0);
+	return key;
+}
+
+struct record_key record_table(uint64_t table)
+{
+	return of_id(RECORD_TABLE, table);
+}
+
+struct record_key record_chunks_of(uint64_t value)
+{
+	return of_id(RECORD_CHUNK, value);
+}
+
+struct record_key record_chunk(uint64_t value, uint32_t chunk)
+{
+	struct record_key key = record_chunks_of(value);
+
+	put32be(key.bytes + key.size, chunk);
+	key.size = (uint16_t)(key.size + 4);
+	return key;
+}
+
+struct record_key record_doomed(uint64_t value)
+{
+	return of_id(RECORD_DOOMED, value);
+}
+
+struct record_key record_unpublished(uint64_t table, struct slice name)
+{
+	return of_name(RECORD_UNPUBLISHED, table, name);
+}
+
+struct record_key record_expiry(uint64_t expires_ms, uint64_t table, struct slice name)
+{
+	struct record_key key = of_id(RECORD_EXPIRY, expires_ms);
+
+	add_id(&key, table);
+	add_name(&key, name);
+	return key;
+}
+
+struct record_key record_catalogue(const char *name)
+{
+	struct record_key key = record_space(RECORD_CATALOGUE);
+
+	add_name(&key, slice_str(name));
+	return key;
+}
+
+int record_name_check(struct slice name)
+{
+	if (name.size > STORE_NAME_MAX)
+		return -ENAMETOOLONG;
+	if (name.size == 0 || memchr(name.data, '/', name.size) || memchr(name.data, 0, name.size))
+		return -EINVAL;
+	if (slice_equal(name, slice_str(".")) || slice_equal(name, slice_str("..")))
+		return -EINVAL;
+	return 0;
+}
+
+static struct slice behind(struct slice key, size_t offset)
+{
+	return slice_of((const uint8_t *)key.data + offset, key.size - offset);
+}
+
+/* The root's own entry, and nothing else, has table 0 and an empty name. */
+static bool place_possible(uint64_t table, struct slice name)
+{
+	return table == 0 ? name.size == 0 : record_name_check(name) == 0;
+}
+
+int record_name_parse(struct slice key, uint64_t *table, struct slice *name)
+{
+	if (key.size < 9 || !place_possible(get64be((const uint8_t *)key.data + 1), behind(key, 9)))
+		return -EUCLEAN;
+	*table = get64be((const uint8_t *)key.data + 1);
+	*name = behind(key, 9);
+	return 0;
+}
+
+int record_expiry_parse(struct slice key, uint64_t *expires_ms, uint64_t *table,
+			struct slice *name)
+{
+	const uint8_t *p = key.data;
+
+	if (key.size < 17 || get64be(p + 1) == 0 || get64be(p + 9) == 0 ||
+	    !place_possible(get64be(p + 9), behind(key, 17)))
+		return -EUCLEAN;
+	*expires_ms = get64be(p + 1);
+	*table = get64be(p + 9);
+	*name = behind(key, 17);
+	return 0;
+}
+
+int record_chunk_parse(struct slice key, uint64_t *value, uint32_t *chunk)
+{
+	const uint8_t *p = key.data;
+
+	if (key.size != 13 || get64be(p + 1) == 0)
+		return -EUCLEAN;
+	*value = get64be(p + 1);
+	*chunk = get32be(p + 9);
+	return 0;
+}
+
+int record_id_parse(struct slice key, uint64_t *id)
+{
+	const uint8_t *p = key.data;
+
+	if (key.size != 9 || get64be(p + 1) == 0)
+		return -EUCLEAN;
+	*id = get64be(p + 1);
+	return 0;
+}
+
+int chunk_parse(struct slice value, uint32_t run_size, uint8_t *kind, struct slice *bytes)
+{
+	const uint8_t k = value.size ? *(const uint8_t *)value.data : 0;
+	const bool run = k == CHUNK_RUN;
+
+	if (!run && k != CHUNK_INLINE)
+		return -EUCLEAN;
+	if (run != (run_size != 0) || run_size > STORE_CHUNK)
+		return -EUCLEAN;
+	if (run ? value.size != 1 : value.size < 2 || value.size > 1 + STORE_CHUNK)
+		return -EUCLEAN;
+	*kind = k;
+	*bytes = behind(value, 1);
+	return 0;
+}
+
+int doomed_parse(struct slice value, uint32_t *first)
+{
+	if (value.size != DOOMED_SIZE)
+		return -EUCLEAN;
+	*first = get32(value.data);
+	return 0;
+}
+
+int ids_parse(struct slice value, uint64_t *next)
+{
+	if (value.size != IDS_SIZE || get64(value.data) <= STORE_ROOT)
+		return -EUCLEAN;
+	*next = get64(value.data);
+	return 0;
+}

@@ -1,0 +1,90 @@
+/* record.h - the keys of the store's records, and the records too small for a file of their own.
+ *
+ * Everything lies in one ordered map; the first byte of a key tells the key space. Pure: no I/O, no
+ * locks. Parsers trust nothing and answer -EUCLEAN. Bytes: FORMAT.md, "Records".
+ */
+#ifndef CUBBY_RECORD_H
+#define CUBBY_RECORD_H
+
+#include "bytes.h"
+#include "store.h"
+
+enum {
+	RECORD_NAME = 'N',		/* table, name: an entry */
+	RECORD_TABLE = 'T',		/* table: its times and counts */
+	RECORD_CHUNK = 'V',		/* value, chunk: a piece of a value */
+	RECORD_DOOMED = 'D',		/* value: its chunks are to be deleted */
+	RECORD_UNPUBLISHED = 'U',	/* table, name: removed when the store is opened */
+	RECORD_EXPIRY = 'X',		/* expires, table, name: what is due next */
+	RECORD_CATALOGUE = 'C',		/* what the store keeps about itself */
+
+	RECORD_KEY_MAX = 1 + 8 + 8 + STORE_NAME_MAX,
+};
+
+struct record_key {
+	uint16_t size;
+	uint8_t bytes[RECORD_KEY_MAX];
+};
+
+static inline struct slice record_slice(const struct record_key *key)
+{
+	return slice_of(key->bytes, key->size);
+}
+
+/* Names are at most STORE_NAME_MAX bytes; chunk numbers take all 32 bits. */
+struct record_key record_name(uint64_t table, struct slice name);
+struct record_key record_table(uint64_t table);
+struct record_key record_chunk(uint64_t value, uint32_t chunk);
+struct record_key record_doomed(uint64_t value);
+struct record_key record_unpublished(uint64_t table, struct slice name);
+struct record_key record_expiry(uint64_t expires_ms, uint64_t table, struct slice name);
+struct record_key record_catalogue(const char *name);
+
+/* The first key at which an entry of `table` with a name greater than `after` can lie. */
+struct record_key record_name_after(uint64_t table, struct slice after);
+
+/* What all keys of one kind, or of one table or value, begin with. */
+struct record_key record_space(uint8_t kind);
+struct record_key record_names_of(uint64_t table);
+struct record_key record_chunks_of(uint64_t value);
+
+/* RECORD_NAME and RECORD_UNPUBLISHED. `name` is lent from `key`, and is one that may be used, or
+ * empty for the root's. */
+int record_name_parse(struct slice key, uint64_t *table, struct slice *name);
+int record_chunk_parse(struct slice key, uint64_t *value, uint32_t *chunk);
+int record_expiry_parse(struct slice key, uint64_t *expires_ms, uint64_t *table,
+			struct slice *name);
+
+/* RECORD_TABLE and RECORD_DOOMED. */
+int record_id_parse(struct slice key, uint64_t *id);
+
+/* 0, -EINVAL or -ENAMETOOLONG. */
+int record_name_check(struct slice name);
+
+/* ---- values of small records ------------------------------------------------------------- */
+
+/* The value of a chunk's record is a byte that tells how its bytes are kept, and for CHUNK_INLINE
+ * those bytes; for CHUNK_RUN they are the record's run. A chunk's bytes may be fewer than
+ * STORE_CHUNK: zeros follow. */
+enum {
+	CHUNK_INLINE = 1,
+	CHUNK_RUN = 2,
+};
+
+/* Takes apart a chunk's record that has a run of `run_size` bytes (0: none): *kind is one of
+ * the two, *bytes are lent from `value`, or empty. */
+int chunk_parse(struct slice value, uint32_t run_size, uint8_t *kind, struct slice *bytes);
+
+/* A doomed value's record holds the first chunk that is to go: 0 if nothing names the value any more; more
+ * if its end was cut off, too much of it for one batch. */
+enum { DOOMED_SIZE = 4 };
+
+int doomed_parse(struct slice value, uint32_t *first);
+
+/* The record "ids" of the catalogue: no id from here on was ever used. */
+#define CATALOGUE_IDS "ids"
+enum { IDS_SIZE = 8 };
+
+int ids_parse(struct slice value, uint64_t *next);
+
+#endif

@@ -1,0 +1,486 @@
+/* Opening and closing, and what every other file of the store needs to read and change records. */
+#include "store.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "mem.h"
+#include "store_impl.h"
+#include "value.h"
+
+enum {
+	IDS_LEASE = 65536,		/* ids taken into use with one record */
+	DRAFT_MEMORY_DEFAULT = 4 << 20,
+	DRAFT_MEMORY_MIN = 4 * STORE_CHUNK,
+	ROOT_MODE = S_IFDIR | 0755,
+};
+
+/* ---- time, names ---------------------------------------------------------------------------- */
+
+int64_t store_now(struct store *store)
+{
+	return (int64_t)store->os->now_ns(store->os);
+}
+
+uint64_t store_now_ms(struct store *store)
+{
+	return store->os->now_ns(store->os) / 1000000;
+}
+
+bool entry_expired(struct store *store, const struct entry *entry)
+{
+	return entry->expires_ms && entry->expires_ms <= store_now_ms(store);
+}
+
+bool place_is_root(struct place place)
+{
+	return place.table == 0 && place.name.size == 0;
+}
+
+/* ---- reading records ------------------------------------------------------------------------ */
+
+void loaded_done(struct loaded *l)
+{
+	buffer_done(&l->record);
+}
+
+int table_read(struct store *store, uint64_t id, struct table *table)
+{
+	const struct record_key key = record_table(id);
+	struct buffer record = { 0 };
+	int rc = engine_get(store->engine, record_slice(&key), &record, NULL);
+
+	if (rc == 0)
+		rc = table_decode(buffer_slice(&record), table);
+	buffer_done(&record);
+	return rc;
+}
+
+int loaded_read(struct store *store, struct place place, struct loaded *l)
+{
+	struct record_key key;
+	int rc = place_is_root(place) ? 0 : record_name_check(place.name);
+
+	if (rc < 0)
+		return rc;
+	key = record_name(place.table, place.name);
+	rc = engine_get(store->engine, record_slice(&key), &l->record, NULL);
+	if (rc < 0)
+		return rc;
+	rc = entry_decode(buffer_slice(&l->record), &l->entry);
+	if (rc < 0 || !entry_is_table(&l->entry))
+		return rc;
+	return table_read(store, l->entry.id, &l->table);
+}
+
+int loaded_read_live(struct store *store, struct place place, struct loaded *l)
+{
+	const int rc = loaded_read(store, place, l);
+
+	return rc == 0 && entry_expired(store, &l->entry) ? -ENOENT : rc;
+}
+
+struct scan {
+	struct slice prefix;
+	int (*visit)(void *arg, const struct engine_entry *entry);
+	void *arg;
+	bool ended;
+};
+
+static int visit_in_prefix(void *arg, const struct engine_entry *entry)
+{
+	struct scan *s = arg;
+
+	s->ended = !slice_starts(entry->key, s->prefix);
+	return s->ended ? 1 : s->visit(s->arg, entry);
+}
+
+int records_scan(struct engine *engine, struct slice from, struct slice prefix,
+		 int (*visit)(void *arg, const struct engine_entry *entry), void *arg)
+{
+	struct scan s = { prefix, visit, arg, false };
+	const int rc = engine_scan(engine, from, visit_in_prefix, &s);
+
+	return s.ended && rc > 0 ? 0 : rc;
+}
+
+void attr_describe_table(const struct table *table, struct attr *out)
+{
+	out->links = table->tables < UINT32_MAX - 2 ? 2 + (uint32_t)table->tables : UINT32_MAX;
+	out->entries = table->entries;
+	out->mtime_ns = table->mtime_ns;
+	out->ctime_ns = table->ctime_ns;
+}
+
+void attr_describe(const struct entry *e, const struct table *table, struct attr *out)
+{
+	*out = (struct attr){
+		.id = e->id,
+		.mode = e->mode,
+		.uid = e->uid,
+		.gid = e->gid,
+		.links = 1,
+		.rdev = e->rdev,
+		.size = e->size,
+		.version = e->version,
+		.expires_ms = e->expires_ms,
+		.unpublished = e->flags & ENTRY_UNPUBLISHED,
+		.atime_ns = e->atime_ns,
+		.mtime_ns = e->mtime_ns,
+		.ctime_ns = e->ctime_ns,
+		.btime_ns = e->btime_ns,
+	};
+	if (entry_is_table(e))
+		attr_describe_table(table, out);
+}
+
+int store_lookup(struct store *store, struct place place, struct attr *out)
+{
+	struct loaded l = { 0 };
+	const int rc = loaded_read_live(store, place, &l);
+
+	if (rc == 0)
+		attr_describe(&l.entry, &l.table, out);
+	loaded_done(&l);
+	return rc;
+}
+
+int store_readlink(struct store *store, struct place place, struct buffer *out)
+{
+	struct loaded l = { 0 };
+	int rc = loaded_read_live(store, place, &l);
+
+	if (rc == 0 && !S_ISLNK(l.entry.mode))
+		rc = -EINVAL;
+	if (rc == 0) {
+		buffer_clear(out);
+		rc = buffer_append(out, l.entry.contents.data, l.entry.contents.size);
+	}
+	loaded_done(&l);
+	return rc;
+}
+
+/* ---- changing records ------------------------------------------------------------------------ */
+
+static void batch_mark(struct batch *batch, struct record_key key, bool was, bool is)
+{
+	if (was && !is)
+		batch_delete(batch, record_slice(&key));
+	if (is && !was)
+		batch_put(batch, record_slice(&key), slice_of("", 0));
+}
+
+static void batch_expiry(struct batch *batch, struct place place, uint64_t was, uint64_t is)
+{
+	if (was == is)
+		return;
+	if (was)
+		batch_mark(batch, record_expiry(was, place.table, place.name), true, false);
+	if (is)
+		batch_mark(batch, record_expiry(is, place.table, place.name), false, true);
+}
+
+void batch_entry(struct batch *batch, struct place place, const struct entry *old,
+		 const struct entry *fresh)
+{
+	const struct record_key key = record_name(place.table, place.name);
+	struct buffer record = { 0 };
+	int rc = 0;
+
+	batch_expiry(batch, place, old ? old->expires_ms : 0, fresh ? fresh->expires_ms : 0);
+	batch_mark(batch, record_unpublished(place.table, place.name),
+		   old && old->flags & ENTRY_UNPUBLISHED, fresh && fresh->flags & ENTRY_UNPUBLISHED);
+	if (fresh)
+		rc = entry_encode(fresh, &record);
+	if (rc < 0 && !batch->failed)
+		batch->failed = rc;
+	if (fresh)
+		batch_put(batch, record_slice(&key), buffer_slice(&record));
+	else
+		batch_delete(batch, record_slice(&key));
+	buffer_done(&record);
+}
+
+void batch_table(struct batch *batch, uint64_t id, const struct table *table)
+{
+	const struct record_key key = record_table(id);
+	uint8_t record[TABLE_RECORD_MAX];
+
+	batch_put(batch, record_slice(&key), slice_of(record, table_encode(table, record)));
+}
+
+int store_commit(struct store *store, const struct batch *batch, bool reclaim,
+		 uint64_t *revision)
+{
+	if (batch->failed)
+		return batch->failed;
+	return engine_commit(store->engine, batch, reclaim, revision);
+}
+
+static void batch_ids(struct batch *batch, uint64_t leased)
+{
+	const struct record_key key = record_catalogue(CATALOGUE_IDS);
+	uint8_t record[IDS_SIZE];
+
+	put64(record, leased);
+	batch_put(batch, record_slice(&key), slice_of(record, sizeof(record)));
+}
+
+/* A commit of its own: whatever uses one of these ids comes later in history. */
+static int lease_ids(struct store *store) NEEDS(store->lock)
+{
+	struct batch batch = { 0 };
+	uint64_t revision;
+	int rc;
+
+	batch_ids(&batch, store->id_leased + IDS_LEASE);
+	rc = store_commit(store, &batch, false, &revision);
+	if (rc == 0)
+		store->id_leased += IDS_LEASE;
+	batch_done(&batch);
+	return rc;
+}
+
+int store_take_id(struct store *store, uint64_t *id)
+{
+	const int rc = store->id_next < store->id_leased ? 0 : lease_ids(store);
+
+	if (rc == 0)
+		*id = store->id_next++;
+	return rc;
+}
+
+/* ---- opening -------------------------------------------------------------------------------- */
+
+/* An empty store gets its root and the first ids. */
+static int make_root(struct store *store, const struct store_options *options)
+{
+	const int64_t now = store_now(store);
+	const struct entry root = {
+		.id = STORE_ROOT,
+		.mode = ROOT_MODE,
+		.uid = options->uid,
+		.gid = options->gid,
+		.atime_ns = now,
+		.mtime_ns = now,
+		.ctime_ns = now,
+		.btime_ns = now,
+	};
+	const struct table table = { .mtime_ns = now, .ctime_ns = now };
+	struct batch batch = { 0 };
+	uint64_t revision;
+	int rc;
+
+	batch_entry(&batch, PLACE_ROOT, NULL, &root);
+	batch_table(&batch, STORE_ROOT, &table);
+	batch_ids(&batch, STORE_ROOT + 1);
+	rc = store_commit(store, &batch, false, &revision);
+	if (rc == 0)
+		rc = engine_wait_blocking(store->engine, revision, LOG_SYNCED);
+	batch_done(&batch);
+	return rc;
+}
+
+static int visit_any(void *arg, const struct engine_entry *entry)
+{
+	(void)arg;
+	(void)entry;
+	return 1;
+}
+
+/* 0: there is a root; -ENOENT: there is nothing at all. */
+static int find_root(struct store *store, struct err *err)
+{
+	struct loaded root = { 0 };
+	int rc = loaded_read(store, PLACE_ROOT, &root);
+
+	if (rc == 0 && (!entry_is_table(&root.entry) || root.entry.id != STORE_ROOT))
+		rc = err_set(err, -EUCLEAN, "the record of the root table is not one");
+	if (rc == -ENOENT) {
+		rc = engine_scan(store->engine, slice_of("", 1), visit_any, NULL);
+		if (rc == 0)
+			rc = -ENOENT;
+		else if (rc == 1)
+			rc = err_set(err, -EUCLEAN, "there are records, but no root table");
+	}
+	loaded_done(&root);
+	return rc;
+}
+
+static int read_ids(struct store *store, struct err *err)
+{
+	const struct record_key key = record_catalogue(CATALOGUE_IDS);
+	struct buffer record = { 0 };
+	uint64_t next = 0;
+	int rc = engine_get(store->engine, record_slice(&key), &record, NULL);
+
+	if (rc == 0)
+		rc = ids_parse(buffer_slice(&record), &next);
+	if (rc == -ENOENT || rc == -EUCLEAN)
+		rc = err_set(err, -EUCLEAN, "the record of used ids is missing or damaged");
+	store->id_next = store->id_leased = next;
+	buffer_done(&record);
+	return rc;
+}
+
+static int visit_first(void *arg, const struct engine_entry *entry)
+{
+	struct record_key *key = arg;
+
+	if (entry->key.size > sizeof(key->bytes))
+		return -EUCLEAN;
+	memcpy(key->bytes, entry->key.data, entry->key.size);
+	key->size = (uint16_t)entry->key.size;
+	return 1;
+}
+
+static int remove_unpublished(struct store *store, const struct record_key *key)
+{
+	struct loaded l = { 0 };
+	struct place place;
+	uint64_t revision;
+	int rc = record_name_parse(record_slice(key), &place.table, &place.name);
+
+	if (rc == 0)
+		rc = loaded_read(store, place, &l);
+	if (rc == -ENOENT || (rc == 0 && !(l.entry.flags & ENTRY_UNPUBLISHED)))
+		rc = -EUCLEAN;
+	if (rc == 0) {
+		mutex_lock(&store->lock);
+		rc = entry_remove(store, place, &l, &revision);
+		mutex_unlock(&store->lock);
+	}
+	loaded_done(&l);
+	return rc;
+}
+
+/* What was created but not published when the store was last closed, or crashed, never was. */
+static int remove_all_unpublished(struct store *store, struct err *err)
+{
+	const struct record_key space = record_space(RECORD_UNPUBLISHED);
+	struct record_key key;
+	int rc;
+
+	do {
+		rc = records_scan(store->engine, record_slice(&space), record_slice(&space),
+				  visit_first, &key);
+		if (rc == 1) {
+			rc = remove_unpublished(store, &key);
+			rc = rc < 0 ? rc : 1;
+		}
+	} while (rc == 1);
+	if (rc == -EUCLEAN)
+		return err_set(err, rc, "an unpublished entry does not match its record");
+	return rc;
+}
+
+static int open_records(struct store *store, const struct store_options *options, struct err *err)
+{
+	int rc = find_root(store, err);
+
+	if (rc == -ENOENT)
+		rc = make_root(store, options);
+	if (rc < 0)
+		return rc;
+	rc = read_ids(store, err);
+	return rc < 0 ? rc : remove_all_unpublished(store, err);
+}
+
+static int store_free(struct store *store)
+{
+	int rc;
+
+	reclaim_join(store);
+	rc = engine_close(store->engine);
+	idmap_done(&store->held);
+	pthread_cond_destroy(&store->reclaim_wanted);
+	mutex_done(&store->lock);
+	mem_free(store);
+	return rc;
+}
+
+int store_open(struct os *os, const char *path, const struct store_options *options,
+	       struct store **out, struct err *err)
+{
+	const struct engine_options engine_options = {
+		.create = options->create,
+		.background = options->background,
+		.segment_size = options->segment_size,
+		.log_cap = options->log_cap,
+		.cache = options->cache,
+		.commit_ns = options->commit_ns,
+	};
+	struct store *store = mem_zalloc(sizeof(*store));
+	int rc;
+
+	if (!store)
+		return -ENOMEM;
+	store->os = os;
+	store->draft_memory = options->draft_memory ? options->draft_memory : DRAFT_MEMORY_DEFAULT;
+	if (store->draft_memory < DRAFT_MEMORY_MIN)
+		store->draft_memory = DRAFT_MEMORY_MIN;
+	mutex_init(&store->lock);
+	pthread_cond_init(&store->reclaim_wanted, NULL);
+	rc = engine_open(os, path, &engine_options, &store->engine, err);
+	if (rc < 0)
+		goto out;
+	rc = open_records(store, options, err);
+	if (rc < 0)
+		goto out;
+	rc = options->background ? reclaim_start(store) : 0;
+	if (rc < 0)
+		goto out;
+
+	*out = store;
+	store = NULL;
+out:
+	if (store)
+		store_free(store);
+	return rc;
+}
+
+int store_close(struct store *store)
+{
+	assert(!store || store->held.count == 0);	/* all drafts are closed */
+	return store ? store_free(store) : 0;
+}
+
+/* ---- durability and care ---------------------------------------------------------------------- */
+
+void store_wait(struct store *store, struct log_waiter *waiter)
+{
+	if (waiter->revision)
+		engine_wait(store->engine, waiter);
+	else
+		waiter->done(waiter, 0);
+}
+
+int store_wait_blocking(struct store *store, uint64_t revision, enum log_level level)
+{
+	return revision ? engine_wait_blocking(store->engine, revision, level) : 0;
+}
+
+int store_sync(struct store *store)
+{
+	return engine_wait_blocking(store->engine, engine_revision(store->engine), LOG_SYNCED);
+}
+
+uint64_t store_revision(struct store *store)
+{
+	return engine_revision(store->engine);
+}
+
+int store_checkpoint(struct store *store)
+{
+	return engine_checkpoint(store->engine);
+}
+
+int store_stats(struct store *store, struct engine_stats *out)
+{
+	return engine_stats(store->engine, out);
+}
+
+bool store_trouble(struct store *store, struct err *err)
+{
+	return engine_trouble(store->engine, err);
+}

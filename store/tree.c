@@ -1,0 +1,491 @@
+#include "tree_impl.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+
+#include "mem.h"
+
+enum {
+	LEVEL_ANY = 255,		/* of a root that is only on disk */
+};
+
+/* ---- nodes' lives ----------------------------------------------------------------------- */
+
+static uint64_t units_of(const struct node *node)
+{
+	return (NODE_HEADER + (uint64_t)node->capacity + UNIT - 1) / UNIT;
+}
+
+static void account_dirty(struct tree *tree, const struct node *node, bool dirty)
+	NEEDS(tree->lock)
+{
+	tree->dirty_memory += dirty ? node_memory(node) : -node_memory(node);
+	tree->dirty_units += dirty ? units_of(node) : -units_of(node);
+}
+
+void tree_account(struct tree *tree, const struct node *node, bool there) NEEDS(tree->lock)
+{
+	tree->memory += there ? node_memory(node) : -node_memory(node);
+	if (!node->ref.length)
+		account_dirty(tree, node, there);
+}
+
+void tree_unref(struct tree *tree, struct node *node) NEEDS(tree->lock)
+{
+	if (--node->refs > 0)
+		return;
+	for (uint32_t i = 0; node->level && i < node->count; i++)
+		if (inner_child(node, i))
+			tree_unref(tree, inner_child(node, i));
+	tree_account(tree, node, false);
+	node_free(node);
+}
+
+/* ---- reading nodes ---------------------------------------------------------------------- */
+
+static void set_bound(struct bound *bound, const struct node *inner, uint32_t index)
+{
+	struct slice key;
+
+	if (!bound || index + 1 >= inner->count)
+		return;
+	key = node_key(inner, index + 1);
+	bound->none = false;
+	bound->size = (uint32_t)key.size;
+	memcpy(bound->key, key.data, key.size);
+}
+
+int tree_find_leaf(const struct root *root, struct slice key, struct node **leaf,
+		     struct bound *bound, struct miss *miss)
+{
+	struct node *node = root->node;
+
+	if (bound)
+		bound->none = true;
+	if (!node && root->ref.length) {
+		*miss = (struct miss){ root->ref, LEVEL_ANY };
+		return -EAGAIN;
+	}
+	while (node && node->level) {
+		const uint32_t index = node_find_child(node, key);
+		struct node *child = inner_child(node, index);
+
+		set_bound(bound, node, index);
+		if (!child) {
+			*miss = (struct miss){ inner_ref(node, index), (uint8_t)(node->level - 1) };
+			return -EAGAIN;
+		}
+		node = child;
+	}
+	if (node && !__atomic_load_n(&node->recent, __ATOMIC_RELAXED))
+		__atomic_store_n(&node->recent, 1, __ATOMIC_RELAXED);
+	*leaf = node;
+	return 0;
+}
+
+static int read_node(struct pages *pages, const struct miss *miss, struct node **out,
+		     struct err *err)
+{
+	struct err why = { "" };
+	uint8_t *block;
+	uint8_t level = miss->level;
+	int rc;
+
+	if (miss->ref.length < NODE_HEADER || miss->ref.length > NODE_HEADER + NODE_BODY_MAX)
+		return err_set(err, -EUCLEAN, FILE_PAGES ": the block at offset %" PRIu64
+			       " has an impossible length", miss->ref.offset);
+	block = mem_alloc(miss->ref.length);
+	if (!block)
+		return -ENOMEM;
+	rc = pages_read(pages, &miss->ref, block, err);
+	if (rc == 0 && level == LEVEL_ANY)
+		level = block[NODE_LEVEL] <= NODE_LEVEL_MAX ? block[NODE_LEVEL] : 0;
+	if (rc == 0) {
+		rc = node_decode(slice_of(block, miss->ref.length), &miss->ref, level, out, &why);
+		if (rc == -EUCLEAN)
+			err_set(err, rc, FILE_PAGES ": at offset %" PRIu64 ": %s",
+				miss->ref.offset, why.text);
+	}
+	mem_free(block);
+	return rc;
+}
+
+/* Puts a node that was read where the search for `key` misses it. Someone may have been faster:
+ * then it is not taken. */
+static bool install(struct root *root, struct slice key, const struct miss *miss,
+		    struct node *node)
+{
+	struct node *parent = root->node;
+
+	if (!parent) {
+		if (!ref_equal(&root->ref, &miss->ref))
+			return false;
+		root->node = node;
+		return true;
+	}
+	while (parent->level) {
+		const uint32_t index = node_find_child(parent, key);
+		struct node *child = inner_child(parent, index);
+
+		if (!child) {
+			const struct ref ref = inner_ref(parent, index);
+
+			if (!ref_equal(&ref, &miss->ref))
+				return false;
+			inner_set_child(parent, index, node);
+			return true;
+		}
+		parent = child;
+	}
+	return false;
+}
+
+/* Is this still what a search for `key` misses? If not, a failure to read it means nothing. */
+static bool still_missing(struct tree *tree, const struct root *root, struct slice key,
+			  const struct miss *miss)
+{
+	struct node *leaf;
+	struct miss now;
+	bool missing;
+
+	rwlock_read(&tree->lock);
+	missing = tree_find_leaf(root, key, &leaf, NULL, &now) == -EAGAIN &&
+		  ref_equal(&now.ref, &miss->ref);
+	rwlock_read_done(&tree->lock);
+	return missing;
+}
+
+/* ---- forgetting nodes ------------------------------------------------------------------- */
+
+bool tree_over(const struct tree *tree)
+{
+	const uint64_t clean = tree->memory - tree->dirty_memory;
+
+	return tree->cache && clean > tree->cache && !tree->warming;
+}
+
+static bool has_children(const struct node *node)
+{
+	for (uint32_t i = 0; node->level && i < node->count; i++)
+		if (inner_child(node, i))
+			return true;
+	return false;
+}
+
+/* Forgets a child that is on disk, that only this parent refers to, that has nothing below it in
+ * memory, and that nobody used since the hand came by last. */
+static void forget(struct tree *tree, struct node *parent, uint32_t index) NEEDS(tree->lock)
+{
+	struct node *child = inner_child(parent, index);
+
+	if (!child || !child->ref.length || child->refs > 1)
+		return;
+	if (child->recent) {
+		child->recent = 0;
+		return;
+	}
+	if (has_children(child))
+		return;
+	inner_forget_child(parent, index);
+	tree_unref(tree, child);
+}
+
+/* Turns the clock's hand past the children of one inner node: the lowest one in memory at the
+ * hand, and on the way back those above it of which it was the last child. */
+void tree_turn(struct tree *tree) NEEDS(tree->lock)
+{
+	const struct slice at = slice_of(tree->hand.key, tree->hand.size);
+	struct bound next = { .none = true };
+	struct node *node = tree->root.node, *path[NODE_LEVEL_MAX + 1];
+	uint32_t index[NODE_LEVEL_MAX + 1], depth = 0;
+
+	while (node && node->level && depth <= NODE_LEVEL_MAX) {
+		const uint32_t i = node_find_child(node, at);
+
+		path[depth] = node;
+		index[depth++] = i;
+		if (node->level > 1)
+			set_bound(&next, node, i);
+		node = inner_child(node, i);
+	}
+	if (depth > 0)
+		for (uint32_t i = 0; i < path[depth - 1]->count; i++)
+			forget(tree, path[depth - 1], i);
+	while (depth-- > 1)
+		forget(tree, path[depth - 1], index[depth - 1]);
+	tree->hand = next;
+	if (next.none)
+		tree->hand.size = 0;
+}
+
+void tree_shrink(struct tree *tree)
+{
+	bool more = true;
+
+	/* From where the hand is to the end, once round to find out what is in use, once to forget. */
+	for (int rounds = 0; more && rounds < 3;) {
+		rwlock_write(&tree->lock);
+		more = tree_over(tree);
+		if (more)
+			tree_turn(tree);
+		rounds += tree->hand.size == 0;
+		rwlock_write_done(&tree->lock);
+	}
+}
+
+int tree_fetch(struct tree *tree, struct root *root, struct slice key, const struct miss *miss,
+		 struct err *err) WITHOUT(tree->lock)
+{
+	struct node *node;
+	const int rc = read_node(tree->pages, miss, &node, err);
+
+	if (rc == -ENOMEM)
+		return rc;
+	if (rc < 0)
+		return still_missing(tree, root, key, miss) ? rc : 0;
+	rwlock_write(&tree->lock);
+	tree_account(tree, node, true);
+	node->recent = 1;
+	if (tree_over(tree))			/* before it is in its place: it must be there for its reader */
+		tree_turn(tree);
+	if (!install(root, key, miss, node))
+		tree_unref(tree, node);
+	rwlock_write_done(&tree->lock);
+	return 0;
+}
+
+int tree_get(struct tree *tree, struct slice key,
+	     int (*visit)(void *arg, const struct leaf_entry *entry), void *arg, struct err *err)
+{
+	struct miss miss;
+	int rc;
+
+	do {
+		struct node *leaf;
+		bool missed, exact;
+
+		rwlock_read(&tree->lock);
+		rc = tree_find_leaf(&tree->root, key, &leaf, NULL, &miss);
+		missed = rc == -EAGAIN;
+		if (rc == 0) {
+			const uint32_t index = leaf ? node_find(leaf, key, &exact) : 0;
+
+			rc = -ENOENT;
+			if (leaf && exact) {
+				const struct leaf_entry entry = leaf_entry_at(leaf, index);
+
+				rc = visit(arg, &entry);
+			}
+		}
+		rwlock_read_done(&tree->lock);
+		if (!missed)
+			return rc;
+		rc = tree_fetch(tree, &tree->root, key, &miss, err);
+	} while (rc == 0);
+	return rc;
+}
+
+static int visit_leaf(const struct node *leaf, struct slice from,
+		      int (*visit)(void *arg, const struct leaf_entry *entry), void *arg)
+{
+	bool exact;
+	int rc = 0;
+
+	for (uint32_t i = leaf ? node_find(leaf, from, &exact) : 0; leaf && rc == 0 &&
+	     i < leaf->count; i++) {
+		const struct leaf_entry entry = leaf_entry_at(leaf, i);
+
+		rc = visit(arg, &entry);
+	}
+	return rc;
+}
+
+int tree_scan(struct tree *tree, struct slice from,
+	      int (*visit)(void *arg, const struct leaf_entry *entry), void *arg,
+	      struct err *err)
+{
+	struct bound at = { .size = 0 };
+	struct miss miss;
+	int rc = 0;
+
+	if (from.size > sizeof(at.key))
+		return -EINVAL;
+	at.size = (uint32_t)from.size;
+	if (from.size)
+		memcpy(at.key, from.data, from.size);
+	do {
+		struct bound next;
+		struct node *leaf;
+		bool missed;
+
+		rwlock_read(&tree->lock);
+		rc = tree_find_leaf(&tree->root, slice_of(at.key, at.size), &leaf, &next, &miss);
+		missed = rc == -EAGAIN;
+		if (rc == 0)
+			rc = visit_leaf(leaf, slice_of(at.key, at.size), visit, arg);
+		rwlock_read_done(&tree->lock);
+		if (missed)
+			rc = tree_fetch(tree, &tree->root, slice_of(at.key, at.size), &miss, err);
+		else
+			at = next;
+	} while (rc == 0 && !at.none);
+	return rc;
+}
+
+/* ---- checkpoints ------------------------------------------------------------------------ */
+
+int tree_freeze(struct tree *tree, int (*mark)(void *arg), void *arg, struct frozen *out)
+{
+	int rc;
+
+	rwlock_write(&tree->lock);
+	rc = mark(arg);
+	if (rc == 0) {
+		*out = (struct frozen){
+			.root = tree->root.node,
+			.ref = tree->root.node ? tree->root.node->ref : tree->root.ref,
+			.generation = tree->generation++,
+			.entries = tree->entries,
+		};
+		if (out->root)
+			out->root->refs++;
+	}
+	rwlock_write_done(&tree->lock);
+	return rc;
+}
+
+/* The node now lies at `ref`. */
+static int wrote(struct tree *tree, struct node *node, const struct ref *ref)
+{
+	int rc;
+
+	rwlock_write(&tree->lock);
+	rc = space_reserve(tree->space, 1);
+	if (rc == 0)
+		rc = space_born_frozen(tree->space, ref);
+	if (rc == 0) {
+		account_dirty(tree, node, false);
+		node->ref = *ref;
+		if (node->superseded)
+			space_dead(tree->space, ref);
+	}
+	rwlock_write_done(&tree->lock);
+	return rc;
+}
+
+/* Writes one node whose children are on disk. */
+static int write_node(struct tree *tree, struct node *node)
+{
+	const uint32_t size = node_block_size(node);
+	uint8_t *block = mem_alloc(size);
+	struct ref ref;
+	int rc;
+
+	if (!block)
+		return -ENOMEM;
+	rwlock_read(&tree->lock);
+	node_encode(node, block);
+	rwlock_read_done(&tree->lock);
+
+	ref = (struct ref){ .length = size };
+	rc = space_alloc(tree->space, ref_units(&ref), &ref.offset);
+	if (rc < 0)
+		goto out;
+	rc = pages_write(tree->pages, ref.offset, node->generation, slice_of(block, size), &ref);
+	if (rc == 0)
+		rc = wrote(tree, node, &ref);
+	if (rc < 0)
+		space_give_back(tree->space, &ref);
+out:
+	mem_free(block);
+	return rc;
+}
+
+/* Writes `node` and what is below it, children first. Only this thread sets node->ref, and
+ * entries of a frozen node do not change; but readers hang children in, hence the lock. */
+static int write_below(struct tree *tree, struct node *node)
+{
+	int rc = 0;
+
+	if (node->ref.length)
+		return 0;
+	for (uint32_t i = 0; node->level && rc == 0 && i < node->count; i++) {
+		struct node *child;
+
+		rwlock_read(&tree->lock);
+		child = inner_child(node, i);
+		rwlock_read_done(&tree->lock);
+		if (child)
+			rc = write_below(tree, child);
+	}
+	return rc == 0 ? write_node(tree, node) : rc;
+}
+
+int tree_write(struct tree *tree, struct frozen *frozen)
+{
+	int rc = 0;
+
+	if (frozen->root)
+		rc = write_below(tree, frozen->root);
+	if (frozen->root && rc == 0)
+		frozen->ref = frozen->root->ref;
+	return rc;
+}
+
+void tree_release(struct tree *tree, struct frozen *frozen)
+{
+	if (!frozen->root)
+		return;
+	rwlock_write(&tree->lock);
+	tree_unref(tree, frozen->root);
+	rwlock_write_done(&tree->lock);
+	frozen->root = NULL;
+}
+
+/* ---- opening ---------------------------------------------------------------------------- */
+
+int tree_open(struct pages *pages, struct space *space, const struct super *super,
+	      uint64_t cache, struct tree **out)
+{
+	struct tree *tree = mem_zalloc(sizeof(*tree));
+
+	if (!tree)
+		return -ENOMEM;
+	rwlock_init(&tree->lock);
+	tree->pages = pages;
+	tree->space = space;
+	tree->cache = cache;
+	tree->root.ref = super->root;
+	tree->generation = super->generation + 1;
+	tree->entries = super->entries;
+	*out = tree;
+	return 0;
+}
+
+void tree_close(struct tree *tree)
+{
+	if (!tree)
+		return;
+	rwlock_write(&tree->lock);
+	tree_drop_pool(tree);
+	if (tree->root.node)
+		tree_unref(tree, tree->root.node);
+	assert(tree->memory == 0 && tree->dirty_units == 0);
+	rwlock_write_done(&tree->lock);
+	rwlock_done(&tree->lock);
+	mem_free(tree);
+}
+
+void tree_stats(struct tree *tree, struct tree_stats *out)
+{
+	rwlock_read(&tree->lock);
+	*out = (struct tree_stats){
+		.generation = tree->generation,
+		.entries = tree->entries,
+		.memory = tree->memory,
+		.dirty_units = tree->dirty_units,
+		.dirty_memory = tree->dirty_memory,
+	};
+	rwlock_read_done(&tree->lock);
+}

@@ -1,0 +1,85 @@
+/* tree.h - a copy-on-write B+tree of bytes to bytes, in memory as far as it was touched.
+ *
+ * The tree has a generation. A node of an older generation is never changed: it is copied first.
+ * So freezing the tree is one step, and what is frozen can be written to disk while the tree goes
+ * on changing. A leaf's value may carry a run (see engine.h), which the tree reports born when it
+ * is put and dead when it is deleted or replaced, as it does with its own blocks (space.h).
+ *
+ * One lock guards the tree, held for microseconds; disk reads happen outside it. Any thread may
+ * call anything; tree_freeze, tree_write and tree_thaw come from one thread at a time.
+ * Errors are those of engine.h; *err (which may be NULL) gets the sentence.
+ */
+#ifndef CUBBY_TREE_H
+#define CUBBY_TREE_H
+
+#include <stdint.h>
+
+#include "batch.h"
+#include "bytes.h"
+#include "err.h"
+#include "node.h"
+#include "page.h"
+#include "space.h"
+
+struct tree;
+
+/* Opens the tree that `super` names; reads nothing. `pages` and `space` are lent for as long as
+ * it lives. `cache` is how many bytes of nodes it keeps in memory, beyond those that are not on
+ * disk yet; 0: as many as there are. Gives *out. */
+int tree_open(struct pages *pages, struct space *space, const struct super *super,
+	      uint64_t cache, struct tree **out);
+
+/* Accepts NULL. Frozen roots must have been released. */
+void tree_close(struct tree *tree);
+
+/* Calls visit (under the tree's read lock) with the entry at `key`, and returns what it says.
+ * -ENOENT: there is none. */
+int tree_get(struct tree *tree, struct slice key,
+	     int (*visit)(void *arg, const struct leaf_entry *entry), void *arg, struct err *err);
+
+/* Calls visit (likewise) for each entry from `from` on, in order, until the end or a non-zero
+ * answer, which it returns. Between leaves the lock is given up. */
+int tree_scan(struct tree *tree, struct slice from,
+	      int (*visit)(void *arg, const struct leaf_entry *entry), void *arg,
+	      struct err *err);
+
+/* Applies a batch, whole or not at all. Once the memory is at hand and nothing can fail any more,
+ * `admit` is asked, under the lock: the answer 0 means go, and whatever it did (appending to the
+ * log) is in the order in which batches are applied. `units` is what the next tree_write may
+ * need, at most. */
+int tree_apply(struct tree *tree, struct slice batch, int (*admit)(void *arg, uint64_t units),
+	       void *arg, struct err *err);
+
+/* A moment of the tree. */
+struct frozen {
+	struct node *root;	/* NULL: empty, or only on disk */
+	struct ref ref;		/* after tree_write: where the root lies; length 0: empty */
+	uint64_t generation;
+	uint64_t entries;
+};
+
+/* Freezes the tree, to be released. `mark` is asked under the lock, between the last change in and the
+ * first change after that moment; if it fails, nothing was frozen. */
+int tree_freeze(struct tree *tree, int (*mark)(void *arg), void *arg, struct frozen *out);
+
+/* Writes what is not on disk yet of a frozen tree. A failure leaves what was written good for
+ * the next time. */
+int tree_write(struct tree *tree, struct frozen *frozen);
+
+void tree_release(struct tree *tree, struct frozen *frozen);
+
+/* Forgets nodes that are on disk and were not used lately, until the cache is as small as it
+ * should be or nothing more can go. (Reading in nodes does a little of it each time.) */
+void tree_shrink(struct tree *tree);
+
+struct tree_stats {
+	uint64_t generation;
+	uint64_t entries;
+	uint64_t memory;	/* bytes of nodes in memory */
+	uint64_t dirty_memory;	/* of those, not on disk yet */
+	uint64_t dirty_units;	/* that tree_write would write, at most */
+};
+
+void tree_stats(struct tree *tree, struct tree_stats *out);
+
+#endif

@@ -1,0 +1,646 @@
+/* How a batch is applied without failing half way: first a walk, prepare(), which changes nothing,
+ * loads every node that will be touched and sets aside as many nodes as could be needed; then the
+ * changes, which take from what was set aside. Between the two the lock is held. */
+#include "tree_impl.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "mem.h"
+
+enum {
+	SEPARATOR_MAX = INNER_ENTRY_HEADER + NODE_KEY_MAX + INNER_ENTRY_TAIL + NODE_SLOT,
+	POOL_KEPT = 64,			/* nodes kept set aside between batches */
+};
+
+/* ---- preparing a batch ------------------------------------------------------------------ */
+
+/* What a batch may need, at most. */
+struct need {
+	uint64_t ops, bytes, wide;	/* entries of more than an eighth of a node split unevenly */
+	uint64_t copies, leaves, inners, depth;
+};
+
+static int set_aside(struct node ***list, size_t *count, size_t *capacity, struct node *node)
+{
+	if (!node)
+		return -ENOMEM;
+	if (*count == *capacity) {
+		const size_t more = *capacity ? *capacity * 2 : 64;
+		struct node **grown = mem_realloc(*list, more * sizeof(**list));
+
+		if (!grown) {
+			node_free(node);
+			return -ENOMEM;
+		}
+		*list = grown;
+		*capacity = more;
+	}
+	(*list)[(*count)++] = node;
+	return 0;
+}
+
+static void drop_large(struct tree *tree) NEEDS(tree->lock)
+{
+	while (tree->large_count > tree->large_taken)
+		node_free(tree->large[--tree->large_count]);
+	tree->large_count = tree->large_taken = 0;
+}
+
+static struct leaf_entry entry_of(const struct batch_op *op)
+{
+	return (struct leaf_entry){ .key = op->key, .value = op->value, .run = op->run };
+}
+
+static bool is_large(const struct leaf_entry *entry)
+{
+	return leaf_entry_size(entry) + NODE_SLOT > NODE_BYTES;
+}
+
+static void count_node(struct tree *tree, struct node *node, struct need *need)
+	NEEDS(tree->lock)
+{
+	if (node->visited == tree->visit)
+		return;
+	node->visited = tree->visit;
+	if (node->level)
+		need->inners++;
+	else
+		need->leaves++;
+	if (node->generation != tree->generation && node->capacity <= NODE_BYTES)
+		need->copies++;
+}
+
+/* Walks to where the operation will be, and counts. */
+static int prepare_op(struct tree *tree, const struct batch_op *op, struct need *need)
+	NEEDS(tree->lock)
+{
+	const struct leaf_entry entry = entry_of(op);
+	struct node *node, *leaf;
+	struct miss miss;
+	uint64_t depth = 0;
+	int rc = tree_find_leaf(&tree->root, op->key, &leaf, NULL, &miss);
+
+	if (rc < 0)
+		return rc;
+	for (node = tree->root.node; node; depth++) {
+		count_node(tree, node, need);
+		node = node->level ? inner_child(node, node_find_child(node, op->key)) : NULL;
+	}
+	need->depth = depth;
+	need->ops++;
+	if (op->kind == BATCH_DELETE)
+		return 0;
+	need->bytes += leaf_entry_size(&entry) + NODE_SLOT;
+	need->wide += leaf_entry_size(&entry) > NODE_BYTES / 8;
+	if (is_large(&entry))
+		rc = set_aside(&tree->large, &tree->large_count, &tree->large_capacity,
+			       node_new(leaf_entry_size(&entry) + NODE_SLOT, 0, tree->generation));
+	return rc;
+}
+
+/* How many nodes to set aside. A full leaf splits at the first entry it gets (in three, if it has
+ * wide ones), and the halves again for each quarter node of entries at the most; a wide entry costs up to
+ * two. Inner nodes alike, with a separator for each new node below. */
+static uint64_t nodes_needed(const struct need *need)
+{
+	const uint64_t leaves = 2 * need->leaves + need->bytes / (NODE_BYTES / 4) + 2 * need->wide + 1;
+	const uint64_t inners = need->inners + leaves / (NODE_BYTES / 4 / SEPARATOR_MAX) +
+				2 * need->depth + 2;
+
+	return need->copies + leaves + inners;
+}
+
+/* Sets aside whatever `batch` may need; *units is what may have to be written then. Sets
+ * *missed, and returns -EAGAIN, if not all of it is in memory. */
+static int prepare(struct tree *tree, struct slice batch, uint64_t *units, bool *missed)
+	NEEDS(tree->lock)
+{
+	struct need need = { 0 };
+	struct batch_op op;
+	size_t offset = BATCH_HEADER;
+	uint64_t nodes;
+	int rc;
+
+	tree->visit++;
+	drop_large(tree);
+	while ((rc = batch_next(batch, &offset, &op)) > 0) {
+		rc = prepare_op(tree, &op, &need);
+		*missed = rc == -EAGAIN;
+		if (rc < 0)
+			return rc;
+	}
+	nodes = nodes_needed(&need);
+	while (rc == 0 && tree->pool_count < nodes)
+		rc = set_aside(&tree->pool, &tree->pool_count, &tree->pool_capacity,
+			       node_new(NODE_BYTES, 0, tree->generation));
+	if (rc == 0)
+		rc = space_reserve(tree->space, nodes + need.leaves + need.inners + 2 * need.ops);
+	*units = tree->dirty_units + nodes * (NODE_ALLOCATION / UNIT + 1) + need.bytes / UNIT;
+	return rc;
+}
+
+/* Brings in every leaf that `batch` will touch. */
+static int warm(struct tree *tree, struct slice batch, struct err *err) WITHOUT(tree->lock)
+{
+	struct batch_op op;
+	size_t offset = BATCH_HEADER;
+	int rc = 0;
+
+	while (rc == 0 && batch_next(batch, &offset, &op) > 0) {
+		bool missed = true;
+
+		while (rc == 0 && missed) {
+			struct node *leaf;
+			struct miss miss;
+
+			rwlock_read(&tree->lock);
+			missed = tree_find_leaf(&tree->root, op.key, &leaf, NULL, &miss) == -EAGAIN;
+			rwlock_read_done(&tree->lock);
+			if (missed)
+				rc = tree_fetch(tree, &tree->root, op.key, &miss, err);
+		}
+	}
+	return rc;
+}
+
+static void trim_pool(struct tree *tree) NEEDS(tree->lock)
+{
+	while (tree->pool_count > POOL_KEPT)
+		node_free(tree->pool[--tree->pool_count]);
+	drop_large(tree);
+}
+
+void tree_drop_pool(struct tree *tree)
+{
+	drop_large(tree);
+	while (tree->pool_count > 0)
+		node_free(tree->pool[--tree->pool_count]);
+	mem_free(tree->pool);
+	mem_free(tree->large);
+}
+
+/* ---- nodes that were set aside, and nodes let go ------------------------------------ */
+
+/* Takes a node that was set aside. */
+static struct node *take(struct tree *tree, uint8_t level) NEEDS(tree->lock)
+{
+	struct node *node;
+
+	assert(tree->pool_count > 0);	/* prepare() counted too few */
+	node = tree->pool[--tree->pool_count];
+	node_reset(node, level, tree->generation);
+	tree_account(tree, node, true);
+	return node;
+}
+
+static struct node *take_large(struct tree *tree) NEEDS(tree->lock)
+{
+	struct node *node;
+
+	assert(tree->large_taken < tree->large_count);
+	node = tree->large[tree->large_taken++];
+	node_reset(node, 0, tree->generation);
+	tree_account(tree, node, true);
+	return node;
+}
+
+/* The tree lets go of a node. If it is on disk its block dies; if it is about to be written by a
+ * checkpoint, its block dies as soon as it has one. */
+static void retire(struct tree *tree, struct node *node) NEEDS(tree->lock)
+{
+	if (node->ref.length)
+		space_dead(tree->space, &node->ref);
+	else
+		node->superseded = true;
+	tree_unref(tree, node);
+}
+
+static void hold_children(struct node *inner, uint32_t from)
+{
+	for (uint32_t i = from; inner->level && i < inner->count; i++) {
+		struct node *child = inner_child(inner, i);
+
+		if (child)
+			child->refs++;
+	}
+}
+
+/* ---- changing --------------------------------------------------------------------------- */
+
+/* The way from the root to a leaf, through nodes of the present generation. */
+struct path {
+	uint32_t depth;			/* inner nodes on it */
+	struct node *node[NODE_LEVEL_MAX + 2];
+	uint32_t index[NODE_LEVEL_MAX + 2];
+};
+
+/* Hangs `node` where the path ends: below its last inner node, or as the root. Moves the
+ * caller's reference, and gives up that of what hung there. */
+static void hang(struct tree *tree, const struct path *path, struct node *node)
+	NEEDS(tree->lock)
+{
+	if (path->depth == 0)
+		tree->root.node = node;
+	else
+		inner_set_child(path->node[path->depth - 1], path->index[path->depth - 1], node);
+}
+
+static struct node *hanging(const struct tree *tree, const struct path *path)
+{
+	if (path->depth == 0)
+		return tree->root.node;
+	return inner_child(path->node[path->depth - 1], path->index[path->depth - 1]);
+}
+
+/* The node where the path ends, as one that may be changed. */
+static struct node *own(struct tree *tree, const struct path *path) NEEDS(tree->lock)
+{
+	struct node *old = hanging(tree, path), *copy;
+
+	if (old->generation == tree->generation)
+		return old;
+	copy = take(tree, old->level);
+	node_append(copy, old, 0, old->count, NULL);
+	hold_children(copy, 0);
+	hang(tree, path, copy);
+	retire(tree, old);
+	return copy;
+}
+
+static void step(struct path *path, struct node *inner, uint32_t index)
+{
+	assert(path->depth <= NODE_LEVEL_MAX);
+	path->node[path->depth] = inner;
+	path->index[path->depth++] = index;
+}
+
+/* Inserts `node` behind the child where the path ends, and lets the path end there. The
+ * parent has room: descend() saw to it. */
+static void insert_behind(struct tree *tree, struct path *path, struct slice key,
+			  struct node *node) NEEDS(tree->lock)
+{
+	const struct ref nowhere = { 0 };
+
+	if (path->depth == 0) {
+		struct node *top = take(tree, (uint8_t)(tree->root.node->level + 1));
+
+		inner_insert(top, 0, slice_of("", 0), &nowhere, tree->root.node);
+		tree->root.node = top;
+		step(path, top, 0);
+	}
+	path->index[path->depth - 1]++;
+	inner_insert(path->node[path->depth - 1], path->index[path->depth - 1], key, &nowhere, node);
+}
+
+/* The shortest key that is greater than `left` and not greater than `right`. */
+static struct slice separator(struct slice left, struct slice right)
+{
+	const uint8_t *l = left.data, *r = right.data;
+	size_t size = 0;
+
+	while (size < left.size && size < right.size && l[size] == r[size])
+		size++;
+	return slice_of(right.data, size < right.size ? size + 1 : right.size);
+}
+
+static void insert_leaf_behind(struct tree *tree, struct path *path, const struct node *left,
+			       struct node *leaf) NEEDS(tree->lock)
+{
+	insert_behind(tree, path, separator(node_key(left, left->count - 1), node_key(leaf, 0)),
+		      leaf);
+}
+
+/* Where to cut a node so that both halves are of about the same size. */
+static uint32_t middle(const struct node *node)
+{
+	uint32_t bytes = 0, index = 0;
+
+	while (index + 1 < node->count && bytes < node_filled(node) / 2) {
+		if (node->level) {
+			bytes += inner_entry_size(node_key(node, index)) + NODE_SLOT;
+		} else {
+			const struct leaf_entry entry = leaf_entry_at(node, index);
+
+			bytes += leaf_entry_size(&entry) + NODE_SLOT;
+		}
+		index++;
+	}
+	return index;
+}
+
+/* Moves the entries from `index` on to a new node. */
+static struct node *cut_off(struct tree *tree, struct node *node, uint32_t index)
+	NEEDS(tree->lock)
+{
+	struct node *right = take(tree, node->level);
+
+	node_append(right, node, index, node->count - index, NULL);
+	node_cut(node, index);
+	return right;
+}
+
+/* An inner node where two more separators may not fit is split on the way down, so that nothing
+ * has to be split on the way up. Returns the half where `key` belongs, and lets the path end there. */
+static struct node *split_inner(struct tree *tree, struct path *path, struct node *inner,
+				struct slice key) NEEDS(tree->lock)
+{
+	struct node *right = cut_off(tree, inner, middle(inner));
+	const struct slice first = node_key(right, 0);
+
+	insert_behind(tree, path, first, right);
+	if (slice_compare(key, first) >= 0)
+		return right;
+	path->index[path->depth - 1]--;
+	return inner;
+}
+
+/* Finds the leaf where `key` belongs, and the path there, which may then be changed (the leaf is
+ * not copied yet). `growing`: leaves room for two more children in each inner node. */
+static struct node *descend(struct tree *tree, struct slice key, bool growing, struct path *path)
+	NEEDS(tree->lock)
+{
+	path->depth = 0;
+	while (hanging(tree, path)->level) {
+		struct node *inner = own(tree, path);
+
+		if (growing && node_room(inner) < 2 * SEPARATOR_MAX)
+			inner = split_inner(tree, path, inner, key);
+		step(path, inner, node_find_child(inner, key));
+	}
+	return hanging(tree, path);
+}
+
+/* A leaf of its own for `entry`. */
+static struct node *lone_leaf(struct tree *tree, const struct leaf_entry *entry)
+	NEEDS(tree->lock)
+{
+	struct node *leaf = is_large(entry) ? take_large(tree) : take(tree, 0);
+
+	leaf_insert(leaf, 0, entry);
+	return leaf;
+}
+
+/* Puts an entry that fits nowhere else between the entries before and from `index`. */
+static void insert_between(struct tree *tree, struct path *path, struct node *leaf,
+			   uint32_t index, const struct leaf_entry *entry) NEEDS(tree->lock)
+{
+	struct node *alone = lone_leaf(tree, entry);
+	struct node *right = NULL;
+
+	if (index > 0 && index < leaf->count)
+		right = cut_off(tree, leaf, index);
+	if (index > 0) {
+		insert_leaf_behind(tree, path, leaf, alone);
+	} else {
+		hang(tree, path, alone);
+		if (leaf->count)
+			right = leaf;
+		else
+			retire(tree, leaf);
+	}
+	if (right)
+		insert_leaf_behind(tree, path, alone, right);
+}
+
+/* Puts an entry before `index` of a leaf that may be changed and has no room for it. */
+static void insert_splitting(struct tree *tree, struct path *path, struct node *leaf,
+			     uint32_t index, const struct leaf_entry *entry) NEEDS(tree->lock)
+{
+	const uint32_t size = leaf_entry_size(entry) + NODE_SLOT;
+	/* Whoever inserts in order goes on behind this entry: what is before it stays together. */
+	const uint32_t half = index == leaf->inserted && index > 0 ? index : middle(leaf);
+	struct node *right;
+	uint32_t left_filled = 0;
+	bool fits_left, fits_right;
+
+	/* In order, as ids and numbers come: the left leaf stays full. */
+	if (index == leaf->count || is_large(entry)) {
+		insert_between(tree, path, leaf, index, entry);
+		return;
+	}
+	for (uint32_t i = 0; i < half; i++) {
+		const struct leaf_entry e = leaf_entry_at(leaf, i);
+
+		left_filled += leaf_entry_size(&e) + NODE_SLOT;
+	}
+	fits_left = index <= half && left_filled + size <= NODE_BYTES;
+	fits_right = index >= half && node_filled(leaf) - left_filled + size <= NODE_BYTES;
+	if (!fits_left && !fits_right) {
+		insert_between(tree, path, leaf, index, entry);
+		return;
+	}
+	right = cut_off(tree, leaf, half);
+	if (fits_left)
+		leaf_insert(leaf, index, entry);
+	else
+		leaf_insert(right, index - half, entry);
+	insert_leaf_behind(tree, path, leaf, right);
+}
+
+static void put(struct tree *tree, const struct leaf_entry *entry) NEEDS(tree->lock)
+{
+	struct node *leaf;
+	struct path path;
+	uint32_t index;
+	bool exact;
+
+	if (entry->run.length)
+		space_born(tree->space, &entry->run);
+	tree->entries++;
+	if (!tree->root.node) {
+		tree->root.node = lone_leaf(tree, entry);
+		return;
+	}
+	leaf = descend(tree, entry->key, true, &path);
+	index = node_find(leaf, entry->key, &exact);
+	if (exact) {
+		const struct leaf_entry old = leaf_entry_at(leaf, index);
+
+		if (old.run.length)
+			space_dead(tree->space, &old.run);
+		tree->entries--;
+	}
+	if (leaf->capacity > NODE_BYTES) {	/* a large leaf is replaced, never changed */
+		if (exact) {
+			hang(tree, &path, lone_leaf(tree, entry));
+			retire(tree, leaf);
+		} else {
+			insert_between(tree, &path, leaf, index, entry);
+		}
+		return;
+	}
+	leaf = own(tree, &path);
+	if (exact)
+		node_remove(leaf, index);
+	if (!is_large(entry) && leaf_entry_size(entry) + NODE_SLOT <= node_room(leaf))
+		leaf_insert(leaf, index, entry);
+	else
+		insert_splitting(tree, &path, leaf, index, entry);
+}
+
+/* ---- shrinking -------------------------------------------------------------------------- */
+
+/* Drops a root that has a single child. */
+static void lower_root(struct tree *tree) NEEDS(tree->lock)
+{
+	while (tree->root.node && tree->root.node->level && tree->root.node->count == 1) {
+		struct node *top = tree->root.node;
+
+		tree->root.node = inner_child(top, 0);
+		tree->root.ref = inner_ref(top, 0);
+		if (tree->root.node)
+			tree->root.node->refs++;
+		retire(tree, top);
+	}
+}
+
+/* Removes the node where the path ends, and those above it that are left without a child. */
+static void remove_node(struct tree *tree, struct path *path) NEEDS(tree->lock)
+{
+	retire(tree, hanging(tree, path));
+	while (path->depth > 0) {
+		struct node *parent = path->node[path->depth - 1];
+
+		node_remove(parent, path->index[--path->depth]);
+		if (parent->count > 0)
+			return;
+		retire(tree, parent);
+	}
+	tree->root = (struct root){ 0 };
+}
+
+/* Moves all of `right`, the child behind `left` in `parent`, into `left`, if it fits well. */
+static bool merge(struct tree *tree, struct node *parent, uint32_t right_index,
+		  struct node *left, struct node *right) NEEDS(tree->lock)
+{
+	const struct slice key = node_key(parent, right_index);
+	const uint32_t before = left->count;
+
+	if (left->generation != tree->generation || right->capacity > NODE_BYTES ||
+	    left->capacity > NODE_BYTES ||
+	    node_filled(left) + node_filled(right) + SEPARATOR_MAX > NODE_BYTES / 4 * 3)
+		return false;
+	node_append(left, right, 0, right->count, left->level ? &key : NULL);
+	hold_children(left, before);
+	node_remove(parent, right_index);
+	retire(tree, right);
+	return true;
+}
+
+/* A node that has become small is merged with a neighbour that is at hand. */
+static void join_neighbours(struct tree *tree, const struct path *path, struct node *node)
+	NEEDS(tree->lock)
+{
+	struct node *parent, *other;
+	uint32_t index;
+
+	if (path->depth == 0 || node_filled(node) > NODE_BYTES / 4)
+		return;
+	parent = path->node[path->depth - 1];
+	index = path->index[path->depth - 1];
+	other = index + 1 < parent->count ? inner_child(parent, index + 1) : NULL;
+	if (other && merge(tree, parent, index + 1, node, other))
+		return;
+	other = index > 0 ? inner_child(parent, index - 1) : NULL;
+	if (other)
+		merge(tree, parent, index, other, node);
+}
+
+/* Deletes, but leaves the leaf where it is, even if it is empty: were it removed at once, a later
+ * operation of the batch would belong into its neighbour, which may not be in memory. */
+static void delete(struct tree *tree, struct slice key) NEEDS(tree->lock)
+{
+	struct leaf_entry old;
+	struct path path;
+	struct node *leaf;
+	uint32_t index = 0;
+	bool exact = false;
+
+	leaf = tree->root.node ? descend(tree, key, false, &path) : NULL;
+	if (leaf)
+		index = node_find(leaf, key, &exact);
+	if (!exact)
+		return;
+	old = leaf_entry_at(leaf, index);
+	if (old.run.length)
+		space_dead(tree->space, &old.run);
+	tree->entries--;
+	if (leaf->capacity > NODE_BYTES) {	/* it has no other entry, and is never changed */
+		hang(tree, &path, take(tree, 0));
+		retire(tree, leaf);
+	} else {
+		node_remove(own(tree, &path), index);
+	}
+}
+
+/* Behind a batch: removes the leaf where a deleted key was, if it is empty, or joins it with a
+ * neighbour, if it is small. */
+static void tidy(struct tree *tree, struct slice key) NEEDS(tree->lock)
+{
+	struct node *leaf;
+	struct path path;
+	struct miss miss;
+
+	if (tree_find_leaf(&tree->root, key, &leaf, NULL, &miss) < 0 || !leaf ||
+	    leaf->generation != tree->generation || node_filled(leaf) > NODE_BYTES / 4)
+		return;
+	descend(tree, key, false, &path);
+	if (leaf->count == 0)
+		remove_node(tree, &path);
+	for (bool more = tree->root.node != NULL; more; more = path.depth-- > 0)
+		join_neighbours(tree, &path, hanging(tree, &path));
+	lower_root(tree);
+}
+
+static void apply(struct tree *tree, struct slice batch) NEEDS(tree->lock)
+{
+	struct batch_op op;
+
+	for (size_t at = BATCH_HEADER; batch_next(batch, &at, &op) > 0;) {
+		const struct leaf_entry entry = entry_of(&op);
+
+		if (op.kind == BATCH_DELETE)
+			delete(tree, op.key);
+		else
+			put(tree, &entry);
+	}
+	for (size_t at = BATCH_HEADER; batch_next(batch, &at, &op) > 0;)
+		if (op.kind == BATCH_DELETE)
+			tidy(tree, op.key);
+}
+
+int tree_apply(struct tree *tree, struct slice batch, int (*admit)(void *arg, uint64_t units),
+	       void *arg, struct err *err)
+{
+	bool missed, warmed = false;
+	int rc;
+
+	do {
+		uint64_t units;
+
+		missed = false;
+		rwlock_write(&tree->lock);
+		rc = prepare(tree, batch, &units, &missed);
+		if (rc == 0)
+			rc = admit(arg, units);
+		if (rc == 0)
+			apply(tree, batch);
+		if (missed && !warmed)
+			tree->warming++;
+		warmed |= missed;
+		if (!missed)
+			trim_pool(tree);
+		rwlock_write_done(&tree->lock);
+		if (missed)
+			rc = warm(tree, batch, err);
+	} while (missed && rc == 0);
+	if (warmed) {
+		rwlock_write(&tree->lock);
+		tree->warming--;
+		if (tree_over(tree))
+			tree_turn(tree);
+		rwlock_write_done(&tree->lock);
+	}
+	return rc;
+}

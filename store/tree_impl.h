@@ -1,0 +1,69 @@
+/* tree_impl.h - what the tree's own files share: tree.c (reading, forgetting, checkpoints) and
+ * tree_apply.c (changing). Nobody else includes it. */
+#ifndef CUBBY_TREE_IMPL_H
+#define CUBBY_TREE_IMPL_H
+
+#include "locks.h"
+#include "tree.h"
+
+/* The right-hand bound of a node: no key below it is as great. */
+struct bound {
+	bool none;			/* it is the last one */
+	uint32_t size;
+	uint8_t key[NODE_KEY_MAX];
+};
+
+struct root {
+	struct node *node;		/* NULL: not in memory */
+	struct ref ref;			/* counts if node is NULL; length 0: an empty tree */
+};
+
+struct tree {
+	struct pages *pages;
+	struct space *space;
+	struct rwlock lock;		/* guards everything below, and the nodes (node.h) */
+	struct root root;
+	uint64_t generation;
+	uint64_t entries;
+	uint64_t memory;
+	uint64_t dirty_memory;		/* of nodes that are not on disk */
+	uint64_t dirty_units;
+	uint64_t visit;			/* number of the latest prepare() */
+	uint64_t cache;			/* immutable; bytes of memory to keep to, 0: no bound */
+	struct bound hand;		/* of the clock: it goes on from here */
+	uint32_t warming;		/* batches that need what they brought in to stay */
+	struct node **pool;		/* set aside, of NODE_BYTES */
+	size_t pool_count, pool_capacity;
+	struct node **large;		/* set aside for entries too large for those, in their order */
+	size_t large_count, large_capacity, large_taken;
+};
+
+/* Counts a node's memory, and if it is not on disk its units, as there or no longer there. */
+void tree_account(struct tree *tree, const struct node *node, bool there) NEEDS(tree->lock);
+
+/* Gives up one reference; the last one frees the node, and those below that nobody else has. */
+void tree_unref(struct tree *tree, struct node *node) NEEDS(tree->lock);
+
+/* Where a search had to stop: at a node that is only on disk. */
+struct miss {
+	struct ref ref;
+	uint8_t level;
+};
+
+/* Finds the leaf where `key` belongs (*leaf is NULL in an empty tree) and, unless NULL, its
+ * bound. -EAGAIN: *miss has to be read first. */
+int tree_find_leaf(const struct root *root, struct slice key, struct node **leaf,
+		   struct bound *bound, struct miss *miss);
+
+/* Brings in the node that a search for `key` missed. 0: search again. */
+int tree_fetch(struct tree *tree, struct root *root, struct slice key, const struct miss *miss,
+	       struct err *err) WITHOUT(tree->lock);
+
+/* Is more in memory than should be? Then the clock's hand may be turned. */
+bool tree_over(const struct tree *tree);
+void tree_turn(struct tree *tree) NEEDS(tree->lock);
+
+/* Frees what was set aside for changes; for tree_close. */
+void tree_drop_pool(struct tree *tree) NEEDS(tree->lock);
+
+#endif

@@ -1,0 +1,37 @@
+/* varint.h - integers that take as many bytes as they need: seven bits a byte, lowest first, the top
+ * bit set on all but the last. Pure.
+ *
+ * Every number has exactly one encoding: a longer one is refused, so that what was decoded and
+ * is encoded again gives the same bytes.
+ */
+#ifndef CUBBY_VARINT_H
+#define CUBBY_VARINT_H
+
+#include "bytes.h"
+
+enum { VARINT_MAX = 10 };	/* bytes of the longest one */
+
+/* Writes `v` to `to`, which has VARINT_MAX bytes, and returns how many it took. */
+size_t varint_put(uint8_t *to, uint64_t v);
+
+/* How many bytes varint_put would write. */
+size_t varint_size(uint64_t v);
+
+/* Takes a number off the front of `from`, or answers -EUCLEAN and takes nothing. */
+int varint_take(struct slice *from, uint64_t *v);
+
+/* Takes a number and as many bytes as it says off the front of `from`; they are lent. */
+int varint_take_bytes(struct slice *from, struct slice *bytes);
+
+/* Small negative numbers are short too: 0, -1, 1, -2 become 0, 1, 2, 3. */
+static inline uint64_t zigzag(int64_t v)
+{
+	return (uint64_t)v << 1 ^ (uint64_t)(v < 0 ? -1 : 0);
+}
+
+static inline int64_t unzigzag(uint64_t v)
+{
+	return (int64_t)(v >> 1 ^ (0 - (v & 1)));
+}
+
+#endif

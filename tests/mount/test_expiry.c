@@ -1,0 +1,266 @@
+/* A key is gone at the instant it expires, whatever the kernel has cached; nothing is asserted
+ * about how long anything takes, only about what the clock says around each look. */
+#include "mount/mount.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+/* Makes `name` expire `ms` from now; returns the instant. */
+static int64_t expire_in(const char *name, int64_t ms)
+{
+	const int64_t at = now_ms() + ms;
+	char text[32];
+
+	snprintf(text, sizeof(text), "%" PRId64 ".%03" PRId64, at / 1000, at % 1000);
+	assert_ok(setxattr(name, "user.cubby.expires", text, strlen(text), 0));
+	return at;
+}
+
+static bool there_by_stat(const char *name)
+{
+	return exists(name);
+}
+
+static bool there_by_open(const char *name)
+{
+	char byte;
+	const int fd = open(name, O_RDONLY);
+
+	if (fd < 0) {
+		assert_int_equal(errno, ENOENT);
+		return false;
+	}
+	assert_int_equal(read(fd, &byte, 1), 1);
+	assert_ok(close(fd));
+	return true;
+}
+
+static bool there_by_listing(const char *name)
+{
+	DIR *d = opendir(".");
+	struct dirent *e;
+	bool found = false;
+
+	assert_non_null(d);
+	while ((e = readdir(d)))
+		found |= strcmp(e->d_name, name) == 0;
+	assert_ok(closedir(d));
+	return found;
+}
+
+static bool there_by_ls(const char *name)
+{
+	return sh("ls -l %s", name) == 0;
+}
+
+static bool there_by_cat(const char *name)
+{
+	return sh("cat %s", name) == 0;
+}
+
+/* Looks again and again, so that every cache is warm: it must be there in each look that ended
+ * before the instant, and in no look that began at or after it. */
+static void watch_it_go(const char *name, int64_t at, bool (*there)(const char *name))
+{
+	unsigned early = 0, late = 0;
+
+	while (late < 20) {
+		const int64_t before = now_ms();
+		const bool is = there(name);
+		const int64_t after = now_ms();
+
+		if (after < at) {
+			early++;
+			assert_true(is);
+		}
+		if (before >= at) {
+			late++;
+			if (is)
+				fail_msg("%s still there %d ms after it expired", name,
+					 (int)(before - at));
+		}
+		sleep_ms(after < at - 50 ? 20 : 1);
+	}
+	if (early == 0)
+		print_message("(no look came before the instant)\n");
+}
+
+static void a_key_is_gone_from_every_view_at_its_instant(void **state)
+{
+	static bool (*const views[])(const char *) = {
+		there_by_stat, there_by_open, there_by_listing, there_by_ls, there_by_cat,
+	};
+
+	(void)state;
+	only_cubby();
+	for (size_t i = 0; i < sizeof(views) / sizeof(*views); i++) {
+		run("echo x > k; stat k; cat k; ls -l");
+		watch_it_go("k", expire_in("k", 1200), views[i]);
+	}
+}
+
+static void many_keys_go_each_at_its_own_instant(void **state)
+{
+	enum { KEYS = 40 };
+	int64_t at[KEYS];
+	char name[16];
+
+	(void)state;
+	only_cubby();
+	for (int i = 0; i < KEYS; i++) {
+		snprintf(name, sizeof(name), "k%d", i);
+		put(name, "x");
+		at[i] = expire_in(name, 1500 + 25 * (KEYS - i));
+	}
+	for (int i = KEYS - 1; i >= 0; i--) {
+		snprintf(name, sizeof(name), "k%d", i);
+		watch_it_go(name, at[i], there_by_stat);
+	}
+	assert_string_equal(run("ls"), "");
+}
+
+static void an_open_handle_reads_on_after_the_key_is_gone(void **state)
+{
+	char text[16] = "";
+	int64_t at;
+	int fd;
+
+	(void)state;
+	only_cubby();
+	put("k", "still readable");
+	at = expire_in("k", 800);
+	fd = open("k", O_RDONLY);
+	assert_ok(fd);
+	watch_it_go("k", at, there_by_stat);
+	assert_int_equal(pread(fd, text, 14, 0), 14);
+	assert_string_equal(text, "still readable");
+	assert_ok(close(fd));
+}
+
+static void the_name_is_free_for_a_new_key_of_version_one(void **state)
+{
+	(void)state;
+	only_cubby();
+	run("echo a > k; echo b > k");
+	watch_it_go("k", expire_in("k", 500), there_by_stat);
+	run("echo new > k");
+	assert_int_equal(version("k"), 1);
+	assert_errno(getxattr("k", "user.cubby.expires", NULL, 0), ENODATA);
+	mount_again();
+	assert_string_equal(get("k"), "new\n");
+}
+
+static void each_way_to_use_the_name_works_the_moment_it_is_free(void **state)
+{
+	int fd;
+
+	(void)state;
+	only_cubby();
+	run("echo x | tee a b c d e f; echo source > source");
+	for (const char *name = "abcde"; *name; name++)
+		expire_in((char[]){ *name, 0 }, 500);
+	watch_it_go("f", expire_in("f", 500), there_by_stat);
+	fd = open("a", O_WRONLY | O_CREAT | O_EXCL, 0644);
+	assert_ok(fd);
+	assert_ok(close(fd));
+	assert_ok(mkdir("b", 0755));
+	assert_ok(symlink("x", "c"));
+	assert_ok(rename("source", "d"));
+	assert_errno(unlink("e"), ENOENT);
+	assert_errno(rename("e", "g"), ENOENT);
+	assert_string_equal(run("ls"), "a\nb\nc\nd");
+}
+
+static void a_table_of_expired_keys_counts_as_empty(void **state)
+{
+	(void)state;
+	only_cubby();
+	run("mkdir d; echo x > d/k; echo y > d/l");
+	expire_in("d/l", 400);
+	watch_it_go("d/k", expire_in("d/k", 500), there_by_stat);
+	assert_string_equal(run("ls -A d"), "");
+	assert_ok(rmdir("d"));
+}
+
+static void an_expiry_outlives_a_kill_and_a_remount(void **state)
+{
+	int64_t at;
+
+	(void)state;
+	only_cubby();
+	run("echo x > k; echo y > stays");
+	at = expire_in("k", 3000);
+	mount_kill();
+	mount_start(NULL);
+	mount_again();
+	watch_it_go("k", at, there_by_open);
+	mount_kill();
+	mount_start(NULL);
+	assert_false(exists("k"));
+	assert_string_equal(run("ls"), "stays");
+}
+
+static void what_expired_while_unmounted_is_gone_after_mounting(void **state)
+{
+	int64_t at;
+
+	(void)state;
+	only_cubby();
+	run("echo x > k; echo y > stays");
+	at = expire_in("k", 500);
+	mount_stop();
+	sleep_ms(at - now_ms() + 1);
+	mount_start(NULL);
+	assert_false(exists("k"));
+	assert_string_equal(run("ls"), "stays");
+}
+
+static void an_expiry_in_the_past_removes_the_key_at_once(void **state)
+{
+	(void)state;
+	only_cubby();
+	run("echo x > k; cat k");
+	run("setfattr -n user.cubby.expires -v 1000000000 k");
+	assert_false(exists("k"));
+	assert_string_equal(run("ls"), "");
+}
+
+static void an_expiry_put_off_keeps_the_key(void **state)
+{
+	int64_t first;
+
+	(void)state;
+	only_cubby();
+	put("k", "x");
+	first = expire_in("k", 400);
+	run("cat k; stat k");
+	watch_it_go("k", expire_in("k", 1500), there_by_open);
+	assert_true(now_ms() > first);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, mount_begin, mount_end)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_key_is_gone_from_every_view_at_its_instant),
+		TEST(many_keys_go_each_at_its_own_instant),
+		TEST(an_open_handle_reads_on_after_the_key_is_gone),
+		TEST(the_name_is_free_for_a_new_key_of_version_one),
+		TEST(each_way_to_use_the_name_works_the_moment_it_is_free),
+		TEST(a_table_of_expired_keys_counts_as_empty),
+		TEST(an_expiry_outlives_a_kill_and_a_remount),
+		TEST(what_expired_while_unmounted_is_gone_after_mounting),
+		TEST(an_expiry_in_the_past_removes_the_key_at_once),
+		TEST(an_expiry_put_off_keeps_the_key),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,226 @@
+/* A full disk: ENOSPC to the writer, everything published before is intact, deleting makes room.
+ * The disk is a small tmpfs, so that filling it harms nobody. */
+#include "mount/mount.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+enum {
+	DISK_MB = 96,
+	VALUE = 100 * 1000,
+	KEYS_MAX = 4000,
+	PATIENCE_MS = 60000,
+	SPARE = 10,
+};
+
+/* The store's folder becomes a disk of its own. */
+static int disk_begin(void **state)
+{
+	char options[32];
+
+	if (mount_fresh(state) < 0)
+		return -1;
+	if (geteuid() != 0)
+		return 0;
+	snprintf(options, sizeof(options), "size=%dm,mode=700", DISK_MB);
+	if (mkdir(store_path(), 0700) < 0 || mount("none", store_path(), "tmpfs", 0, options) < 0)
+		return -1;
+	return 0;
+}
+
+/* The daemon first: it has files open on the disk. */
+static int disk_end(void **state)
+{
+	char store[4096];
+
+	snprintf(store, sizeof(store), "%s", store_path());
+	if (geteuid() == 0)
+		umount2(store, MNT_DETACH);
+	return mount_end(state);
+}
+
+static void begin(void)
+{
+	only_cubby();
+	only_root();
+	mount_start(getenv("MOUNT_OPTIONS"));
+}
+
+static void name_of(char *name, unsigned i)
+{
+	sprintf(name, "k%04u", i);
+}
+
+/* Publishes value number i; 0, or the errno of the first call that failed. */
+static int try_put(unsigned i)
+{
+	static uint8_t bytes[VALUE];
+	char name[16];
+	int error = 0;
+	int fd;
+
+	name_of(name, i);
+	random_fill(bytes, VALUE, i);
+	fd = open(name, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	if (fd < 0)
+		return errno;
+	if (write(fd, bytes, VALUE) != VALUE)
+		error = errno;
+	if (close(fd) < 0 && error == 0)
+		error = errno;
+	return error;
+}
+
+/* Tries until there is room: the space of what is gone comes back in the background. */
+static int patiently(int (*attempt)(unsigned i), unsigned i)
+{
+	const int64_t end = now_ms() + PATIENCE_MS;
+	int error;
+
+	while ((error = attempt(i)) == ENOSPC && now_ms() < end)
+		sleep_ms(50);
+	return error;
+}
+
+/* Fills the disk; how many values were acknowledged. */
+static unsigned fill(void)
+{
+	for (unsigned i = 0; i < KEYS_MAX; i++) {
+		const int error = try_put(i);
+
+		if (error) {
+			assert_int_equal(error, ENOSPC);
+			return i;
+		}
+	}
+	fail_msg("the disk never got full");
+	abort();
+}
+
+static void assert_intact(unsigned from, unsigned to)
+{
+	static uint8_t bytes[VALUE];
+	char name[16];
+
+	for (unsigned i = from; i < to; i++) {
+		name_of(name, i);
+		random_fill(bytes, VALUE, i);
+		if (!exists(name) || !holds(name, bytes, VALUE))
+			fail_msg("%s is not what was published", name);
+	}
+}
+
+static void a_full_disk_is_told_and_loses_nothing_published(void **state)
+{
+	unsigned count;
+
+	(void)state;
+	begin();
+	count = fill();
+	print_message("%u values of %d bytes on %d MiB\n", count, VALUE, DISK_MB);
+	assert_true(count * (uint64_t)VALUE > DISK_MB * 1000000ull / 4);
+	assert_intact(0, count);
+	mount_again();
+	assert_intact(0, count);
+	mount_kill();
+	mount_start(NULL);
+	assert_intact(0, count);
+}
+
+static void deleting_works_on_a_full_disk_and_makes_room(void **state)
+{
+	unsigned count, half;
+	char name[16];
+
+	(void)state;
+	begin();
+	count = fill();
+	half = count / 2;
+	for (unsigned round = 0; round < 3; round++) {
+		for (unsigned i = 0; i < half; i++) {
+			name_of(name, i);
+			assert_ok(unlink(name));
+		}
+		assert_intact(count / 2, count);
+		half -= SPARE; /* the last bit of room may be kept for deleting */
+		for (unsigned i = 0; i < half; i++)
+			assert_int_equal(patiently(try_put, i), 0);
+		assert_intact(0, half);
+	}
+	mount_again();
+	assert_intact(0, half);
+	assert_intact(count / 2, count);
+}
+
+static void small_changes_on_a_full_disk_fail_whole_or_happen_whole(void **state)
+{
+	unsigned made = 0, count;
+	char name[32];
+
+	(void)state;
+	begin();
+	count = fill();
+	for (unsigned i = 0; i < 20000; i++) {
+		sprintf(name, "d%u", i);
+		if (mkdir(name, 0755) < 0) {
+			assert_int_equal(errno, ENOSPC);
+			assert_false(exists(name));
+			break;
+		}
+		made++;
+	}
+	assert_int_equal(atoi(run("ls | grep -c ^d; true")), made);
+	run("rm -rf d*");
+	assert_intact(0, count);
+	mount_again();
+	assert_string_equal(run("ls | grep ^d; true"), "");
+	assert_intact(0, count);
+}
+
+static int try_expire(unsigned i)
+{
+	char name[16];
+
+	name_of(name, i);
+	return setxattr(name, "user.cubby.ttl", "1", 1, 0) < 0 ? errno : 0;
+}
+
+static void expired_values_make_room(void **state)
+{
+	unsigned count;
+	char name[16];
+
+	(void)state;
+	begin();
+	count = fill();
+	for (unsigned i = 0; i < 10; i++) {
+		name_of(name, i); /* to set an expiry takes room, too */
+		assert_ok(unlink(name));
+	}
+	for (unsigned i = 10; i < count; i++)
+		assert_int_equal(patiently(try_expire, i), 0);
+	for (unsigned i = 0; i < count / 2; i++)
+		assert_int_equal(patiently(try_put, KEYS_MAX + i), 0);
+	assert_intact(KEYS_MAX, KEYS_MAX + count / 2);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, disk_begin, disk_end)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_full_disk_is_told_and_loses_nothing_published),
+		TEST(deleting_works_on_a_full_disk_and_makes_room),
+		TEST(small_changes_on_a_full_disk_fail_whole_or_happen_whole),
+		TEST(expired_values_make_room),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

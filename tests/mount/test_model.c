@@ -1,0 +1,409 @@
+/* The same random steps on the mount and on a plain folder of the disk: every answer must be the
+ * same, and so must everything that can be seen afterwards. SEED= repeats a run, STEPS= makes it
+ * longer. */
+#include "mount/mount.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+enum {
+	STEPS_DEFAULT = 20000,
+	LOOK_EVERY = 250, /* steps, at everything */
+	REMOUNT_EVERY = 5000,
+	SLOTS = 6,          /* files kept open */
+	BIGGEST = 200000, /* of a file */
+	TOLD = 12,          /* steps that are told when one goes wrong */
+	PATHS = 3 + 9 + 27,
+	SIDES = 2, /* the plain folder, the mount */
+};
+
+enum action {
+	OPEN,
+	CLOSE,
+	WRITE,
+	READ,
+	FTRUNCATE,
+	FSYNC,
+	FSTAT,
+	STAT,
+	UNLINK,
+	MKDIR,
+	RMDIR,
+	RENAME,
+	SYMLINK,
+	READLINK,
+	CHMOD,
+	TRUNCATE,
+	TIMES,
+	XATTR_SET,
+	XATTR_GET,
+	XATTR_REMOVE,
+	LIST,
+	CONTENT,
+	ACTIONS,
+};
+
+static const char *const names[ACTIONS] = {
+	"open",      "close",        "write",  "read",     "ftruncate", "fsync",
+	"fstat",     "stat",         "unlink", "mkdir",    "rmdir",     "rename",
+	"symlink",   "readlink",     "chmod",  "truncate", "times",     "xattr_set",
+	"xattr_get", "xattr_remove", "list",   "content",
+};
+
+struct step {
+	enum action action;
+	unsigned slot;
+	unsigned path, other; /* numbers of paths */
+	int flags;
+	mode_t mode;
+	off_t offset;
+	size_t size;
+	uint64_t seed; /* of what is written */
+};
+
+static char roots[SIDES][4096];
+static int slots[SIDES][SLOTS];
+
+/* "a", "b", "c", "a/a", ... "c/c/c" */
+static const char *path_of(unsigned path)
+{
+	static char text[2][8];
+	static unsigned turn;
+	char *p = text[turn++ % 2];
+	const unsigned n = path < 3 ? path : path < 12 ? path - 3 : path - 12;
+
+	if (path < 3)
+		sprintf(p, "%c", 'a' + n);
+	else if (path < 12)
+		sprintf(p, "%c/%c", 'a' + n / 3, 'a' + n % 3);
+	else
+		sprintf(p, "%c/%c/%c", 'a' + n / 9, 'a' + n / 3 % 3, 'a' + n % 3);
+	return p;
+}
+
+static void full_path(char *to, int side, unsigned path)
+{
+	snprintf(to, 4096 + 8, "%s/%s", roots[side], path_of(path));
+}
+
+/* ---- what a step shows, as a number -------------------------------------------------------- */
+
+static uint64_t mix(uint64_t sum, const void *bytes, size_t size)
+{
+	const uint8_t *p = bytes;
+
+	while (size-- > 0)
+		sum = (sum ^ *p++) * 0x100000001b3;
+	return sum;
+}
+
+/* Type, mode and owner; of a file also size and links; of a link its size. */
+static uint64_t mix_stat(uint64_t sum, const struct stat *st)
+{
+	sum = mix(sum, &st->st_mode, sizeof(st->st_mode));
+	sum = mix(sum, &st->st_uid, sizeof(st->st_uid));
+	if (!S_ISDIR(st->st_mode))
+		sum = mix(sum, &st->st_size, sizeof(st->st_size));
+	return mix(sum, &st->st_nlink, sizeof(st->st_nlink));
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+static long list(const char *path, uint64_t *sum)
+{
+	char found[64][8];
+	DIR *d = opendir(path);
+	struct dirent *e;
+	size_t count = 0;
+
+	if (!d)
+		return -1;
+	while ((e = readdir(d)) && count < 64)
+		snprintf(found[count++], sizeof(found[0]), "%.7s", e->d_name);
+	closedir(d);
+	qsort(found, count, sizeof(found[0]), by_name);
+	for (size_t i = 0; i < count; i++)
+		*sum = mix(*sum, found[i], strlen(found[i]) + 1);
+	return (long)count;
+}
+
+static long read_at(int fd, off_t offset, size_t size, uint64_t *sum)
+{
+	static uint8_t bytes[BIGGEST * 2];
+	const ssize_t n = pread(fd, bytes, size, offset);
+
+	if (n > 0)
+		*sum = mix(*sum, bytes, (size_t)n);
+	return n;
+}
+
+static long content(const char *path, uint64_t *sum)
+{
+	const int fd = open(path, O_RDONLY | O_NONBLOCK);
+	long n;
+
+	if (fd < 0)
+		return -1;
+	n = read_at(fd, 0, BIGGEST * 2, sum);
+	if (n < 0) {
+		const int error = errno;
+
+		close(fd);
+		errno = error;
+		return -1;
+	}
+	close(fd);
+	return n;
+}
+
+/* ---- steps --------------------------------------------------------------------------------- */
+
+static long act_on_slot(const struct step *s, int side, uint64_t *sum)
+{
+	static uint8_t bytes[BIGGEST];
+	int *slot = &slots[side][s->slot];
+	struct stat st;
+	long rc;
+
+	switch (s->action) {
+	case CLOSE:
+		rc = close(*slot);
+		*slot = -1;
+		return rc;
+	case WRITE:
+		random_fill(bytes, s->size, s->seed);
+		return pwrite(*slot, bytes, s->size, s->offset);
+	case READ:
+		return read_at(*slot, s->offset, s->size, sum);
+	case FTRUNCATE:
+		return ftruncate(*slot, s->offset);
+	case FSYNC:
+		return fsync(*slot);
+	default:
+		if (fstat(*slot, &st) < 0)
+			return -1;
+		*sum = mix_stat(*sum, &st);
+		return 0;
+	}
+}
+
+static long act_on_path(const struct step *s, int side, uint64_t *sum)
+{
+	const struct timespec times[2] = { { s->offset, 1 }, { s->offset, 999999999 } };
+	char path[4096 + 8], other[4096 + 8], text[64];
+	struct stat st;
+	long rc;
+
+	full_path(path, side, s->path);
+	full_path(other, side, s->other);
+	switch (s->action) {
+	case STAT:
+		if (lstat(path, &st) < 0)
+			return -1;
+		*sum = mix_stat(*sum, &st);
+		return 0;
+	case UNLINK:
+		return unlink(path);
+	case MKDIR:
+		return mkdir(path, s->mode);
+	case RMDIR:
+		return rmdir(path);
+	case RENAME:
+		return syscall(SYS_renameat2, AT_FDCWD, path, AT_FDCWD, other, s->flags);
+	case SYMLINK:
+		return symlink(path_of(s->other), path);
+	case READLINK:
+		rc = readlink(path, text, sizeof(text));
+		if (rc > 0)
+			*sum = mix(*sum, text, (size_t)rc);
+		return rc;
+	case CHMOD:
+		return chmod(path, s->mode);
+	case TRUNCATE:
+		return truncate(path, s->offset);
+	case TIMES:
+		if (utimensat(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW) < 0 ||
+		    lstat(path, &st) < 0)
+			return -1;
+		*sum = mix(*sum, &st.st_mtim, sizeof(st.st_mtim));
+		return 0;
+	case XATTR_SET:
+		return lsetxattr(path, "user.x", &s->seed, s->size % 9, s->flags);
+	case XATTR_GET:
+		rc = lgetxattr(path, "user.x", text, sizeof(text));
+		if (rc > 0)
+			*sum = mix(*sum, text, (size_t)rc);
+		return rc;
+	case XATTR_REMOVE:
+		return lremovexattr(path, "user.x");
+	case LIST:
+		return list(path, sum);
+	default:
+		return content(path, sum);
+	}
+}
+
+static long open_slot(const struct step *s, int side)
+{
+	char path[4096 + 8];
+
+	full_path(path, side, s->path);
+	slots[side][s->slot] = open(path, s->flags | O_NONBLOCK, s->mode);
+	return slots[side][s->slot] < 0 ? -1 : 0;
+}
+
+struct answer {
+	long rc;
+	int error;
+	uint64_t sum;
+};
+
+static struct answer act(const struct step *s, int side)
+{
+	struct answer a = { .sum = 0xcbf29ce484222325 };
+
+	errno = 0;
+	if (s->action == OPEN)
+		a.rc = open_slot(s, side);
+	else if (s->action <= FSTAT)
+		a.rc = act_on_slot(s, side, &a.sum);
+	else
+		a.rc = act_on_path(s, side, &a.sum);
+	a.error = a.rc < 0 ? errno : 0;
+	return a;
+}
+
+static struct step choose(uint64_t *seed)
+{
+	static const int opens[] = { O_RDWR | O_CREAT,
+				     O_RDWR,
+				     O_RDWR | O_TRUNC,
+				     O_RDONLY,
+				     O_RDWR | O_CREAT | O_TRUNC,
+				     O_RDWR | O_CREAT | O_EXCL,
+				     O_WRONLY | O_CREAT | O_APPEND };
+	static const int renames[] = { 0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE };
+	static const int sets[] = { 0, 0, XATTR_CREATE, XATTR_REPLACE };
+	const uint64_t r = random_next(seed);
+	struct step s = {
+		.action = random_next(seed) % ACTIONS,
+		.slot = (unsigned)(r % SLOTS),
+		.path = (unsigned)(random_next(seed) % PATHS),
+		.other = (unsigned)(random_next(seed) % PATHS),
+		.mode = 0600 | (r >> 8 & 0177),
+		.offset = (off_t)(random_next(seed) % (r & 1 << 20 ? 5000 : BIGGEST)),
+		.size = random_next(seed) % (r & 1 << 21 ? 300 : BIGGEST),
+		.seed = r,
+	};
+
+	if (s.action == RENAME)
+		s.flags = renames[r % 5];
+	else if (s.action == XATTR_SET)
+		s.flags = sets[r % 4];
+	else
+		s.flags = opens[r % 7];
+	if (s.action == OPEN && slots[0][s.slot] >= 0)
+		s.action = CLOSE;
+	else if (s.action <= FSTAT && slots[0][s.slot] < 0)
+		s.action = OPEN;
+	return s;
+}
+
+/* ---- the run ------------------------------------------------------------------------------- */
+
+static struct step told[TOLD]; /* the last steps, in a ring */
+static struct answer answers[TOLD];
+
+static void tell(uint64_t step)
+{
+	for (uint64_t i = step < TOLD ? 0 : step - TOLD + 1; i <= step; i++) {
+		const struct step *s = &told[i % TOLD];
+
+		print_message("%6" PRIu64
+			      " %-12s slot %u, %-5s %-5s flags %#x, at %jd, size %zu: %ld %s\n",
+			      i, names[s->action], s->slot, path_of(s->path), path_of(s->other),
+			      s->flags, (intmax_t)s->offset, s->size, answers[i % TOLD].rc,
+			      answers[i % TOLD].error ? strerror(answers[i % TOLD].error) : "");
+	}
+}
+
+static void act_on_both(const struct step *s, uint64_t step)
+{
+	const struct answer a = act(s, 0);
+	const struct answer b = act(s, 1);
+
+	told[step % TOLD] = *s;
+	answers[step % TOLD] = a;
+	if (a.rc == b.rc && a.error == b.error && a.sum == b.sum)
+		return;
+	tell(step);
+	fail_msg("the mount answered %ld %s%s", b.rc, b.error ? strerror(b.error) : "",
+		 a.rc == b.rc && a.error == b.error ? "with other data" : "");
+}
+
+static void look_at_everything(uint64_t step)
+{
+	static const enum action looks[] = { STAT, READLINK, XATTR_GET, LIST, CONTENT };
+
+	for (unsigned path = 0; path < PATHS; path++)
+		for (size_t i = 0; i < sizeof(looks) / sizeof(*looks); i++)
+			act_on_both(&(struct step){ .action = looks[i], .path = path }, step);
+}
+
+static void remount(void)
+{
+	for (unsigned slot = 0; slot < SLOTS; slot++)
+		for (int side = 0; side < SIDES; side++)
+			if (slots[side][slot] >= 0) {
+				assert_ok(close(slots[side][slot]));
+				slots[side][slot] = -1;
+			}
+	mount_again();
+}
+
+static void the_mount_answers_as_the_disk_does(void **state)
+{
+	const uint64_t steps = number_from_env("STEPS", STEPS_DEFAULT);
+	uint64_t seed = number_from_env("SEED", (uint64_t)now_ms());
+
+	(void)state;
+	print_message("SEED=%" PRIu64 " STEPS=%" PRIu64 "\n", seed, steps);
+	snprintf(roots[0], sizeof(roots[0]), "%s/plain", base_path());
+	snprintf(roots[1], sizeof(roots[1]), "%s", point_path());
+	assert_ok(mkdir(roots[0], 0755));
+	memset(slots, -1, sizeof(slots));
+	for (uint64_t i = 0; i < steps; i++) {
+		const struct step s = choose(&seed);
+
+		act_on_both(&s, i);
+		if (i % LOOK_EVERY == LOOK_EVERY - 1)
+			look_at_everything(i);
+		if (i % REMOUNT_EVERY == REMOUNT_EVERY - 1) {
+			remount();
+			look_at_everything(i);
+		}
+	}
+	remount();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(the_mount_answers_as_the_disk_does, mount_begin,
+						mount_end),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,493 @@
+/* The tree against a model: a sorted universe of keys, and for each the value it should have. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "batch.h"
+#include "mem.h"
+#include "page.h"
+#include "space.h"
+#include "tree.h"
+
+enum { KEYS = 3000, KEY_MAX = 200, VALUE_MAX = 70000 };
+
+/* ---- vocabulary ------------------------------------------------------------------------- */
+
+static uint64_t seed;
+
+static uint32_t pick(uint32_t below)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return (uint32_t)(seed >> 20) % below;
+}
+
+struct key {
+	uint8_t bytes[KEY_MAX];
+	uint32_t size;
+	bool there;
+	uint32_t stamp, value_size;	/* what its value is made of */
+};
+
+struct bench {
+	char path[64];
+	struct os_dir *dir;
+	struct pages *pages;
+	struct space *space;
+	struct tree *tree;
+	struct super super;
+	struct key keys[KEYS];		/* in order */
+	uint32_t stamp;
+	uint64_t there;
+	uint64_t cache;
+};
+
+static int by_key(const void *a, const void *b)
+{
+	const struct key *x = a, *y = b;
+
+	return slice_compare(slice_of(x->bytes, x->size), slice_of(y->bytes, y->size));
+}
+
+static struct slice key_of(const struct key *key)
+{
+	return slice_of(key->bytes, key->size);
+}
+
+/* Keys share long beginnings, so that separators matter. */
+static void make_universe(struct bench *b)
+{
+	for (uint32_t i = 0; i < KEYS; i++) {
+		struct key *k = &b->keys[i];
+		const uint32_t shared = pick(4) == 0 ? 100 + pick(60) : 4;
+
+		memset(k, 0, sizeof(*k));
+		memset(k->bytes, 'k', shared);
+		k->size = shared + (uint32_t)sprintf((char *)k->bytes + shared, "%u.%u", pick(10), i);
+	}
+	qsort(b->keys, KEYS, sizeof(b->keys[0]), by_key);
+}
+
+static void fill(uint8_t *value, uint32_t stamp, uint32_t size)
+{
+	for (uint32_t i = 0; i < size; i++)
+		value[i] = (uint8_t)(stamp * 31 + i * 7 + (i >> 8));
+}
+
+static void reopen(struct bench *b)
+{
+	struct err err;
+
+	tree_close(b->tree);
+	space_close(b->space);
+	pages_close(b->pages);
+	assert_int_equal(pages_open(os_posix(), b->dir, &b->super, NULL, &b->pages, &err), 0);
+	assert_int_equal(space_open(b->pages, &b->super, &b->space, &err), 0);
+	assert_int_equal(tree_open(b->pages, b->space, &b->super, b->cache, &b->tree), 0);
+}
+
+static int setup(void **state)
+{
+	struct bench *b = calloc(1, sizeof(*b));
+	const char *given = getenv("SEED");
+	struct super *s = &b->super;
+
+	seed = given ? strtoull(given, NULL, 10) : 20261121;
+	print_message("SEED=%llu\n", (unsigned long long)seed);
+	strcpy(b->path, "/tmp/cubby-tree-XXXXXX");
+	assert_non_null(mkdtemp(b->path));
+	assert_int_equal(os_posix()->open_dir(os_posix(), b->path, 0, &b->dir), 0);
+	assert_int_equal(pages_create(os_posix(), b->dir, &b->pages, NULL), 0);
+	s->generation = 1;
+	s->units = SUPER_UNITS;
+	assert_int_equal(pages_write_super(b->pages, s), 0);
+	make_universe(b);
+	reopen(b);
+	*state = b;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct bench *b = *state;
+
+	tree_close(b->tree);
+	space_close(b->space);
+	pages_close(b->pages);
+	os_posix()->remove(b->dir, FILE_PAGES);
+	os_posix()->close_dir(b->dir);
+	rmdir(b->path);
+	free(b);
+	return 0;
+}
+
+static int yes(void *arg, uint64_t units)
+{
+	(void)arg;
+	(void)units;
+	return 0;
+}
+
+static int no_mark(void *arg)
+{
+	struct bench *b = arg;
+
+	space_freeze(b->space);
+	return 0;
+}
+
+static void begin_checkpoint(struct bench *b, struct frozen *f)
+{
+	assert_int_equal(tree_freeze(b->tree, no_mark, b, f), 0);
+}
+
+static void end_checkpoint(struct bench *b, struct frozen *f)
+{
+	struct space_stats stats;
+
+	assert_int_equal(tree_write(b->tree, f), 0);
+	assert_int_equal(space_store(b->space, f->generation, &b->super.space), 0);
+	space_stats(b->space, &stats);
+	b->super.generation = f->generation;
+	b->super.root = f->ref;
+	b->super.entries = f->entries;
+	b->super.units = stats.units;
+	assert_int_equal(pages_write_super(b->pages, &b->super), 0);
+	space_durable(b->space);
+	tree_release(b->tree, f);
+}
+
+static void checkpoint(struct bench *b)
+{
+	struct frozen f;
+
+	begin_checkpoint(b, &f);
+	end_checkpoint(b, &f);
+}
+
+static uint32_t some_size(void)
+{
+	switch (pick(20)) {
+	case 0:
+		return 16000 + pick(800);	/* about what a node holds */
+	case 1:
+		return pick(40) == 0 ? 20000 + pick(VALUE_MAX - 20000) : 3000 + pick(9000);
+	default:
+		return pick(300);
+	}
+}
+
+/* Adds a put or a delete of some key to the batch, and to the model. */
+static void change(struct bench *b, struct batch *batch, struct key *k, bool put)
+{
+	static uint8_t value[VALUE_MAX];
+
+	b->there += (uint64_t)put - (uint64_t)k->there;
+	k->there = put;
+	if (!put) {
+		batch_delete(batch, key_of(k));
+		return;
+	}
+	k->stamp = ++b->stamp;
+	k->value_size = some_size();
+	fill(value, k->stamp, k->value_size);
+	batch_put(batch, key_of(k), slice_of(value, k->value_size));
+}
+
+static void commit(struct bench *b, struct batch *batch)
+{
+	assert_int_equal(batch->failed, 0);
+	assert_int_equal(batch_check(buffer_slice(&batch->bytes)), 0);
+	assert_int_equal(tree_apply(b->tree, buffer_slice(&batch->bytes), yes, NULL, NULL), 0);
+	batch_clear(batch);
+}
+
+static void random_batch(struct bench *b, uint32_t count, uint32_t puts_in_ten)
+{
+	struct batch batch = { 0 };
+
+	for (uint32_t i = 0; i < count; i++)
+		change(b, &batch, &b->keys[pick(KEYS)], pick(10) < puts_in_ten);
+	commit(b, &batch);
+	batch_done(&batch);
+}
+
+static void is_value(const struct key *k, struct slice value)
+{
+	static uint8_t wanted[VALUE_MAX];
+
+	assert_true(k->there);
+	fill(wanted, k->stamp, k->value_size);
+	assert_true(slice_equal(value, slice_of(wanted, k->value_size)));
+}
+
+struct comparing {
+	struct bench *b;
+	uint32_t next;
+	uint64_t seen;
+};
+
+static int compare(void *arg, const struct leaf_entry *entry)
+{
+	struct comparing *c = arg;
+
+	while (c->next < KEYS && !c->b->keys[c->next].there)
+		c->next++;
+	assert_true(c->next < KEYS);
+	assert_true(slice_equal(entry->key, key_of(&c->b->keys[c->next])));
+	is_value(&c->b->keys[c->next], entry->value);
+	c->next++;
+	c->seen++;
+	return 0;
+}
+
+static void holds_the_model(struct bench *b)
+{
+	struct comparing c = { .b = b };
+	struct tree_stats stats;
+
+	assert_int_equal(tree_scan(b->tree, slice_of("", 0), compare, &c, NULL), 0);
+	assert_int_equal(c.seen, b->there);
+	tree_stats(b->tree, &stats);
+	assert_int_equal(stats.entries, b->there);
+}
+
+static int compare_one(void *arg, const struct leaf_entry *entry)
+{
+	is_value(arg, entry->value);
+	return 0;
+}
+
+static void every_get_agrees(struct bench *b)
+{
+	for (uint32_t i = 0; i < KEYS; i++) {
+		struct key *k = &b->keys[i];
+
+		assert_int_equal(tree_get(b->tree, key_of(k), compare_one, k, NULL),
+				 k->there ? 0 : -ENOENT);
+	}
+}
+
+/* ---- stories ---------------------------------------------------------------------------- */
+
+static void any_batches_leave_what_the_model_has(void **state)
+{
+	struct bench *b = *state;
+
+	for (uint32_t i = 0; i < 3000; i++) {
+		random_batch(b, 1 + pick(i % 50 == 0 ? 400 : 8), i / 500 % 2 ? 2 : 8);
+		if (i % 100 == 0)
+			holds_the_model(b);
+	}
+	every_get_agrees(b);
+}
+
+static void what_a_checkpoint_wrote_is_there_after_reopening(void **state)
+{
+	struct bench *b = *state;
+
+	for (uint32_t i = 0; i < 60; i++) {
+		for (uint32_t n = pick(40); n > 0; n--)
+			random_batch(b, 1 + pick(10), i / 10 % 2 ? 3 : 8);
+		checkpoint(b);
+		if (pick(2)) {
+			reopen(b);
+			if (pick(2))
+				holds_the_model(b);
+		}
+	}
+	reopen(b);
+	every_get_agrees(b);
+	holds_the_model(b);
+}
+
+static void changes_during_a_checkpoint_are_not_in_it(void **state)
+{
+	struct bench *b = *state;
+	struct key *before = malloc(sizeof(b->keys));
+
+	for (uint32_t i = 0; i < 30; i++) {
+		struct frozen f;
+		uint64_t there;
+
+		random_batch(b, 200, 7);
+		begin_checkpoint(b, &f);
+		memcpy(before, b->keys, sizeof(b->keys));
+		there = b->there;
+		for (uint32_t n = 0; n < 20; n++)
+			random_batch(b, 10, 5);
+		end_checkpoint(b, &f);
+		holds_the_model(b);
+
+		memcpy(b->keys, before, sizeof(b->keys));	/* the power goes: that moment is what stays */
+		b->there = there;
+		reopen(b);
+		holds_the_model(b);
+	}
+	free(before);
+}
+
+static void an_emptied_tree_gives_its_space_back(void **state)
+{
+	struct bench *b = *state;
+	struct batch batch = { 0 };
+	struct space_stats stats;
+
+	for (uint32_t i = 0; i < 20; i++)
+		random_batch(b, 300, 9);
+	checkpoint(b);
+	for (uint32_t i = 0; i < KEYS; i++) {
+		change(b, &batch, &b->keys[i], false);
+		commit(b, &batch);
+	}
+	holds_the_model(b);
+	checkpoint(b);
+	checkpoint(b);
+	space_stats(b->space, &stats);
+	/* Superblocks, the directory, and the map of each region. */
+	assert_int_equal(stats.units - stats.free_units,
+			 SUPER_UNITS + 1 + (stats.units + REGION_UNITS - 1) / REGION_UNITS);
+	batch_done(&batch);
+}
+
+static void space_is_used_again_and_again(void **state)
+{
+	struct bench *b = *state;
+	struct space_stats stats;
+	uint64_t units;
+
+	for (uint32_t i = 0; i < 10; i++) {
+		random_batch(b, 500, 8);
+		checkpoint(b);
+	}
+	space_stats(b->space, &stats);
+	units = stats.units;
+	for (uint32_t i = 0; i < 60; i++) {
+		random_batch(b, 500, 8);
+		checkpoint(b);
+	}
+	space_stats(b->space, &stats);
+	assert_true(stats.units < units * 3);
+}
+
+static void a_scan_begins_at_any_key(void **state)
+{
+	struct bench *b = *state;
+
+	for (uint32_t i = 0; i < 20; i++)
+		random_batch(b, 200, 8);
+	for (uint32_t i = 0; i < 200; i++) {
+		struct comparing c = { .b = b, .next = pick(KEYS) };
+		uint64_t wanted = 0;
+
+		for (uint32_t k = c.next; k < KEYS; k++)
+			wanted += b->keys[k].there;
+		assert_int_equal(tree_scan(b->tree, key_of(&b->keys[c.next]), compare, &c, NULL), 0);
+		assert_int_equal(c.seen, wanted);
+	}
+}
+
+/* The emptied leaf's neighbours are only on disk, so nothing may be put into them. */
+static void a_leaf_may_be_emptied_and_filled_by_one_batch(void **state)
+{
+	struct bench *b = *state;
+	struct batch batch = { 0 };
+
+	for (uint32_t i = 0; i < 20; i++)
+		random_batch(b, 300, 10);
+	for (uint32_t first = 0; first + 300 < KEYS; first += 150) {
+		checkpoint(b);
+		reopen(b);
+		for (uint32_t i = first; i < first + 300; i++)
+			change(b, &batch, &b->keys[i], false);
+		for (uint32_t i = first; i < first + 300; i += 3)
+			change(b, &batch, &b->keys[i], true);
+		commit(b, &batch);
+		holds_the_model(b);
+	}
+	batch_done(&batch);
+}
+
+static void a_small_cache_is_kept_to_and_changes_nothing(void **state)
+{
+	struct bench *b = *state;
+	struct tree_stats stats;
+
+	b->cache = 100 * 1024;
+	for (uint32_t i = 0; i < 40; i++) {
+		checkpoint(b);
+		reopen(b);
+		for (uint32_t n = 0; n < 10; n++)
+			random_batch(b, 1 + pick(20), i / 10 % 2 ? 3 : 9);
+		every_get_agrees(b);
+		holds_the_model(b);
+		checkpoint(b);
+		tree_shrink(b->tree);
+		tree_stats(b->tree, &stats);
+		/* One inner node and its path may be in use beyond the bound. */
+		assert_true(stats.memory <= b->cache + 4 * NODE_ALLOCATION + VALUE_MAX);
+	}
+}
+
+static void without_memory_a_batch_changes_nothing(void **state)
+{
+	struct bench *b = *state;
+	struct key *before = malloc(sizeof(b->keys));
+	struct batch batch = { 0 };
+	int rc = -ENOMEM;
+
+	for (uint32_t i = 0; i < 10; i++)
+		random_batch(b, 200, 8);
+	checkpoint(b);
+	reopen(b);
+	memcpy(before, b->keys, sizeof(b->keys));
+	for (uint32_t i = 0; i < 60; i++)
+		change(b, &batch, &b->keys[pick(KEYS)], pick(3) > 0);
+	struct key *after = malloc(sizeof(b->keys));
+	const uint64_t there = b->there;
+
+	memcpy(after, b->keys, sizeof(b->keys));
+	for (int64_t nth = 0; rc == -ENOMEM; nth++) {
+		mem_fail_after(nth, 0);
+		rc = tree_apply(b->tree, buffer_slice(&batch.bytes), yes, NULL, NULL);
+		mem_fail_after(-1, 0);
+		assert_true(rc == 0 || rc == -ENOMEM);
+		if (rc == 0)
+			break;
+		if (nth % 7 == 0) {
+			memcpy(b->keys, before, sizeof(b->keys));
+			every_get_agrees(b);
+		}
+	}
+	memcpy(b->keys, after, sizeof(b->keys));
+	b->there = there;
+	holds_the_model(b);
+	batch_done(&batch);
+	free(before);
+	free(after);
+}
+
+int main(void)
+{
+#define STORY(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		STORY(any_batches_leave_what_the_model_has),
+		STORY(what_a_checkpoint_wrote_is_there_after_reopening),
+		STORY(changes_during_a_checkpoint_are_not_in_it),
+		STORY(an_emptied_tree_gives_its_space_back),
+		STORY(space_is_used_again_and_again),
+		STORY(a_scan_begins_at_any_key),
+		STORY(a_small_cache_is_kept_to_and_changes_nothing),
+		STORY(a_leaf_may_be_emptied_and_filled_by_one_batch),
+		STORY(without_memory_a_batch_changes_nothing),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
