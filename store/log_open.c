@@ -302,7 +302,9 @@ int log_open(struct os *os, struct os_dir *dir, const struct log_options *option
 		rc = log_scan(os, found.live, found.others, mark, reader, &end, err);
 	if (rc < 0)
 		goto out;
-	rc = sync_tail(log, &found, &end);
+	rc = os->sync_dir(dir);		/* a spare whose maker was killed may be nameless yet */
+	if (rc == 0)
+		rc = sync_tail(log, &found, &end);
 	if (rc == 0)
 		rc = cut_off(log, &found, &end);
 	if (rc < 0) {
