@@ -141,7 +141,7 @@ int attr_show_found(struct fs *fs, struct node *node, const struct attr *attr,
 	return rc;
 }
 
-/* ---- changing ----------------------------------------------------------------------------- */
+/* ---- changing -------------------------------------------------------------------------------- */
 
 /* Only the node is left of it. */
 static void set_gone(struct fs *fs, struct node *node, const struct attr_change *change)
@@ -192,8 +192,9 @@ static int set_held(struct fs *fs, struct node *node, const struct attr_change *
 		*revision = 0;
 		set_gone(fs, node, change);
 	} else {
-		rc = store_set(fs->store, node_place(node), change->mask | version_flag(node, change),
-			       &change->values, &node->attr, revision);
+		rc = store_set(fs->store, node_place(node),
+			       change->mask | version_flag(node, change), &change->values,
+			       &node->attr, revision);
 	}
 	if (rc == 0)
 		settle_mtime(node, change);

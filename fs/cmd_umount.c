@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "path.h"
 #include "say.h"
 #include "store.h"
 
@@ -22,7 +22,7 @@ static int usage(void)
 	return EXIT_USAGE;
 }
 
-/* ---- which mount -------------------------------------------------------------------------------- */
+/* ---- which mount ----------------------------------------------------------------------------- */
 
 /* Takes the \ooo out of a field of mountinfo, in place. */
 static void unescape(char *text)
@@ -82,37 +82,7 @@ static int find_mount(const char *path, char store[PATH_MAX])
 	return rc;
 }
 
-/* As realpath, but the last step is not taken: it may be a dead mount, which cannot be looked at. */
-static int find_point(const char *given, char out[PATH_MAX])
-{
-	char parent[PATH_MAX];
-	const char *name;
-	char *slash;
-
-	if (realpath(given, out))
-		return 0;
-	if (errno != ENOTCONN || strlen(given) >= sizeof(parent))
-		return -errno;
-	strcpy(parent, given);
-	while ((slash = strrchr(parent, '/')) && slash > parent && !slash[1])
-		*slash = '\0';
-	name = slash ? slash + 1 : parent;
-	if (slash == parent)
-		snprintf(out, PATH_MAX, "/%s", name);
-	else {
-		char folder[PATH_MAX];
-
-		if (slash)
-			*slash = '\0';
-		if (!realpath(slash ? parent : ".", folder))
-			return -errno;
-		if (snprintf(out, PATH_MAX, "%s/%s", folder[1] ? folder : "", name) >= PATH_MAX)
-			return -ENAMETOOLONG;
-	}
-	return 0;
-}
-
-/* ---- taking it away ------------------------------------------------------------------------------ */
+/* ---- taking it away -------------------------------------------------------------------------- */
 
 /* For those who may not unmount themselves. Says itself what is wrong. */
 static int ask_fusermount(const char *point)
@@ -146,7 +116,7 @@ static int take_away(const char *point)
 	return -errno;
 }
 
-/* ---- until the store is closed ---------------------------------------------------------------------- */
+/* ---- until the store is closed --------------------------------------------------------------- */
 
 /* 1: closed, or nothing that we could look at; 0: not yet. */
 static int is_closed(struct os *os, const char *store)
@@ -181,7 +151,7 @@ int cmd_umount(int argc, char **argv)
 
 	if (getopt(argc, argv, "") != -1 || argc - optind != 1)
 		return usage();
-	rc = find_point(argv[optind], point);
+	rc = path_resolve(argv[optind], point);
 	if (rc < 0) {
 		say("%s: %s", argv[optind], strerror(-rc));
 		return 1;

@@ -57,7 +57,7 @@ void dir_close(struct fs *fs, struct dir *dir)
 	mem_free(dir);
 }
 
-/* ---- which name belongs to which cookie --------------------------------------------------- */
+/* ---- which name belongs to which cookie ------------------------------------------------------ */
 
 static size_t remembered(const struct dir *dir)
 {
@@ -121,23 +121,30 @@ static int append(struct dir *dir, struct slice name)
 	return rc;
 }
 
-/* What is known beyond the cookie stays if it still agrees with what is there. */
-static int remember(struct dir *dir, uint64_t cookie, struct slice name)
+/* Finds the cookie of `name`, the next to be listed, from *cookie on, and remembers it. Cookies
+ * that were given out keep their names, so where the listing has been before it skips those of
+ * names that are gone; a new name there has no cookie (1), and is left out until the listing is
+ * begun again. */
+static int number(struct dir *dir, struct slice name, uint64_t *cookie)
 {
-	if (knows(dir, cookie)) {
-		if (slice_equal(name_at(dir, cookie - dir->first), name))
-			return 0;
-		forget_from(dir, cookie - dir->first);
-	} else if (cookie != dir->first + remembered(dir)) {
+	int order = 1;
+
+	while (knows(dir, *cookie) && order > 0) {
+		order = slice_compare(name, name_at(dir, *cookie - dir->first));
+		*cookie += order > 0;
+	}
+	if (knows(dir, *cookie))
+		return order < 0;
+	if (*cookie != dir->first + remembered(dir)) {
 		forget_from(dir, 0);
-		dir->first = cookie;
+		dir->first = *cookie;
 	}
 	if (dir->names.size > REMEMBERED_MAX)
 		forget_older_half(dir);
 	return append(dir, name);
 }
 
-/* ---- listing ------------------------------------------------------------------------------ */
+/* ---- listing --------------------------------------------------------------------------------- */
 
 struct listing {
 	struct fs *fs;
@@ -146,7 +153,7 @@ struct listing {
 	bool plus;
 	char *bytes;
 	size_t size, used;
-	uint64_t cookie;	/* of the entry before the next */
+	uint64_t cookie;	/* of the last entry listed */
 	uint64_t skip;		/* entries still to be passed over */
 };
 
@@ -158,12 +165,13 @@ static size_t size_of(const struct listing *l, const char *name)
 		       : fuse_add_direntry(l->req, NULL, 0, name, NULL, 0);
 }
 
-static void add(struct listing *l, const char *name, const struct fuse_entry_param *e)
+static void add(struct listing *l, const char *name, const struct fuse_entry_param *e,
+		uint64_t cookie)
 {
 	char *at = l->bytes + l->used;
 	const size_t left = l->size - l->used;
 
-	l->cookie++;
+	l->cookie = cookie;
 	l->used += l->plus ? fuse_add_direntry_plus(l->req, at, left, name, e, (off_t)l->cookie)
 			   : fuse_add_direntry(l->req, at, left, name, &e->attr,
 					       (off_t)l->cookie);
@@ -182,7 +190,7 @@ static int add_dots(struct listing *l, uint64_t above)
 
 		if (size_of(l, names[i]) > l->size - l->used)
 			return FULL;
-		add(l, names[i], &e);
+		add(l, names[i], &e, i + 1);
 	}
 	return 0;
 }
@@ -211,6 +219,7 @@ static int visit(void *arg, struct slice name, const struct attr *attr)
 {
 	struct listing *l = arg;
 	struct fuse_entry_param e = { .attr = { .st_ino = attr->id, .st_mode = attr->mode } };
+	uint64_t cookie = l->cookie + 1;
 	char text[STORE_NAME_MAX + 1];
 	int rc;
 
@@ -222,11 +231,15 @@ static int visit(void *arg, struct slice name, const struct attr *attr)
 	text[name.size] = '\0';
 	if (size_of(l, text) > l->size - l->used)
 		return FULL;
-	rc = remember(l->dir, l->cookie + 1, name);
-	if (rc == 0 && l->plus)
+	rc = number(l->dir, name, &cookie);
+	if (rc)
+		return rc < 0 ? rc : 0;
+	if (l->plus)
 		rc = look_up(l, name, attr, &e);
+	if (rc == -ENOENT)
+		return 0;	/* expired since it was read */
 	if (rc == 0)
-		add(l, text, &e);
+		add(l, text, &e, cookie);
 	return rc;
 }
 
@@ -240,6 +253,10 @@ static int seek(struct listing *l, struct buffer *after)
 {
 	struct slice name;
 
+	if (l->cookie == 0) {
+		forget_from(l->dir, 0);
+		l->dir->first = COOKIE_FIRST;
+	}
 	if (l->cookie < COOKIE_FIRST)
 		return 0;
 	if (!knows(l->dir, l->cookie)) {

@@ -3,8 +3,8 @@
  * The kernel asks for entries behind a *cookie*, a number that we gave it with an entry. Cookies
  * count the entries handed out; the listing itself goes by name, so entries that come and go
  * around it do not move the others. Each open listing therefore remembers which name belongs to
- * which cookie, the latest megabyte of them: tens of thousands. Only who seeks back further than that, in a
- * table that large, is taken to the entry with that number instead.
+ * which cookie, the latest megabyte of them: tens of thousands. Only who seeks back further than
+ * that, in a table that large, is taken to the entry with that number instead.
  */
 #ifndef CUBBY_FS_DIR_H
 #define CUBBY_FS_DIR_H
@@ -18,9 +18,9 @@ struct dir;
 int dir_open(struct fs *fs, struct node *node, struct dir **out);
 void dir_close(struct fs *fs, struct dir *dir);
 
-/* Fills `bytes` with the entries behind `cookie` (0: from the start), in the kernel's form, for READDIR or,
- * if `plus`, for READDIRPLUS, where each entry counts as a lookup. Returns how many bytes: 0 at
- * the end. */
+/* Fills `bytes` with the entries behind `cookie` (0: from the start), in the kernel's form, for
+ * READDIR or, if `plus`, for READDIRPLUS, where each entry counts as a lookup. Returns how many
+ * bytes: 0 at the end. */
 ssize_t dir_read(struct fs *fs, struct dir *dir, uint64_t cookie, bool plus, struct fuse_req *req,
 		 char *bytes, size_t size);
 

@@ -2,8 +2,8 @@
  *
  * Made by mount.c, handed to each request as its user data. Locks, outermost first:
  *
- *   names           who is where: held for reading while a node's place is used in a call of the store,
- *                   for writing while places change
+ *   names           who is where: held for reading while a node's place is used in a call of the
+ *                   store, for writing while places change
  *   node.lock       one node's draft, handles and last attributes
  *   nodes.lock, warden.lock    leaves, held for a few instructions
  *

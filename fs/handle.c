@@ -11,7 +11,7 @@ static bool may_write(int flags)
 	return (flags & O_ACCMODE) != O_RDONLY;
 }
 
-/* ---- the draft ------------------------------------------------------------------------- */
+/* ---- the draft ------------------------------------------------------------------------------- */
 
 static int need_draft(struct fs *fs, struct node *node) NEEDS_SHARED(fs->names) NEEDS(node->lock)
 {
@@ -66,6 +66,7 @@ static struct draft *take_unneeded(struct fs *fs, struct node *node)
 
 	if (node->opens || node->gone)
 		return NULL;
+	node->failed = 0;
 	draft = node_take_draft(&fs->nodes, node);
 	if (draft && draft_staged_since(draft))
 		warden_post(&fs->warden, note_contents(node->id));
@@ -83,7 +84,7 @@ static void mark_written(struct fs *fs, struct node *node)
 		warden_watch(fs);
 }
 
-/* ---- publishing ------------------------------------------------------------------------ */
+/* ---- publishing ------------------------------------------------------------------------------ */
 
 /* What is not published and stays so until somebody asks: version 0 (store_make). */
 static bool never_published(const struct node *node)
@@ -108,9 +109,13 @@ static int publish_locked(struct fs *fs, struct node *node)
 		return rc;
 
 	written = atomic_exchange(&node->written_ns, 0);
-	rc = draft_publish(node->draft, node_place(node), &node->attr, &revision);
+	rc = node->failed;
+	if (rc == 0)
+		rc = draft_publish(node->draft, node_place(node), &node->attr, &revision);
 	if (rc == 0 && revision)
 		node->revision = revision;
+	if (rc == 0)
+		node->renewed = false;
 	if (rc < 0 && written)
 		mark_written(fs, node);		/* to be tried again */
 	return rc;
@@ -172,12 +177,18 @@ int handle_publish(struct fs *fs, struct node *node, uint64_t *revision)
 	return publish(fs, node, AT_ONCE, revision);
 }
 
-/* ---- opening and closing --------------------------------------------------------------- */
+/* ---- opening and closing --------------------------------------------------------------------- */
 
 static void count_open(struct node *node, int flags) NEEDS(node->lock)
 {
 	node->opens++;
 	node->writers += may_write(flags);
+}
+
+static void begin_anew(struct node *node) NEEDS(node->lock)
+{
+	node->renewed = node->attr.version != 0;	/* there is an old value to be kept */
+	node->failed = 0;
 }
 
 /* Opening truncates without being a write: see the top of handle.h. */
@@ -192,6 +203,8 @@ static int open_locked(struct fs *fs, struct node *node, int flags)
 		rc = need_draft(fs, node);
 		if (rc == 0)
 			rc = draft_truncate(node->draft, 0);
+		if (rc == 0)
+			begin_anew(node);
 	}
 	if (rc == 0)
 		count_open(node, flags);
@@ -229,16 +242,15 @@ void handle_created(struct fs *fs, struct node *node, int flags)
 	rwlock_read_done(&fs->names);
 }
 
-int handle_release(struct fs *fs, struct node *node, int flags)
+int handle_release(struct fs *fs, struct node *node, int flags, uint64_t *revision)
 {
 	struct draft *unneeded;
-	uint64_t revision;
 	int rc;
 
 	mutex_lock(&node->lock);
 	node->writers -= may_write(flags);
 	mutex_unlock(&node->lock);
-	rc = publish(fs, node, AT_RELEASE, &revision);
+	rc = publish(fs, node, AT_RELEASE, revision);
 
 	rwlock_read(&fs->names);
 	mutex_lock(&node->lock);
@@ -279,7 +291,7 @@ int handle_close_all(struct fs *fs, bool all)
 	return first;
 }
 
-/* ---- reading and writing --------------------------------------------------------------- */
+/* ---- reading and writing --------------------------------------------------------------------- */
 
 static ssize_t read_held(struct fs *fs, struct node *node, uint64_t offset, void *bytes,
 			 size_t size) NEEDS_SHARED(fs->names)
@@ -318,6 +330,14 @@ static int publish_and_write(struct fs *fs, struct node *node, struct draft *dra
 	return rc < 0 ? rc : draft_write(draft, offset, bytes);
 }
 
+static void write_failed(struct node *node, int rc)
+{
+	mutex_lock(&node->lock);
+	if (node->renewed && node->failed == 0)
+		node->failed = rc;
+	mutex_unlock(&node->lock);
+}
+
 int handle_write(struct fs *fs, struct node *node, uint64_t offset, struct slice bytes)
 {
 	struct draft *draft;
@@ -330,6 +350,8 @@ int handle_write(struct fs *fs, struct node *node, uint64_t offset, struct slice
 		rc = publish_and_write(fs, node, draft, offset, bytes);
 	if (rc == 0)
 		mark_written(fs, node);
+	else
+		write_failed(node, rc);
 	return rc;
 }
 
@@ -355,6 +377,6 @@ int handle_truncate_now(struct fs *fs, struct node *node, uint64_t size, uint64_
 	rc = handle_truncate(fs, node, size);
 	if (rc == 0)
 		rc = handle_publish(fs, node, revision);
-	closed = handle_release(fs, node, O_WRONLY);
+	closed = handle_release(fs, node, O_WRONLY, revision);
 	return rc < 0 ? rc : closed;
 }

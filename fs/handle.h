@@ -10,6 +10,10 @@
  * for the release of the last handle that may write. Otherwise the key would have an empty version
  * for a moment, and after a crash perhaps for good.
  *
+ * A value that was truncated by open and could then not be written (the disk is full) is not
+ * published at all: the old one stays. Whoever only adds to a value, or changes it in place, keeps
+ * what could be written.
+ *
  * A node that is gone (unlinked, replaced, expired) is read and written on in its draft, and
  * never published: that is no error.
  */
@@ -42,14 +46,14 @@ int handle_publish(struct fs *fs, struct node *node, uint64_t *revision);
 
 /* Publishes what flush left, if this is the last handle that may write; with the last of all
  * handles gone, drops the draft. The node is unpinned. */
-int handle_release(struct fs *fs, struct node *node, int flags);
+int handle_release(struct fs *fs, struct node *node, int flags, uint64_t *revision);
 
 /* Truncation by name: publishes at once. */
 int handle_truncate_now(struct fs *fs, struct node *node, uint64_t size, uint64_t *revision);
 
 /* Gives a regular file that is about to lose its entry a draft, so that its value lives on: if
- * somebody has it open, or if it is `replaced`, for then whoever just looked the name up and is about
- * to open it must get the old value or the new one, and not an error. */
+ * somebody has it open, or if it is `replaced`, for then whoever just looked the name up and is
+ * about to open it must get the old value or the new one, and not an error. */
 int handle_keep(struct fs *fs, struct node *node, bool replaced) NEEDS(fs->names);
 
 /* handle_publish for one who holds `names` for writing. */

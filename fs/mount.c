@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +20,7 @@
 #include "handle.h"
 #include "mem.h"
 #include "ops.h"
+#include "path.h"
 #include "say.h"
 
 enum {
@@ -31,7 +31,7 @@ enum {
 	LOOK_MS = 10,
 };
 
-/* ---- where ---------------------------------------------------------------------------------- */
+/* ---- where ----------------------------------------------------------------------------------- */
 
 struct where {
 	char store[PATH_MAX], point[PATH_MAX];	/* absolute, without symbolic links */
@@ -46,39 +46,6 @@ static int complain(const char *path, int error)
 	return -error;
 }
 
-/* The store may not exist yet; the folder it is to be in must. */
-static int find_store(const char *given, char out[PATH_MAX])
-{
-	char parent[PATH_MAX];
-	const char *slash, *name;
-	size_t size;
-
-	if (realpath(given, out))
-		return 0;
-	if (errno != ENOENT)
-		return complain(given, errno);
-	size = strlen(given);
-	while (size > 1 && given[size - 1] == '/')
-		size--;
-	if (size >= PATH_MAX)
-		return complain(given, ENAMETOOLONG);
-	memcpy(parent, given, size);
-	parent[size] = '\0';
-	slash = strrchr(parent, '/');
-	name = slash ? given + (slash - parent) + 1 : given;
-	if (slash)
-		parent[slash - parent + (slash == parent)] = '\0';
-	if (!realpath(slash ? parent : ".", out))
-		return complain(given, errno);
-	size -= (size_t)(name - given);
-	if (strlen(out) + 1 + size >= PATH_MAX)
-		return complain(given, ENAMETOOLONG);
-	if (out[1])
-		strcat(out, "/");
-	strncat(out, name, size);
-	return 0;
-}
-
 static int find_point(const char *given, char out[PATH_MAX])
 {
 	struct stat st;
@@ -88,13 +55,15 @@ static int find_point(const char *given, char out[PATH_MAX])
 	return S_ISDIR(st.st_mode) ? 0 : complain(given, ENOTDIR);
 }
 
+/* The store may not exist yet. */
 static int find(const struct mount_plan *plan, struct where *w)
 {
 	size_t size;
-	int rc = find_store(plan->store, w->store);
+	int rc = path_resolve(plan->store, w->store);
 
-	if (rc == 0)
-		rc = find_point(plan->point, w->point);
+	if (rc < 0)
+		return complain(plan->store, -rc);
+	rc = find_point(plan->point, w->point);
 	if (rc < 0)
 		return rc;
 	size = strlen(w->store);
@@ -128,7 +97,7 @@ static void fuse_says(enum fuse_log_level level, const char *format, va_list arg
 	line[0] = '\0';
 }
 
-/* ---- the session ------------------------------------------------------------------------------- */
+/* ---- the session ----------------------------------------------------------------------------- */
 
 static int add_all(const struct options *o, const char *store, bool debug, char **out)
 {
@@ -168,7 +137,7 @@ static int session_new(struct fs *fs, const char *store, bool debug)
 	return rc;
 }
 
-/* ---- the store --------------------------------------------------------------------------------- */
+/* ---- the store ------------------------------------------------------------------------------- */
 
 static int nodes_begin(struct fs *fs)
 {
@@ -224,7 +193,7 @@ static int store_end(struct fs *fs, const char *path, bool all_closed)
 	return rc;
 }
 
-/* ---- serving ------------------------------------------------------------------------------------ */
+/* ---- serving --------------------------------------------------------------------------------- */
 
 struct server {
 	struct fuse_session *session;
@@ -307,8 +276,8 @@ static void end_loop(struct server *server)
 	} while (pthread_timedjoin_np(server->thread, NULL, &until) == ETIMEDOUT);
 }
 
-/* Serves until the mount is taken away (true), or a signal asks for the end. The warden ends first, while
- * requests are still served: it may be waiting for one of them to let go of a lock. */
+/* Serves until the mount is taken away (true), or a signal asks for the end. The warden ends first,
+ * while requests are still served: it may be waiting for one of them to let go of a lock. */
 static bool serve_until_end(struct fs *fs, struct server *server)
 {
 	bool taken_away;
@@ -405,7 +374,7 @@ static int run(struct mount_plan *plan, const struct where *w, int ready)
 	return status;
 }
 
-/* ---- the background -------------------------------------------------------------------------------- */
+/* ---- the background -------------------------------------------------------------------------- */
 
 /* The parent's part: waits until the daemon is ready, or passes on how it ended. */
 static int wait_for(pid_t daemon, int ready)

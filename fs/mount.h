@@ -1,8 +1,8 @@
 /* mount.h - `cubby mount`: options in, the store opened, mounted, served, unmounted, closed.
  *
  * Going to the background is the first step, so that the lock, the log and all threads belong to
- * the process that stays; the parent waits, and its exit status is the daemon's if that fails before the
- * mount is ready.
+ * the process that stays; the parent waits, and its exit status is the daemon's if that fails
+ * before the mount is ready.
  */
 #ifndef CUBBY_FS_MOUNT_H
 #define CUBBY_FS_MOUNT_H

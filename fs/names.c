@@ -11,7 +11,7 @@ enum {
 	DUE_BATCH = 16,
 };
 
-/* ---- expiry ---------------------------------------------------------------------------- */
+/* ---- expiry ---------------------------------------------------------------------------------- */
 
 /* Removes what is at `place` if it has expired; 1 if so. `node`, unless NULL, is its node. */
 static int expire_held(struct fs *fs, struct place place, struct node *node) NEEDS(fs->names)
@@ -102,7 +102,7 @@ static bool made_way(struct fs *fs, int rc, struct place a, struct place b, int 
 	return true;
 }
 
-/* ---- finding and making ----------------------------------------------------------------- */
+/* ---- finding and making ---------------------------------------------------------------------- */
 
 int names_meet(struct fs *fs, struct place place, const struct attr *attr, struct node **out,
 	       struct shown *shown)
@@ -187,7 +187,7 @@ int names_make(struct fs *fs, struct place place, struct store_new *what, struct
 	return rc;
 }
 
-/* ---- removing --------------------------------------------------------------------------- */
+/* ---- removing -------------------------------------------------------------------------------- */
 
 /* Before the entry of `node` goes: whoever has it open keeps the value, and the node keeps
  * what stat shows. An entry that has expired is left for the change to complain about. */
@@ -231,7 +231,7 @@ int names_remove(struct fs *fs, struct place place, unsigned flags, uint64_t *re
 	return rc;
 }
 
-/* ---- renaming --------------------------------------------------------------------------- */
+/* ---- renaming -------------------------------------------------------------------------------- */
 
 /* Both ends of a rename: the node, NULL if the kernel does not know the entry, and the name that it
  * is to have afterwards. */

@@ -4,9 +4,9 @@
  * or somebody here holds it (`pins`; every open handle is one). Its number is the entry's id,
  * which is never used twice, so generations are not needed. No file is kept open for it.
  *
- *   nodes_meet --> NAMED --node_gone--> GONE       unlinked, replaced or expired: no place any more;
- *                    |  ^                 |        its draft, if it has one, lives as long as it
- *                    '--' node_move       |        renamed: another place, the same node
+ *   nodes_meet --> NAMED --node_gone--> GONE      unlinked, replaced or expired: no place any more;
+ *                    |  ^                 |       its draft, if it has one, lives as long as it
+ *                    '--' node_move       |       renamed: another place, the same node
  *                    |                    |
  *                    '--> freed <---------'        with the last lookup and the last pin
  *
@@ -47,16 +47,19 @@ struct node {
 	_Atomic(struct draft *) draft;
 
 	struct mutex lock;
-	unsigned opens, writers;		/* handles, and those that may write; guarded by lock */
-	uint64_t revision;			/* of its last publication; guarded by lock */
-	struct attr attr;			/* as last seen: what is left once it is gone; guarded by lock */
+	/* Guarded by lock. */
+	unsigned opens, writers;		/* handles, and those that may write */
+	uint64_t revision;			/* of its last publication */
+	bool renewed;				/* truncated by open since then */
+	int failed;				/* first error of a write since then, if renewed */
+	struct attr attr;			/* as last seen: what is left once it is gone */
 };
 
 struct nodes {
 	struct mutex lock;
 	struct hash by_id, by_place;		/* guarded by lock */
-	struct node *drafted;			/* those with a draft, in no order; guarded by lock */
-	uint64_t seed;				/* immutable; so that nobody can choose names that collide */
+	struct node *drafted;			/* those with a draft; guarded by lock */
+	uint64_t seed;				/* immutable: nobody can make names collide */
 };
 
 /* Makes the table with the root in it, which stays. */

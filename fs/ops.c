@@ -40,7 +40,7 @@ static struct place place_of(fuse_ino_t parent, const char *name)
 	return (struct place){ parent, slice_str(name) };
 }
 
-/* ---- the connection ------------------------------------------------------------------------ */
+/* ---- the connection -------------------------------------------------------------------------- */
 
 /* MEASURED 21 to 23 say what each of these is worth. The kernel's automatic invalidation is off:
  * contents change only through this mount, and the few exceptions are told (warden.h). */
@@ -76,7 +76,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 	fuse_reply_statfs(req, &st);
 }
 
-/* ---- names --------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 /* That a name is not there may be kept too: it can only appear through this mount. */
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -326,7 +326,7 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 	finish(req, rc, wait);
 }
 
-/* ---- files ------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 /* MEASURED 21: who only writes needs no page cache, and who only reads nothing at close. */
 static void hand_out(struct fuse_file_info *fi, struct node *node)
@@ -351,7 +351,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	hand_out(fi, node);
 	if (fuse_reply_open(req, fi) == -ENOENT)
-		handle_release(fs, node, fi->flags);
+		handle_release(fs, node, fi->flags, &(uint64_t){ 0 });
 }
 
 static void reply_create(fuse_req_t req, struct node *node, const struct shown *shown,
@@ -363,7 +363,7 @@ static void reply_create(fuse_req_t req, struct node *node, const struct shown *
 	handle_created(fs, node, fi->flags);
 	hand_out(fi, node);
 	if (fuse_reply_create(req, &e, fi) == -ENOENT) {
-		handle_release(fs, node, fi->flags);
+		handle_release(fs, node, fi->flags, &(uint64_t){ 0 });
 		nodes_forget(&fs->nodes, node, 1);
 	}
 }
@@ -452,15 +452,17 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 	finish(req, rc, wait);
 }
 
+/* close(2) has returned already, but what release publishes is to outlive the daemon soon. */
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct fs *fs = fs_of(req);
+	struct wait wait = { .care = CARE_LOGGED };
+	const int rc = handle_release(fs_of(req), file_of(fi), fi->flags, &wait.revision);
 
 	(void)ino;
-	reply_err(fs, req, handle_release(fs, file_of(fi), fi->flags));
+	finish(req, rc, wait);
 }
 
-/* ---- tables ------------------------------------------------------------------------------------ */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {

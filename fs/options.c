@@ -100,14 +100,15 @@ static int read_own(struct options *o, const char *option, struct err *err)
 
 	if ((value = value_of(option, "sync"))) {
 		if (read_sync(o, value) < 0)
-			return err_set(err, -EINVAL, "%s: sync is close, always or standard", option);
+			return err_set(err, -EINVAL, "%s: sync is close, always or standard",
+				       option);
 	} else if ((value = value_of(option, "commit"))) {
 		if (read_seconds(value, 1, &o->commit_ns) < 0)
 			return err_set(err, -EINVAL, "%s: commit is a number of seconds", option);
 	} else if ((value = value_of(option, "stage"))) {
 		if (read_seconds(value, 0, &o->stage_ns) < 0)
-			return err_set(err, -EINVAL, "%s: stage is a number of seconds, 0 for never",
-				       option);
+			return err_set(err, -EINVAL,
+				       "%s: stage is a number of seconds, 0 for never", option);
 	} else if ((value = value_of(option, "log"))) {
 		if (read_size(value, &o->log_cap) < 0)
 			return err_set(err, -EINVAL, "%s: log is a size, such as 256M", option);
@@ -127,7 +128,8 @@ static bool is_for_mount8(const char *option)
 	static const char *const words[] = {
 		"defaults", "rw", "auto", "noauto", "user", "nouser", "users", "owner", "group",
 		"_netdev", "nofail", "relatime", "norelatime", "strictatime", "nostrictatime",
-		"lazytime", "nolazytime", "iversion", "noiversion", "mand", "nomand", "silent", "loud",
+		"lazytime", "nolazytime", "iversion", "noiversion", "mand", "nomand", "silent",
+		"loud",
 	};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)

@@ -18,11 +18,11 @@ enum sync_mode {
 struct options {
 	enum sync_mode sync;
 	uint64_t commit_ns;		/* everything committed is on disk after this */
-	uint64_t stage_ns;		/* what is written is published after this; 0: never by itself */
+	uint64_t stage_ns;		/* what is written is published after this; 0: never */
 	uint64_t log_cap;		/* bytes; 0: the store's default */
 	bool allow_other;
 	bool default_permissions;
-	struct buffer fuse;		/* NUL-ended options for libfuse, each behind the other, none empty */
+	struct buffer fuse;		/* options for libfuse, a NUL behind each; none is empty */
 };
 
 /* The defaults. */

@@ -13,7 +13,7 @@
 #include "attr.h"
 #include "fs.h"
 
-/* How much a change matters: what decides, with sync=, how safe it must be before it is answered. */
+/* How much a change matters, which with sync= decides how safe it is to be before the answer. */
 enum care {
 	CARE_LOGGED,	/* attributes, new tables: not lost by kill -9 */
 	CARE_KEPT,	/* values and names: on disk, unless sync=standard */

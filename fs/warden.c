@@ -16,7 +16,7 @@
 #define NS_PER_MS UINT64_C(1000000)
 #define NEVER UINT64_MAX
 
-/* ---- notes for the kernel ----------------------------------------------------------------- */
+/* ---- notes for the kernel -------------------------------------------------------------------- */
 
 struct note {
 	struct note *next;
@@ -140,7 +140,7 @@ static void send_notes(struct fs *fs, struct note *notes)
 	free_notes(notes);
 }
 
-/* ---- what is due ---------------------------------------------------------------------------- */
+/* ---- what is due ----------------------------------------------------------------------------- */
 
 static uint64_t now_ns(struct fs *fs)
 {
@@ -171,8 +171,10 @@ static uint64_t publish_old(struct fs *fs)
 	struct node *node;
 
 	while ((node = nodes_written_before(&fs->nodes, limit, &oldest))) {
-		const int rc = handle_publish(fs, node, &revision);
+		int rc = handle_publish(fs, node, &revision);
 
+		if (rc == 0)
+			rc = store_wait_blocking(fs->store, revision, LOG_WRITTEN);
 		if (rc < 0)
 			say("a file that is kept open cannot be published: %s", strerror(-rc));
 		nodes_unpin(&fs->nodes, node);
@@ -205,7 +207,7 @@ void warden_watch(struct fs *fs)
 		warden_poke(&fs->warden);
 }
 
-/* ---- the thread ------------------------------------------------------------------------------- */
+/* ---- the thread ------------------------------------------------------------------------------ */
 
 /* Expiry goes by the wall clock, which may be set: looking again every second bounds the harm. */
 static void sleep_for(struct warden *warden, uint64_t ns) NEEDS(warden->lock)

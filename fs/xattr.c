@@ -18,7 +18,7 @@ static bool expired_meanwhile(struct fs *fs, struct node *node, int rc)
 	return (rc == -ENOENT || rc == -EKEYEXPIRED) && names_expire_node(fs, node) > 0;
 }
 
-/* ---- user.cubby.* ------------------------------------------------------------------------- */
+/* ---- user.cubby.* ---------------------------------------------------------------------------- */
 
 static int append_number(struct buffer *out, uint64_t n)
 {
@@ -249,7 +249,7 @@ static int remove_special(struct fs *fs, struct node *node, const char *name, ui
 	return s->removable ? change_special(fs, node, s, slice_of("", 0), revision) : -EOPNOTSUPP;
 }
 
-/* ---- all of them --------------------------------------------------------------------------- */
+/* ---- all of them ----------------------------------------------------------------------------- */
 
 static int get_held(struct fs *fs, struct node *node, const char *name, struct buffer *out)
 	NEEDS_SHARED(fs->names)

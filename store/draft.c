@@ -1,10 +1,13 @@
 /* A draft is its staged pieces lying on a *floor*: a value in chunks, read where nothing is staged.
  *
- *   NO FLOOR ---- too many pieces: built_flush ----> BUILT floor, a value under way: its id is new,
- *    |    ^                                            |    ^      and doomed until it is published
- *    |    '---- truncated to 0, or published small ----'    |
- *    |                          |                           |
- *    '------ published -----> IN PLACE floor: the entry's published value <-- published
+ *              built_flush                    published
+ *   NO FLOOR ---------------> UNDER WAY ---------------------> IN PLACE, again and again
+ *      |                                                          ^
+ *      '---------------------- published -------------------------'
+ *
+ * UNDER WAY the floor is a new value into which pieces move when there are too many; a record dooms
+ * it until it is published. IN PLACE it is the entry's published value. From both, truncating to 0
+ * and publishing a small value lead back to NO FLOOR.
  *
  * Only what lies in chunks below floor_chunks is seen of a floor; the rest was cut off, and its
  * records (up to floor_high) must go before or when the value grows over them. A value of up
@@ -263,8 +266,7 @@ static int window_move(struct draft *d, uint32_t number) NEEDS(d->lock)
 }
 
 /* Copies a part of a chunk of which `used` bytes are there. */
-void chunk_copy(uint8_t *to, size_t size, const uint8_t *chunk, uint32_t used,
-		      uint32_t start)
+void chunk_copy(uint8_t *to, size_t size, const uint8_t *chunk, uint32_t used, uint32_t start)
 {
 	size_t have = used > start ? used - start : 0;
 

@@ -21,17 +21,22 @@ enum {
 
 int engine_note(struct engine *engine, int rc, const struct err *err)
 {
+	struct err found = { "" };
+
 	if (rc == 0 || rc == -ENOENT || rc == -ENOMEM || rc == -EINVAL || rc == -E2BIG)
 		return rc;
-	mutex_lock(&engine->trouble_lock);
-	if (err && err->text[0]) {
-		engine->trouble = *err;
+	if (err && err->text[0])
+		found = *err;
+	else if (engine->log && log_failure(engine->log)[0])
+		err_set(&found, 0, "%s", log_failure(engine->log));
+	else if (rc == -EBADMSG || rc == -EUCLEAN)
+		space_trouble(engine->space, &found);
+	if (found.text[0]) {
+		mutex_lock(&engine->trouble_lock);
+		engine->trouble = found;
 		engine->troubled = true;
-	} else if (engine->log && log_failure(engine->log)[0]) {
-		err_set(&engine->trouble, 0, "%s", log_failure(engine->log));
-		engine->troubled = true;
+		mutex_unlock(&engine->trouble_lock);
 	}
-	mutex_unlock(&engine->trouble_lock);
 	return rc;
 }
 
@@ -318,7 +323,7 @@ static int admit(void *arg, uint64_t units)
 	a->obstacle = NONE;
 	a->need = units + checkpoint_overhead(a->engine) + (a->reclaim ? 0 : RECLAIM_UNITS);
 	space_stats(a->engine->space, &space);
-	if (space.free_units < a->need) {
+	if (space.quad_units < a->need) {
 		a->obstacle = PAGES_FULL;
 		return -ENOSPC;
 	}

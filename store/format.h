@@ -86,7 +86,8 @@ enum {
 	SPACE_HEADER = 16,		/* then per region: */
 	SPACE_REGION_REF = 0,		/* 28 reference to its bits; all zeros: nothing is taken */
 	SPACE_REGION_TAKEN = 28,	/* 4  units taken */
-	SPACE_REGION_SIZE = 32,
+	SPACE_REGION_BROKEN = 32,	/* 4  quads (4 units, from a multiple of 4) of which any is taken */
+	SPACE_REGION_SIZE = 36,
 };
 #define SPACE_MAGIC_VALUE 0x53424243u	/* "CBBS" */
 

@@ -30,8 +30,12 @@ static uint64_t gathered(const struct log *log)
 
 void log_add_spare(struct log *log, struct segment *s)
 {
-	s->next = log->spare;
-	log->spare = s;
+	struct segment **p = &log->spare;
+
+	while (*p)
+		p = &(*p)->next;
+	*p = s;
+	s->next = NULL;
 	log->spare_count++;
 }
 

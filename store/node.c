@@ -178,6 +178,7 @@ void leaf_insert(struct node *leaf, uint32_t index, const struct leaf_entry *ent
 {
 	uint8_t *at = open_gap(leaf, index, leaf_entry_size(entry));
 
+	leaf->inserted = index + 1;
 	put16(at, (uint16_t)entry->key.size);
 	put32(at + 2, value_size(entry) | (entry->run.length ? LEAF_VALUE_RUN : 0));
 	at += LEAF_ENTRY_HEADER;

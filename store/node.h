@@ -33,6 +33,7 @@ struct node {
 	uint32_t used;		/* bytes of entries, removed ones included */
 	uint32_t removed;	/* bytes of removed ones */
 	uint32_t capacity;	/* immutable; of `bytes` */
+	uint32_t inserted;	/* a leaf's latest insertion was before this index */
 	uint8_t bytes[];	/* entries -> ... <- offsets, 4 bytes each */
 };
 

@@ -107,6 +107,8 @@ static int replay(struct engine *engine, const struct super *super, struct err *
 
 	if (rc < 0 && err && !err->text[0])
 		*err = engine->trouble;
+	if (rc < 0 && err && !err->text[0])
+		space_trouble(engine->space, err);
 	return rc;
 }
 

@@ -9,6 +9,7 @@
 
 enum {
 	WORDS = REGION_UNITS / 64,
+	QUAD = 4,
 	GROW_MIN = 256,			/* units: 1 MiB */
 	GROW_MAX = 16384,		/* 64 MiB */
 	GROW_FRACTION = 16,		/* of the file */
@@ -25,6 +26,7 @@ struct region {
 	struct ref ref;			/* its bits on disk; length 0: nothing is taken */
 	uint32_t taken;			/* units, all of them counted */
 	uint32_t held;			/* units held and not taken */
+	uint32_t broken;		/* quads of which any unit is taken, as on disk */
 	uint32_t no_run;		/* no run of so many units is free; 0: not known */
 	bool dirty;			/* `taken` differs from what is on disk */
 	struct bits *bits;		/* NULL: not read yet, and nothing held */
@@ -59,12 +61,14 @@ struct space {
 	struct region **regions;
 	size_t region_count;
 	uint64_t free;			/* units neither taken nor held */
+	uint64_t quads;			/* quads of such units only */
 	uint64_t dead;			/* units on the dead lists */
 	uint64_t cursor;		/* unit where the next search begins */
 	struct changes now, frozen;
 	struct piece *spare;		/* empty pieces for `now` */
 	size_t spare_count;
 	struct ref directory;
+	struct err trouble;		/* the sentence about the latest damage met */
 };
 
 /* ---- bits ------------------------------------------------------------------------------- */
@@ -85,21 +89,27 @@ static bool bit_put(uint64_t *words, uint32_t bit, bool on)
 	return true;
 }
 
+static uint32_t quad_get(const uint64_t *words, uint32_t bit)
+{
+	return words[bit / 64] >> (bit % 64 / QUAD * QUAD) & 15;
+}
+
 static void bits_encode(const uint64_t *words, uint8_t *unit)
 {
 	for (size_t i = 0; i < WORDS; i++)
 		put64(unit + i * 8, words[i]);
 }
 
-static uint32_t bits_decode(uint64_t *words, const uint8_t *unit)
+/* Reads the bits, and counts. */
+static void bits_decode(uint64_t *words, const uint8_t *unit, uint32_t *taken, uint32_t *broken)
 {
-	uint32_t set = 0;
-
+	*taken = *broken = 0;
 	for (size_t i = 0; i < WORDS; i++) {
 		words[i] = get64(unit + i * 8);
-		set += (uint32_t)__builtin_popcountll(words[i]);
+		*taken += (uint32_t)__builtin_popcountll(words[i]);
+		for (uint32_t bit = 0; bit < 64; bit += QUAD)
+			*broken += (words[i] >> bit & 15) != 0;
 	}
-	return set;
 }
 
 /* Units of region `index` that the file has. */
@@ -122,11 +132,12 @@ static uint32_t region_free(const struct space *space, size_t index)
 }
 
 /* Reads the region's bits, if that has not been done. */
-static int load(struct space *space, size_t index, struct err *err)
+static int load(struct space *space, size_t index)
 {
 	struct region *region = space->regions[index];
 	struct bits *bits;
 	uint8_t unit[UNIT];
+	uint32_t taken = region->taken, broken = region->broken;
 	int rc = 0;
 
 	if (region->bits)
@@ -135,9 +146,11 @@ static int load(struct space *space, size_t index, struct err *err)
 	if (!bits)
 		return -ENOMEM;
 	if (region->ref.length)
-		rc = pages_read(space->pages, &region->ref, unit, err);
-	if (rc == 0 && region->ref.length && bits_decode(bits->taken, unit) != region->taken)
-		rc = err_set(err, -EUCLEAN, FILE_PAGES ": the free map at offset %" PRIu64
+		rc = pages_read(space->pages, &region->ref, unit, &space->trouble);
+	if (rc == 0 && region->ref.length)
+		bits_decode(bits->taken, unit, &taken, &broken);
+	if (rc == 0 && (taken != region->taken || broken != region->broken))
+		rc = err_set(&space->trouble, -EUCLEAN, FILE_PAGES ": the free map at offset %" PRIu64
 			     " contradicts its directory", region->ref.offset);
 	if (rc == 0 && index == 0)
 		for (uint32_t unit_no = 0; unit_no < SUPER_UNITS; unit_no++)
@@ -149,25 +162,35 @@ static int load(struct space *space, size_t index, struct err *err)
 	return rc;
 }
 
-/* Marks units of one region, whose bits are loaded, as held or taken or not, and keeps count. */
+/* Marks one unit, and keeps count. */
+static void mark_unit(struct space *space, struct region *region, uint32_t u, bool taken,
+		      bool held)
+{
+	struct bits *bits = region->bits;
+	const bool was_taken = bit_get(bits->taken, u), was_held = bit_get(bits->held, u);
+	const bool quad_was_free = !(quad_get(bits->taken, u) | quad_get(bits->held, u));
+	const bool quad_was_broken = quad_get(bits->taken, u);
+
+	if (bit_put(bits->taken, u, taken)) {
+		region->taken += taken ? 1 : -1;
+		region->dirty = true;
+	}
+	bit_put(bits->held, u, held);
+	region->held += (uint32_t)(held && !taken) - (uint32_t)(was_held && !was_taken);
+	region->broken += (uint32_t)(quad_get(bits->taken, u) != 0) - (uint32_t)quad_was_broken;
+	space->free += (uint64_t)(!held && !taken) - (uint64_t)(!was_held && !was_taken);
+	space->quads += (uint64_t)!(quad_get(bits->taken, u) | quad_get(bits->held, u)) -
+			(uint64_t)quad_was_free;
+}
+
+/* Marks units of one region, whose bits are loaded, as held or taken or neither. */
 static void mark(struct space *space, struct extent e, bool taken, bool held)
 {
 	struct region *region = space->regions[e.first / REGION_UNITS];
 	const uint32_t first = (uint32_t)(e.first % REGION_UNITS);
 
-	for (uint32_t u = first; u < first + e.count; u++) {
-		const bool was_free = !bit_get(region->bits->taken, u) &&
-				      !bit_get(region->bits->held, u);
-		const bool was_held = !was_free && !bit_get(region->bits->taken, u);
-
-		if (bit_put(region->bits->taken, u, taken)) {
-			region->taken += taken ? 1 : -1;
-			region->dirty = true;
-		}
-		bit_put(region->bits->held, u, held);
-		region->held += (uint32_t)(held && !taken) - (uint32_t)was_held;
-		space->free += (uint64_t)(!held && !taken) - (uint64_t)was_free;
-	}
+	for (uint32_t u = first; u < first + e.count; u++)
+		mark_unit(space, region, u, taken, held);
 	if (!held && !taken)
 		region->no_run = 0;
 }
@@ -186,8 +209,10 @@ static int add_region(struct space *space)
 	region = mem_zalloc(sizeof(*region));
 	if (!region)
 		return -ENOMEM;
-	if (space->region_count == 0)
+	if (space->region_count == 0) {
 		region->taken = SUPER_UNITS;
+		region->broken = SUPER_UNITS / QUAD;
+	}
 	regions[space->region_count++] = region;
 	return 0;
 }
@@ -204,8 +229,14 @@ static int extend(struct space *space, uint64_t units)
 		return rc;
 	space->regions[last]->no_run = 0;
 	space->free += units - space->units;
+	space->quads += (units - space->units) / QUAD;
 	space->units = units;
 	return 0;
+}
+
+static uint64_t round_up(uint64_t units)
+{
+	return (units + QUAD - 1) / QUAD * QUAD;
 }
 
 /* Grows the file by at least `need` units: by a share of its size if the disk has that. */
@@ -215,35 +246,56 @@ static int grow(struct space *space, uint64_t need)
 	int rc;
 
 	step = step < GROW_MIN ? GROW_MIN : step > GROW_MAX ? GROW_MAX : step;
-	if (step < need)
-		step = need;
+	need = round_up(need);
+	step = round_up(step < need ? need : step);
 	do {
 		rc = pages_grow(space->pages, space->units + step);
 		if (rc == 0)
 			return extend(space, space->units + step);
-		step = step / 2 > need ? step / 2 : step > need ? need : 0;
+		step = step / 2 > need ? round_up(step / 2) : step > need ? need : 0;
 	} while (rc == -ENOSPC && step);
 	return rc;
 }
 
 /* ---- finding room ----------------------------------------------------------------------- */
 
-static bool find_run(const struct region *region, uint32_t from, uint32_t limit, uint32_t count,
-		     uint32_t *first)
+static bool is_free(const struct bits *bits, uint32_t u)
 {
-	const struct bits *bits = region->bits;
+	return !bit_get(bits->taken, u) && !bit_get(bits->held, u);
+}
+
+/* Free units in a row from `from` on, `count` being enough. */
+static uint32_t run_at(const struct bits *bits, uint32_t from, uint32_t count)
+{
 	uint32_t run = 0;
 
-	for (uint32_t u = from; u < limit; u++) {
-		if (u % 64 == 0 && (bits->taken[u / 64] | bits->held[u / 64]) == UINT64_MAX) {
-			run = 0;
-			u += 63;
-		} else if (bit_get(bits->taken, u) || bit_get(bits->held, u)) {
-			run = 0;
-		} else if (++run == count) {
-			*first = u + 1 - count;
+	while (run < count && is_free(bits, from + run))
+		run++;
+	return run;
+}
+
+/* The first place for `count` units, aligned as they must be. `broken`: in a quad that is in use
+ * already. */
+static bool find_run(const struct bits *bits, uint32_t from, uint32_t limit, uint32_t count,
+		     bool broken, uint32_t *first)
+{
+	const uint32_t align = count < 3 ? count : QUAD;
+	uint32_t u = (from + align - 1) / align * align;
+
+	while (u + count <= limit) {
+		uint32_t run;
+
+		if ((bits->taken[u / 64] | bits->held[u / 64]) == UINT64_MAX) {
+			u = u / 64 * 64 + 64;
+			continue;
+		}
+		run = broken && !(quad_get(bits->taken, u) | quad_get(bits->held, u)) ? 0 :
+			run_at(bits, u, count);
+		if (run == count) {
+			*first = u;
 			return true;
 		}
+		u += run / align * align + align;
 	}
 	return false;
 }
@@ -258,10 +310,12 @@ static int find_in(struct space *space, size_t index, uint32_t from, uint32_t co
 
 	if (region_free(space, index) < count || (region->no_run && count >= region->no_run))
 		return -ENOSPC;
-	rc = load(space, index, NULL);
+	rc = load(space, index);
 	if (rc < 0)
 		return rc;
-	if (!find_run(region, from, region_limit(space, index), count, &found)) {
+	if (!(count < 3 && find_run(region->bits, 0, region_limit(space, index), count, true,
+				    &found)) &&
+	    !find_run(region->bits, from, region_limit(space, index), count, false, &found)) {
 		if (from == 0)
 			region->no_run = count;
 		return -ENOSPC;
@@ -341,7 +395,7 @@ int space_hold(struct space *space, const struct ref *ref)
 	    e.first / REGION_UNITS != (e.first + e.count - 1) / REGION_UNITS)
 		rc = -EUCLEAN;
 	else
-		rc = load(space, e.first / REGION_UNITS, NULL);
+		rc = load(space, e.first / REGION_UNITS);
 	if (rc == 0)
 		mark(space, e, false, true);
 	mutex_unlock(&space->lock);
@@ -353,8 +407,8 @@ int space_ensure(struct space *space, uint64_t units)
 	int rc = 0;
 
 	mutex_lock(&space->lock);
-	if (space->free < units)
-		rc = grow(space, units - space->free);
+	if (space->quads * QUAD < units)
+		rc = grow(space, units - space->quads * QUAD);
 	mutex_unlock(&space->lock);
 	return rc;
 }
@@ -497,7 +551,7 @@ static int mark_list(struct space *space, const struct list *list, bool taken, b
 			if (e.count == 0 || e.count > REGION_UNITS || e.first >= space->units ||
 			    e.first % REGION_UNITS + e.count > REGION_UNITS)
 				return -EUCLEAN;
-			rc = load(space, e.first / REGION_UNITS, NULL);
+			rc = load(space, e.first / REGION_UNITS);
 			if (rc < 0)
 				return rc;
 			mark(space, e, taken, held);
@@ -515,7 +569,7 @@ static int move_own(struct space *space, struct ref *ref, uint32_t length) NEEDS
 	if (ref->length) {
 		const struct extent old = extent_of(ref);
 
-		rc = load(space, old.first / REGION_UNITS, NULL);
+		rc = load(space, old.first / REGION_UNITS);
 		if (rc == 0)
 			rc = reserve(space, space->spare_count + 1);
 		if (rc < 0)
@@ -607,6 +661,7 @@ static int write_directory(struct space *space, uint64_t generation, struct ref 
 	for (size_t i = 0; i < count; i++, at += SPACE_REGION_SIZE) {
 		ref_encode(&space->regions[i]->ref, at + SPACE_REGION_REF);
 		put32(at + SPACE_REGION_TAKEN, space->regions[i]->taken);
+		put32(at + SPACE_REGION_BROKEN, space->regions[i]->broken);
 	}
 	mutex_unlock(&space->lock);
 	rc = pages_write(space->pages, space->directory.offset, generation, slice_of(block, size),
@@ -684,14 +739,17 @@ static int decode_directory(struct space *space, const uint8_t *block, uint32_t 
 
 		region->ref = ref_decode(at + SPACE_REGION_REF);
 		space->free += region->taken;
+		space->quads += region->broken;
 		region->taken = get32(at + SPACE_REGION_TAKEN);
-		if (region->taken > region_limit(space, i) ||
+		region->broken = get32(at + SPACE_REGION_BROKEN);
+		if (region->taken > region_limit(space, i) || region->broken > region->taken ||
 		    (!region->ref.length && region->taken > SUPER_UNITS) ||
 		    (region->ref.length && (region->ref.length != UNIT ||
 					    !ref_plausible(&region->ref, space->units))))
 			return err_set(err, -EUCLEAN, FILE_PAGES
 				       ": the free map's region %zu makes no sense", i);
 		space->free -= region->taken;
+		space->quads -= region->broken;
 	}
 	return 0;
 }
@@ -724,8 +782,9 @@ int space_open(struct pages *pages, const struct super *super, struct space **ou
 	mutex_init(&space->lock);
 	space->pages = pages;
 	space->directory = super->space;
-	rc = extend(space, pages_units(pages));
+	rc = extend(space, pages_units(pages) / QUAD * QUAD);
 	space->free -= SUPER_UNITS;
+	space->quads -= SUPER_UNITS / QUAD;
 	if (rc == 0 && super->space.length)
 		rc = read_directory(space, &super->space, err);
 	if (rc < 0)
@@ -753,11 +812,19 @@ void space_close(struct space *space)
 	mem_free(space);
 }
 
+void space_trouble(struct space *space, struct err *err)
+{
+	mutex_lock(&space->lock);
+	*err = space->trouble;
+	mutex_unlock(&space->lock);
+}
+
 void space_stats(struct space *space, struct space_stats *out)
 {
 	mutex_lock(&space->lock);
 	*out = (struct space_stats){
-		.units = space->units, .free_units = space->free, .dead_units = space->dead,
+		.units = space->units, .free_units = space->free,
+		.quad_units = space->quads * QUAD, .dead_units = space->dead,
 	};
 	mutex_unlock(&space->lock);
 }
@@ -770,7 +837,7 @@ static int copy_taken(struct space *space, size_t index, uint64_t *words, bool *
 	mutex_lock(&space->lock);
 	*found = index < space->region_count;
 	if (*found)
-		rc = load(space, index, NULL);
+		rc = load(space, index);
 	if (*found && rc == 0)
 		memcpy(words, space->regions[index]->bits->taken, sizeof(space->regions[index]->bits->taken));
 	mutex_unlock(&space->lock);

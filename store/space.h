@@ -16,6 +16,10 @@
  * space_freeze, works them into the map with space_store, and ends with space_durable, or, having
  * failed, with space_thaw, after which a later one does it again.
  *
+ * So that a checkpoint never fails for want of units in a row, blocks lie aligned: one of 3 or 4
+ * units, as tree nodes are at most, fills a *quad* of 4; smaller ones share quads; larger ones begin with a
+ * quad. As long as there is a free quad for each node to be written, there is room.
+ *
  * The map is read region by region when it is needed; opening reads the directory only.
  *
  * Any thread may call anything, but checkpoints come one at a time. Functions return 0 or a
@@ -46,7 +50,8 @@ int space_alloc(struct space *space, uint64_t units, uint64_t *offset);
 /* Gives back what was only held. */
 void space_give_back(struct space *space, const struct ref *ref);
 
-/* Sees to it that at least `units` units are free, growing the file if need be. -ENOSPC. */
+/* Sees to it that at least `units` units are free in whole quads, growing the file if need be.
+ * -ENOSPC. */
 int space_ensure(struct space *space, uint64_t units);
 
 /* Makes room on the lists for `count` births and `count` deaths, which then cannot fail. */
@@ -76,9 +81,13 @@ void space_durable(struct space *space);
 /* The checkpoint failed: its births and deaths become the next one's. */
 void space_thaw(struct space *space);
 
+/* Copies the sentence about the latest damage that any call met in the map; empty if none did. */
+void space_trouble(struct space *space, struct err *err);
+
 struct space_stats {
 	uint64_t units;		/* of the page file */
 	uint64_t free_units;
+	uint64_t quad_units;	/* of those, in whole quads */
 	uint64_t dead_units;	/* free after the next checkpoint */
 };
 

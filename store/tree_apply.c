@@ -408,7 +408,8 @@ static void insert_splitting(struct tree *tree, struct path *path, struct node *
 			     uint32_t index, const struct leaf_entry *entry) NEEDS(tree->lock)
 {
 	const uint32_t size = leaf_entry_size(entry) + NODE_SLOT;
-	const uint32_t half = middle(leaf);
+	/* Whoever inserts in order goes on behind this entry: what is before it stays together. */
+	const uint32_t half = index == leaf->inserted && index > 0 ? index : middle(leaf);
 	struct node *right;
 	uint32_t left_filled = 0;
 	bool fits_left, fits_right;

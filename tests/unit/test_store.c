@@ -797,9 +797,9 @@ static void an_expiry_stays_in_place_and_moves_with_its_value(void **state)
 	kit_end(&k);
 }
 
-/* ---- memory ------------------------------------------------------------------------------------ */
+/* ---- trouble ------------------------------------------------------------------------------------ */
 
-/* One life of a few entries. Stops at the first failure, which can only be want of memory. */
+/* One life of a few entries. Stops at the first failure. */
 static int few_changes(struct kit *k)
 {
 	const struct attr values = { .expires_ms = 1800000000000 };
@@ -834,7 +834,9 @@ static int few_changes(struct kit *k)
 		rc = removed(k, at(1, "b"), 0);
 	draft_close(d);
 	if (rc == 0)
-		rc = store_reclaim(k->store, 100) < 0 ? -ENOMEM : 0;
+		rc = store_reclaim(k->store, 100);
+	if (rc >= 0)
+		rc = store_sync(k->store);
 	return rc;
 }
 
@@ -858,6 +860,50 @@ static void without_memory_a_change_happens_whole_or_not_at_all(void **state)
 			continue;
 		kit_reopen(&k);
 		kit_end(&k);
+	}
+}
+
+static void wherever_the_power_goes_the_records_agree(void **state)
+{
+	bool finished = false;
+	struct kit k;
+	(void)state;
+
+	for (int64_t cut = 0; !finished; cut++) {
+		kit_begin(&k);
+		sim_cut_after(k.disk, cut);
+		finished = few_changes(&k) == 0 && store_checkpoint(k.store) == 0;
+		kit_crash(&k, (enum sim_fate)(cut % SIM_FATES));
+		if (finished)
+			assert_int_equal(look(&k, PLACE_ROOT).entries, 1);
+		kit_end(&k);
+	}
+}
+
+/* Each read, write and sync fails once. */
+static void whatever_the_disk_refuses_the_records_agree(void **state)
+{
+	static const enum sim_kind kinds[] = { SIM_READ, SIM_WRITE, SIM_SYNC, SIM_ALLOCATE };
+	struct kit k;
+	(void)state;
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		bool met = true;
+
+		for (int64_t n = 0; met; n++) {
+			uint64_t before;
+
+			kit_begin(&k);
+			before = sim_count(k.disk, kinds[i]);
+			sim_fail(k.disk, kinds[i], n, -EIO);
+			few_changes(&k);
+			store_checkpoint(k.store);
+			met = sim_count(k.disk, kinds[i]) - before > (uint64_t)n;
+			sim_fail(k.disk, kinds[i], -1, 0);
+			store_close(k.store);
+			kit_mount(&k);
+			kit_end(&k);
+		}
 	}
 }
 
@@ -918,6 +964,8 @@ int main(void)
 		cmocka_unit_test(what_is_due_first_comes_first),
 		cmocka_unit_test(an_expiry_stays_in_place_and_moves_with_its_value),
 		cmocka_unit_test(without_memory_a_change_happens_whole_or_not_at_all),
+		cmocka_unit_test(wherever_the_power_goes_the_records_agree),
+		cmocka_unit_test(whatever_the_disk_refuses_the_records_agree),
 		cmocka_unit_test(without_memory_a_store_is_not_opened_and_nothing_leaks),
 	};
 

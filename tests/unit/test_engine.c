@@ -1,0 +1,589 @@
+/* The engine over a disk that fails, fills up and is tampered with. Power cuts are tests/crash's. */
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "engine.h"
+#include "mem.h"
+#include "sim/disk.h"
+#include "sum.h"
+
+/* ---- vocabulary ------------------------------------------------------------------------- */
+
+static const struct engine_options small = {
+	.create = true, .segment_size = 64 * 1024, .log_cap = 256 * 1024,
+};
+
+static int try_open(struct sim *disk, const struct engine_options *options, struct engine **e,
+		    struct err *err)
+{
+	return engine_open(sim_os(disk), "/store", options, e, err);
+}
+
+static struct engine *open_engine(struct sim *disk)
+{
+	struct engine *e;
+	struct err err;
+
+	if (try_open(disk, &small, &e, &err) != 0)
+		fail_msg("open: %s", err.text);
+	return e;
+}
+
+static struct slice key_of(char *text, uint32_t k)
+{
+	return slice_of(text, (size_t)sprintf(text, "key %06u", k));
+}
+
+static void fill(uint8_t *bytes, uint32_t stamp, uint32_t size)
+{
+	for (uint32_t i = 0; i < size; i++)
+		bytes[i] = (uint8_t)(stamp * 37 + i * 11 + (i >> 7));
+}
+
+static int try_put(struct engine *e, uint32_t k, uint32_t stamp, uint32_t size, bool run)
+{
+	static _Thread_local uint8_t bytes[ENGINE_RUN_MAX];
+	struct batch batch = { 0 };
+	struct ref ref = { 0 };
+	uint64_t revision;
+	char text[32];
+	int rc = 0;
+
+	fill(bytes, stamp, size);
+	if (run)
+		rc = engine_run_write(e, slice_of(bytes, size), &ref);
+	if (rc == 0) {
+		if (run)
+			batch_put_run(&batch, key_of(text, k), &ref, slice_of(&stamp, 4));
+		else
+			batch_put(&batch, key_of(text, k), slice_of(bytes, size));
+		rc = engine_commit(e, &batch, false, &revision);
+		if (rc < 0 && run)
+			engine_run_drop(e, &ref);
+	}
+	if (rc == 0)
+		rc = engine_wait_blocking(e, revision, LOG_SYNCED);
+	batch_done(&batch);
+	return rc;
+}
+
+static void put(struct engine *e, uint32_t k, uint32_t stamp, uint32_t size)
+{
+	assert_int_equal(try_put(e, k, stamp, size, false), 0);
+}
+
+static int try_delete(struct engine *e, uint32_t k)
+{
+	struct batch batch = { 0 };
+	uint64_t revision;
+	char text[32];
+	int rc;
+
+	batch_delete(&batch, key_of(text, k));
+	rc = engine_commit(e, &batch, true, &revision);
+	if (rc == 0)
+		rc = engine_wait_blocking(e, revision, LOG_SYNCED);
+	batch_done(&batch);
+	return rc;
+}
+
+/* 1: it holds just that; 0: there is no such key; else an error. */
+static int holds(struct engine *e, uint32_t k, uint32_t stamp, uint32_t size)
+{
+	static uint8_t bytes[ENGINE_RUN_MAX], wanted[ENGINE_RUN_MAX];
+	struct buffer value = { 0 };
+	struct ref run;
+	char text[32];
+	int rc = engine_get(e, key_of(text, k), &value, &run);
+
+	fill(wanted, stamp, size);
+	if (rc == 0 && run.length) {
+		rc = engine_run_read(e, &run, bytes);
+		if (rc == 0)
+			rc = run.length == size && memcmp(bytes, wanted, size) == 0 ? 1 : -EILSEQ;
+	} else if (rc == 0) {
+		rc = slice_equal(buffer_slice(&value), slice_of(wanted, size)) ? 1 : -EILSEQ;
+	}
+	buffer_done(&value);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+static void verified(struct engine *e)
+{
+	struct err err;
+
+	if (engine_verify(e, NULL, NULL, &err) != 0)
+		fail_msg("verify: %s", err.text);
+}
+
+/* ---- stories ---------------------------------------------------------------------------- */
+
+static void what_was_put_is_there_after_reopening(void **state)
+{
+	struct sim *disk = sim_new(1);
+	struct engine *e = open_engine(disk);
+	(void)state;
+
+	put(e, 1, 7, 200);
+	put(e, 2, 8, 60000);
+	assert_int_equal(try_put(e, 3, 9, 70000, true), 0);
+	assert_int_equal(engine_close(e), 0);
+	e = open_engine(disk);
+	assert_int_equal(holds(e, 1, 7, 200), 1);
+	assert_int_equal(holds(e, 2, 8, 60000), 1);
+	assert_int_equal(holds(e, 3, 9, 70000), 1);
+	assert_int_equal(holds(e, 4, 0, 0), 0);
+	verified(e);
+	assert_int_equal(engine_close(e), 0);
+	sim_free(disk);
+}
+
+static void a_second_opener_is_told_who_has_it(void **state)
+{
+	struct sim *disk = sim_new(1);
+	struct engine *e = open_engine(disk), *second = NULL;
+	struct err err;
+	(void)state;
+
+	assert_int_equal(try_open(disk, &small, &second, &err), -EBUSY);
+	assert_non_null(strstr(err.text, "in use by process"));
+	assert_null(second);
+	engine_close(e);
+	e = open_engine(disk);
+	engine_close(e);
+	sim_free(disk);
+}
+
+static void what_is_no_store_is_refused_and_left_alone(void **state)
+{
+	struct sim *disk = sim_new(1);
+	struct os *os = sim_os(disk);
+	struct engine *e;
+	struct os_dir *dir;
+	struct os_file *file;
+	struct err err;
+	(void)state;
+
+	assert_int_equal(os->open_dir(os, "/store", OS_CREATE, &dir), 0);
+	assert_int_equal(os->open(dir, "letters", OS_CREATE, &file), 0);
+	os->close(file);
+	assert_int_equal(try_open(disk, &small, &e, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "no cubby store"));
+	assert_int_equal(os->open(dir, FILE_PAGES, 0, &file), -ENOENT);
+	os->close_dir(dir);
+	sim_free(disk);
+}
+
+/* An impossible version, with a good checksum, in both slots. */
+static void another_format_is_refused_by_its_number(void **state)
+{
+	struct sim *disk = sim_new(1);
+	struct os *os = sim_os(disk);
+	struct engine *e = open_engine(disk);
+	struct os_dir *dir;
+	struct os_file *file;
+	struct err err;
+	uint8_t unit[UNIT];
+	(void)state;
+
+	engine_close(e);
+	assert_int_equal(os->open_dir(os, "/store", 0, &dir), 0);
+	assert_int_equal(os->open(dir, FILE_PAGES, 0, &file), 0);
+	assert_int_equal(os->read(file, unit, UNIT, UNIT), UNIT);
+	put32(unit + SUPER_VERSION, 77);
+	put64(unit + SUPER_SUM, sum64(unit, SUPER_SUM));
+	for (uint64_t i = 0; i < SUPER_UNITS; i++)
+		assert_int_equal(os->write(file, unit, UNIT, i * UNIT), 0);
+	os->close(file);
+	os->close_dir(dir);
+	assert_int_equal(try_open(disk, &small, &e, &err), -EPROTONOSUPPORT);
+	assert_non_null(strstr(err.text, "77"));
+	sim_free(disk);
+}
+
+static void impossible_batches_are_refused(void **state)
+{
+	struct sim *disk = sim_new(1);
+	struct engine *e = open_engine(disk);
+	static uint8_t bytes[ENGINE_VALUE_MAX + 1];
+	struct batch batch = { 0 };
+	uint64_t revision;
+	(void)state;
+
+	assert_int_equal(engine_commit(e, &batch, false, &revision), -EINVAL);
+	batch_put(&batch, slice_of(bytes, ENGINE_KEY_MAX + 1), slice_str("v"));
+	assert_int_equal(engine_commit(e, &batch, false, &revision), -EINVAL);
+	batch_clear(&batch);
+	batch_put(&batch, slice_str("k"), slice_of(bytes, sizeof(bytes)));
+	assert_int_equal(engine_commit(e, &batch, false, &revision), -EINVAL);
+	batch_clear(&batch);
+	while (batch.bytes.size <= engine_batch_max(e))
+		batch_put(&batch, slice_str("k"), slice_of(bytes, 30000));
+	assert_int_equal(engine_commit(e, &batch, false, &revision), -E2BIG);
+	batch_done(&batch);
+	engine_close(e);
+	sim_free(disk);
+}
+
+static void a_full_log_is_emptied_by_a_checkpoint(void **state)
+{
+	struct sim *disk = sim_new(1);
+	struct engine *e = open_engine(disk);
+	struct engine_stats stats;
+	(void)state;
+
+	for (uint32_t i = 0; i < 3000; i++)
+		put(e, i % 100, i, 1000);
+	assert_int_equal(engine_stats(e, &stats), 0);
+	assert_true(stats.checkpoints > 3);
+	for (uint32_t k = 0; k < 100; k++)
+		assert_int_equal(holds(e, k, 2900 + k, 1000), 1);
+	verified(e);
+	engine_close(e);
+	sim_free(disk);
+}
+
+/* Fills the disk with values of `size`; how many there are. */
+static uint32_t fill_up(struct engine *e, uint32_t size, bool run)
+{
+	uint32_t k = 0;
+	int rc;
+
+	while ((rc = try_put(e, k, k, size, run)) == 0)
+		k++;
+	assert_int_equal(rc, -ENOSPC);
+	return k;
+}
+
+static void full_and_empty_and_full(uint32_t size, bool run)
+{
+	struct sim *disk = sim_new(1);
+	struct engine *e;
+	uint32_t count;
+
+	sim_limit(disk, 24 << 20);
+	e = open_engine(disk);
+	count = fill_up(e, size, run);
+	assert_true((uint64_t)count * size > 12 << 20);
+	for (int round = 0; round < 4; round++) {
+		for (uint32_t k = 0; k < count / 2; k++)
+			assert_int_equal(try_delete(e, k), 0);
+		/* Not to the last one: leaves are no longer as full, nor free units in rows as long. */
+		for (uint32_t k = 0; k < count * 9 / 20; k++)
+			assert_int_equal(try_put(e, k, k, size, run), 0);
+		for (uint32_t k = 0; k < count; k++)
+			assert_int_equal(holds(e, k, k, size), k < count * 9 / 20 || k >= count / 2);
+	}
+	verified(e);
+	assert_int_equal(engine_close(e), 0);
+	e = open_engine(disk);
+	for (uint32_t k = 0; k < count; k++)
+		assert_int_equal(holds(e, k, k, size), k < count * 9 / 20 || k >= count / 2);
+	engine_close(e);
+	sim_free(disk);
+}
+
+static void on_a_full_disk_deleting_makes_room(void **state)
+{
+	(void)state;
+	full_and_empty_and_full(3000, false);
+	full_and_empty_and_full(300, false);
+	full_and_empty_and_full(36000, false);
+}
+
+static void on_a_full_disk_deleting_runs_makes_room(void **state)
+{
+	(void)state;
+	full_and_empty_and_full(64 * 1024, true);
+	full_and_empty_and_full(200 * 1024, true);
+}
+
+/* ---- faults ----------------------------------------------------------------------------- */
+
+enum { SWEEP_PUTS = 60 };
+
+struct outcome {
+	uint32_t acknowledged;	/* puts, all of them up to this one */
+	int rc;			/* of the first that failed */
+};
+
+/* Puts, deletes, checkpoints; stops at the first failure. */
+static struct outcome sweep_work(struct engine *e)
+{
+	struct outcome o = { 0 };
+
+	for (uint32_t i = 1; i <= SWEEP_PUTS && o.rc == 0; i++) {
+		o.rc = try_put(e, i % 20, i, i % 5 == 0 ? 9000 : 300, i % 7 == 0);
+		if (o.rc == 0)
+			o.acknowledged = i;
+		if (o.rc == 0 && i % 17 == 0)
+			o.rc = engine_checkpoint(e);
+	}
+	return o;
+}
+
+static void holds_sweep(struct engine *e, const struct outcome *o)
+{
+	for (uint32_t k = 0; k < 20; k++) {
+		uint32_t last = 0;
+
+		for (uint32_t i = 1; i <= o->acknowledged; i++)
+			if (i % 20 == k)
+				last = i;
+		const uint32_t next = last ? last + 20 : k ? k : 20;
+		int rc = holds(e, k, last, last % 5 == 0 ? 9000 : 300);
+
+		if (last ? rc == 1 : rc == 0)
+			continue;
+		/* What failed may have happened all the same, if it is the very next one. */
+		assert_int_equal(next, o->acknowledged + 1);
+		assert_int_equal(holds(e, k, next, next % 5 == 0 ? 9000 : 300), 1);
+	}
+}
+
+/* The nth operation of a kind fails, for all n: what was acknowledged is there at once, and after
+ * reopening; the store is unharmed or read-only. */
+static void sweep(enum sim_kind kind, int with)
+{
+	int64_t n, count = 1, felt = 0;
+
+	for (n = 0; n < count; n++) {
+		struct sim *disk = sim_new(1);
+		struct engine *e = open_engine(disk);
+		const int64_t before = (int64_t)sim_count(disk, kind);
+		struct outcome o;
+
+		sim_fail(disk, kind, n, with);
+		o = sweep_work(e);
+		if (o.rc == 0)		/* it got to the end, whatever the fault did */
+			count = (int64_t)sim_count(disk, kind) - before;
+		else if (n + 1 == count)
+			count++;
+		felt += o.rc != 0;
+		holds_sweep(e, &o);
+		if (o.rc != 0) {
+			const int again = try_put(e, 50, 1, 10, false);
+
+			assert_true(again == 0 || again == -EROFS || again == -ENOSPC);
+		}
+		engine_close(e);
+		sim_fail(disk, kind, -1, 0);
+		sim_reboot(disk, SIM_LOSE, (uint64_t)n);
+		e = open_engine(disk);
+		holds_sweep(e, &o);
+		verified(e);
+		engine_close(e);
+		sim_free(disk);
+	}
+	print_message("%lld faults, %lld of them felt\n", (long long)n, (long long)felt);
+}
+
+static void a_failed_write_loses_nothing_acknowledged(void **state)
+{
+	(void)state;
+	sweep(SIM_WRITE, -EIO);
+}
+
+static void a_failed_sync_loses_nothing_acknowledged(void **state)
+{
+	(void)state;
+	sweep(SIM_SYNC, -EIO);
+}
+
+static void a_failed_allocation_of_disk_loses_nothing_acknowledged(void **state)
+{
+	(void)state;
+	sweep(SIM_ALLOCATE, -ENOSPC);
+}
+
+static void without_memory_nothing_acknowledged_is_lost(void **state)
+{
+	bool reached = true;
+	(void)state;
+
+	for (int64_t n = 0; reached; n++) {
+		struct sim *disk = sim_new(1);
+		struct engine *e = open_engine(disk);
+		struct outcome o;
+
+		mem_fail_after(n, 0);
+		o = sweep_work(e);
+		reached = o.rc != 0;
+		mem_fail_after(-1, 0);
+		assert_true(o.rc == 0 || o.rc == -ENOMEM);
+		holds_sweep(e, &o);
+		put(e, 50, 1, 10);	/* it was only memory */
+		verified(e);
+		assert_int_equal(engine_close(e), 0);
+		sim_free(disk);
+	}
+}
+
+static void opening_without_memory_fails_and_changes_nothing(void **state)
+{
+	struct sim *disk = sim_new(1);
+	struct engine *e = open_engine(disk);
+	struct outcome o = sweep_work(e);
+	struct err err;
+	int rc = -ENOMEM;
+	(void)state;
+
+	assert_int_equal(o.rc, 0);
+	sim_cut_after(disk, 0);		/* so that there is a log to replay */
+	engine_close(e);
+	sim_reboot(disk, SIM_KEEP, 0);
+	for (int64_t n = 0; rc == -ENOMEM; n++) {
+		struct sim *copy = sim_clone(disk);
+
+		mem_fail_after(n, 0);
+		rc = try_open(copy, &small, &e, &err);
+		mem_fail_after(-1, 0);
+		if (rc == 0) {
+			holds_sweep(e, &o);
+			engine_close(e);
+		} else {
+			assert_int_equal(rc, -ENOMEM);
+		}
+		sim_free(copy);
+	}
+	sim_free(disk);
+}
+
+static void an_unreadable_page_fails_that_reading_only(void **state)
+{
+	struct sim *disk = sim_new(1);
+	struct engine *e = open_engine(disk);
+	(void)state;
+
+	for (uint32_t k = 0; k < 500; k++)
+		put(e, k, k, 500);
+	engine_close(e);
+	e = open_engine(disk);
+	sim_fail(disk, SIM_READ, 1, -EIO);
+	assert_int_equal(holds(e, 3, 3, 500), -EIO);
+	assert_int_equal(holds(e, 3, 3, 500), 1);
+	put(e, 3, 4, 100);
+	verified(e);
+	engine_close(e);
+	sim_free(disk);
+}
+
+/* ---- threads ---------------------------------------------------------------------------- */
+
+enum { THREADS = 4, EACH = 300 };
+
+struct crowd {
+	struct engine *e;
+	uint32_t number;
+	atomic_bool *stop;
+};
+
+static void *puts_and_reads(void *arg)
+{
+	struct crowd *c = arg;
+
+	for (uint32_t i = 0; i < EACH; i++) {
+		struct batch batch = { 0 };
+		struct buffer value = { 0 };
+		uint64_t revision;
+		char text[32];
+		uint8_t bytes[400];
+		int rc;
+
+		fill(bytes, i, 100 + i);
+		batch_put(&batch, key_of(text, c->number * 1000 + i % 50), slice_of(bytes, 100 + i));
+		rc = engine_commit(c->e, &batch, false, &revision);
+		if (rc == 0)
+			rc = engine_wait_blocking(c->e, revision, i % 3 ? LOG_WRITTEN : LOG_SYNCED);
+		if (rc == 0)
+			rc = engine_get(c->e, key_of(text, c->number * 1000 + i % 50), &value, NULL);
+		if (rc == 0 && !slice_equal(buffer_slice(&value), slice_of(bytes, 100 + i)))
+			rc = -EILSEQ;
+		batch_done(&batch);
+		buffer_done(&value);
+		if (rc < 0)
+			return (void *)(intptr_t)rc;
+	}
+	return NULL;
+}
+
+static void *checkpoints(void *arg)
+{
+	struct crowd *c = arg;
+
+	while (!atomic_load(c->stop)) {
+		const int rc = engine_checkpoint(c->e);
+
+		if (rc < 0)
+			return (void *)(intptr_t)rc;
+	}
+	return NULL;
+}
+
+static void threads_and_checkpoints_do_not_disturb_each_other(void **state)
+{
+	const struct engine_options options = {
+		.create = true, .background = true, .segment_size = 64 * 1024,
+		.log_cap = 256 * 1024, .cache = 64 * 1024, .commit_ns = 1000000,
+	};
+	struct sim *disk = sim_new(1);
+	struct crowd crowd[THREADS + 1];
+	pthread_t threads[THREADS + 1];
+	atomic_bool stop = false;
+	struct engine *e;
+	void *result;
+	(void)state;
+
+	assert_int_equal(try_open(disk, &options, &e, NULL), 0);
+	for (uint32_t t = 0; t <= THREADS; t++) {
+		crowd[t] = (struct crowd){ e, t, &stop };
+		assert_int_equal(pthread_create(&threads[t], NULL,
+						t < THREADS ? puts_and_reads : checkpoints,
+						&crowd[t]), 0);
+	}
+	for (uint32_t t = 0; t <= THREADS; t++) {
+		if (t == THREADS)
+			atomic_store(&stop, true);
+		pthread_join(threads[t], &result);
+		assert_null(result);
+	}
+	verified(e);
+	assert_int_equal(engine_close(e), 0);
+	e = open_engine(disk);
+	for (uint32_t t = 0; t < THREADS; t++)
+		for (uint32_t k = 0; k < 50; k++)
+			assert_int_equal(holds(e, t * 1000 + k, EACH - 50 + k, EACH + 50 + k), 1);
+	engine_close(e);
+	sim_free(disk);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_was_put_is_there_after_reopening),
+		cmocka_unit_test(a_second_opener_is_told_who_has_it),
+		cmocka_unit_test(what_is_no_store_is_refused_and_left_alone),
+		cmocka_unit_test(another_format_is_refused_by_its_number),
+		cmocka_unit_test(impossible_batches_are_refused),
+		cmocka_unit_test(a_full_log_is_emptied_by_a_checkpoint),
+		cmocka_unit_test(on_a_full_disk_deleting_makes_room),
+		cmocka_unit_test(on_a_full_disk_deleting_runs_makes_room),
+		cmocka_unit_test(a_failed_write_loses_nothing_acknowledged),
+		cmocka_unit_test(a_failed_sync_loses_nothing_acknowledged),
+		cmocka_unit_test(a_failed_allocation_of_disk_loses_nothing_acknowledged),
+		cmocka_unit_test(without_memory_nothing_acknowledged_is_lost),
+		cmocka_unit_test(opening_without_memory_fails_and_changes_nothing),
+		cmocka_unit_test(an_unreadable_page_fails_that_reading_only),
+		cmocka_unit_test(threads_and_checkpoints_do_not_disturb_each_other),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

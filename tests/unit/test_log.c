@@ -1,0 +1,458 @@
+/* The log as it should be: what was appended is found again, in order, and whoever waits is told. */
+#include "sim/log_bench.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+/* ---- history --------------------------------------------------------------------------- */
+
+static void a_new_log_is_empty_and_opens_again(void **state)
+{
+	struct bench *b = *state;
+
+	assert_int_equal(log_revision(b->log), 0);
+	assert_int_equal(shut(b), 0);
+	assert_opens(b);
+	assert_int_equal(b->found, 0);
+	assert_false(b->torn);
+	assert_int_equal(log_revision(b->log), 0);
+}
+
+static void what_was_appended_is_replayed_in_order(void **state)
+{
+	struct bench *b = *state;
+
+	for (int i = 0; i < 20; i++)
+		assert_int_equal(append(b, SMALL + (size_t)i), 0);
+	assert_int_equal(b->revision, 20);
+	assert_int_equal(shut(b), 0);
+	b->acked = 20;
+	assert_opens(b);
+	assert_int_equal(b->found, 20);
+	assert_false(b->torn);
+}
+
+static void revisions_leap_after_an_opening_that_found_something(void **state)
+{
+	struct bench *b = *state;
+
+	append(b, SMALL);
+	shut(b);
+	reopen(b);
+	assert_int_equal(append(b, SMALL), 0);
+	assert_int_equal(b->revision, 1 + LEAP + 1);
+	assert_int_equal(shut(b), 0);
+	b->acked = 2;
+	assert_opens(b);
+}
+
+static void a_log_goes_on_through_many_openings_without_a_checkpoint(void **state)
+{
+	struct bench *b = *state;
+
+	b->cap = 100 * SEGMENT;
+	for (int i = 0; i < 20; i++) {
+		assert_int_equal(append_synced(b, SMALL), 0);
+		if (i % 3 == 0)
+			reboot(b, SIM_LOSE, 0);
+		else
+			shut(b);
+		assert_opens(b);
+		assert_int_equal(b->found, i + 1);
+	}
+}
+
+static void written_batches_survive_a_killed_process_but_not_a_power_cut(void **state)
+{
+	struct bench *b = *state, t;
+
+	assert_int_equal(append_synced(b, SMALL), 0);
+	assert_int_equal(append_written(b, SMALL), 0);
+	t = twin(b);
+	assert_opens(&t);
+	assert_int_equal(t.found, 2);
+	shut(&t);
+	sim_reboot(t.disk, SIM_LOSE, 0);	/* opening made them durable */
+	assert_opens(&t);
+	assert_int_equal(t.found, 2);
+	drop(&t);
+	t = twin(b);
+	sim_reboot(t.disk, SIM_LOSE, 0);
+	assert_opens(&t);
+	assert_int_equal(t.found, 1);
+	drop(&t);
+}
+
+static void small_groups_without_a_sync_share_a_unit(void **state)
+{
+	struct bench *b = *state;
+	struct log_stats stats;
+
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(append_written(b, SMALL), 0);
+	log_stats(b->log, &stats);
+	assert_int_equal(stats.groups, 10);
+	assert_true(stats.bytes_live < SEGMENT_HEADER + UNIT);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(append_synced(b, SMALL), 0);
+	log_stats(b->log, &stats);
+	assert_true(stats.bytes_live > SEGMENT_HEADER + 2 * UNIT);
+	assert_int_equal(stats.syncs, 3);
+}
+
+static void a_batch_that_is_too_large_is_refused_and_the_largest_is_not(void **state)
+{
+	struct bench *b = *state;
+	const uint64_t max = log_batch_max(b->log);
+
+	assert_int_equal(append(b, max + 1), -E2BIG);
+	assert_int_equal(append(b, SMALL), 0);
+	assert_int_equal(append_synced(b, max), 0);
+	reboot(b, SIM_LOSE, 0);
+	assert_opens(b);
+	assert_int_equal(b->found, 2);
+}
+
+/* ---- callbacks ------------------------------------------------------------------------- */
+
+struct told {
+	struct log_waiter waiter;	/* first: the callback gets back to us */
+	int rc;
+	unsigned order;
+};
+
+static unsigned told_count;
+
+static void tell(struct log_waiter *w, int rc)
+{
+	struct told *t = (struct told *)w;
+
+	t->rc = rc;
+	t->order = ++told_count;
+}
+
+static int before_sync_asks_for_more(void *arg)
+{
+	struct bench *b = arg;
+	static struct told late[3];
+
+	if (told_count == 0 && late[0].order == 0 && b->appended == 1) {
+		for (int i = 0; i < 3; i++)
+			late[i] = (struct told){ .waiter = { 1, LOG_SYNCED, tell, NULL }, .rc = 1 };
+		for (int i = 0; i < 3; i++)
+			log_wait(b->log, &late[i].waiter);
+		assert_int_equal(late[0].rc, 1);
+	}
+	return 0;
+}
+
+static void whoever_comes_during_the_sync_that_covers_him_is_told_in_order(void **state)
+{
+	struct bench *b = *state;
+	struct told first = { .waiter = { 1, LOG_SYNCED, tell, NULL } };
+	struct log_options options = options_of(b);
+	const struct log_reader reader = reader_of(b);
+
+	shut(b);
+	options.before_sync = before_sync_asks_for_more;
+	options.arg = b;
+	assert_int_equal(b->os->open_dir(b->os, "/store", 0, &b->dir), 0);
+	assert_int_equal(log_open(b->os, b->dir, &options, &b->mark, 0, &reader, &b->log, NULL, NULL),
+			 0);
+	told_count = 0;
+	append(b, SMALL);
+	log_wait(b->log, &first.waiter);
+	assert_int_equal(first.order, 1);
+	assert_int_equal(told_count, 4);
+}
+
+static void a_callback_comes_at_once_for_what_is_safe_already(void **state)
+{
+	struct bench *b = *state;
+	struct told t = { .waiter = { 1, LOG_SYNCED, tell, NULL }, .rc = 1 };
+	const uint64_t syncs = sim_count(b->disk, SIM_SYNC);
+
+	append_synced(b, SMALL);
+	log_wait(b->log, &t.waiter);
+	assert_int_equal(t.rc, 0);
+	assert_int_equal(sim_count(b->disk, SIM_SYNC), syncs + 1);
+}
+
+/* ---- segments -------------------------------------------------------------------------- */
+
+static void a_full_segment_is_followed_by_the_next(void **state)
+{
+	struct bench *b = *state;
+
+	b->cap = 100 * SEGMENT;
+	shut(b);
+	assert_opens(b);
+	for (int i = 0; i < 30; i++)
+		assert_int_equal(append_synced(b, LARGE), 0);
+	reboot(b, SIM_LOSE, 0);
+	assert_opens(b);
+	assert_int_equal(b->found, 30);
+}
+
+static void recycled_segments_bring_nothing_back(void **state)
+{
+	struct bench *b = *state;
+
+	b->cap = 6 * SEGMENT;
+	shut(b);
+	assert_opens(b);
+	for (int round = 0; round < 12; round++) {
+		for (int i = 0; i < 7; i++)
+			assert_int_equal(append_synced(b, LARGE - (size_t)round * 100), 0);
+		assert_int_equal(checkpoint(b), 0);
+		if (round % 3 == 2) {
+			reboot(b, SIM_LOSE, 0);
+			assert_opens(b);
+			assert_int_equal(b->found, b->at_mark);
+		}
+	}
+}
+
+static void at_the_cap_appends_ask_for_a_checkpoint_which_helps(void **state)
+{
+	struct bench *b = *state;
+	int rc;
+
+	for (int round = 0; round < 3; round++) {
+		do
+			rc = append_synced(b, LARGE);
+		while (rc == 0);
+		assert_int_equal(rc, -EAGAIN);
+		assert_int_equal(append(b, LARGE), -EAGAIN);
+		assert_int_equal(log_prepare(b->log), -EAGAIN);
+		assert_int_equal(checkpoint(b), 0);
+	}
+	assert_int_equal(append_synced(b, LARGE), 0);
+	reboot(b, SIM_LOSE, 0);
+	assert_opens(b);
+}
+
+static void a_full_disk_refuses_appends_until_a_checkpoint(void **state)
+{
+	struct bench *b = *state;
+	int rc;
+
+	b->cap = 100 * SEGMENT;
+	shut(b);
+	assert_opens(b);
+	sim_limit(b->disk, 3 * SEGMENT + UNIT);
+	do
+		rc = append_synced(b, LARGE);
+	while (rc == 0);
+	assert_int_equal(rc, -ENOSPC);
+	assert_int_equal(log_prepare(b->log), -ENOSPC);
+	assert_string_equal(log_failure(b->log), "");
+	assert_int_equal(checkpoint(b), 0);
+	assert_int_equal(append_synced(b, LARGE), 0);
+	reboot(b, SIM_LOSE, 0);
+	assert_opens(b);
+}
+
+static void prepared_segments_spare_appends_the_making(void **state)
+{
+	struct bench *b = *state;
+	uint64_t made;
+
+	assert_int_equal(log_prepare(b->log), 0);
+	made = sim_count(b->disk, SIM_CREATE);
+	for (int i = 0; i < 6; i++)
+		assert_int_equal(append_synced(b, LARGE), 0);
+	assert_int_equal(sim_count(b->disk, SIM_CREATE), made);
+}
+
+static void a_checkpoint_of_nothing_new_writes_nothing(void **state)
+{
+	struct bench *b = *state;
+	uint64_t changes;
+
+	append(b, SMALL);
+	assert_int_equal(checkpoint(b), 0);
+	changes = sim_changes(b->disk);
+	assert_int_equal(checkpoint(b), 0);
+	assert_int_equal(sim_changes(b->disk), changes);
+}
+
+/* mark->revision was synced before the rotation; waiting for it must still wait for the header. */
+static void the_segment_that_a_mark_names_is_on_disk(void **state)
+{
+	struct bench *b = *state;
+
+	append_synced(b, SMALL);
+	assert_int_equal(checkpoint(b), 0);
+	reboot(b, SIM_LOSE, 0);
+	assert_opens(b);
+}
+
+/* The header of the segment that log_rotate turned to is in the page cache only; the next process
+ * names that segment in its superblock. */
+static void a_header_left_by_a_killed_process_is_made_durable(void **state)
+{
+	struct bench *b = *state, t;
+	struct log_mark mark;
+
+	append_synced(b, SMALL);
+	assert_int_equal(log_rotate(b->log, &mark), 0);
+	t = twin(b);
+	assert_opens(&t);
+	assert_int_equal(checkpoint(&t), 0);
+	reboot(&t, SIM_LOSE, 0);
+	assert_opens(&t);
+	drop(&t);
+}
+
+/* ---- threads --------------------------------------------------------------------------- */
+
+enum { THREADS = 16, ROUNDS = 60 };
+
+struct crowd {
+	struct bench *b;
+	pthread_mutex_t order;	/* batch numbers follow revisions */
+	atomic_ullong acked;
+	atomic_uint outstanding;
+};
+
+struct promise {
+	struct log_waiter waiter;	/* first */
+	struct crowd *crowd;
+	uint64_t n;
+};
+
+static void raise_acked(struct crowd *c, uint64_t n)
+{
+	unsigned long long old = atomic_load(&c->acked);
+
+	while (old < n && !atomic_compare_exchange_weak(&c->acked, &old, n))
+		;
+}
+
+static void kept(struct log_waiter *w, int rc)
+{
+	struct promise *p = (struct promise *)w;
+
+	if (rc == 0)
+		raise_acked(p->crowd, p->n);
+	atomic_fetch_sub(&p->crowd->outstanding, 1);
+	free(p);
+}
+
+static void wait_somehow(struct crowd *c, uint64_t n, uint64_t revision, unsigned how)
+{
+	struct promise *p;
+
+	if (how == 0) {
+		log_wait_blocking(c->b->log, revision, LOG_WRITTEN);
+	} else if (how == 1) {
+		if (log_wait_blocking(c->b->log, revision, LOG_SYNCED) == 0)
+			raise_acked(c, n);
+	} else {
+		p = malloc(sizeof(*p));
+		*p = (struct promise){ { revision, LOG_SYNCED, kept, NULL }, c, n };
+		atomic_fetch_add(&c->outstanding, 1);
+		log_wait(c->b->log, &p->waiter);
+	}
+}
+
+static void *member(void *arg)
+{
+	struct crowd *c = arg;
+	int rc = 0;
+
+	for (unsigned i = 0; i < ROUNDS && rc == 0; i++) {
+		uint64_t revision, n;
+
+		pthread_mutex_lock(&c->order);
+		rc = append(c->b, SMALL + i * 17);
+		revision = c->b->revision;
+		n = c->b->appended;
+		pthread_mutex_unlock(&c->order);
+		if (rc == 0)
+			wait_somehow(c, n, revision, (unsigned)(n % 3));
+	}
+	return (void *)(intptr_t)rc;
+}
+
+/* Sixteen threads append and wait in every way. Returns what the first to fail was told. */
+static int run_crowd(struct bench *b)
+{
+	struct crowd c = { .b = b, .order = PTHREAD_MUTEX_INITIALIZER };
+	pthread_t threads[THREADS];
+	int rc = 0;
+
+	for (int i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, member, &c), 0);
+	for (int i = 0; i < THREADS; i++) {
+		void *result;
+
+		pthread_join(threads[i], &result);
+		if (result && !rc)
+			rc = (int)(intptr_t)result;
+	}
+	assert_int_equal(atomic_load(&c.outstanding), 0);
+	b->acked = atomic_load(&c.acked);
+	return rc;
+}
+
+static void sixteen_threads_lose_nothing(void **state)
+{
+	struct bench *b = *state;
+
+	b->cap = 1000 * SEGMENT;
+	shut(b);
+	assert_opens(b);
+	assert_int_equal(run_crowd(b), 0);
+	assert_int_equal(b->appended, THREADS * ROUNDS);
+	sim_cut_after(b->disk, 0);
+	reboot(b, SIM_LOSE, 0);
+	assert_opens(b);
+}
+
+static void sixteen_threads_are_all_told_when_the_log_dies(void **state)
+{
+	(void)state;
+
+	for (int64_t n = 0; n < 12; n++) {
+		const enum sim_kind kind = n % 2 ? SIM_SYNC : SIM_WRITE;
+		struct bench b = { .disk = sim_new((uint64_t)n), .cap = 4 * SEGMENT };
+
+		assert_int_equal(create(&b), 0);
+		assert_int_equal(log_prepare(b.log), 0);
+		sim_fail(b.disk, kind, n, -EIO);
+		assert_int_equal(run_crowd(&b), -EROFS);
+		reboot(&b, SIM_LOSE, 0);
+		assert_opens(&b);
+		drop(&b);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		BENCH_TEST(a_new_log_is_empty_and_opens_again),
+		BENCH_TEST(what_was_appended_is_replayed_in_order),
+		BENCH_TEST(revisions_leap_after_an_opening_that_found_something),
+		BENCH_TEST(a_log_goes_on_through_many_openings_without_a_checkpoint),
+		BENCH_TEST(written_batches_survive_a_killed_process_but_not_a_power_cut),
+		BENCH_TEST(small_groups_without_a_sync_share_a_unit),
+		BENCH_TEST(a_batch_that_is_too_large_is_refused_and_the_largest_is_not),
+		BENCH_TEST(whoever_comes_during_the_sync_that_covers_him_is_told_in_order),
+		BENCH_TEST(a_callback_comes_at_once_for_what_is_safe_already),
+		BENCH_TEST(a_full_segment_is_followed_by_the_next),
+		BENCH_TEST(recycled_segments_bring_nothing_back),
+		BENCH_TEST(at_the_cap_appends_ask_for_a_checkpoint_which_helps),
+		BENCH_TEST(a_full_disk_refuses_appends_until_a_checkpoint),
+		BENCH_TEST(prepared_segments_spare_appends_the_making),
+		BENCH_TEST(a_checkpoint_of_nothing_new_writes_nothing),
+		BENCH_TEST(the_segment_that_a_mark_names_is_on_disk),
+		BENCH_TEST(a_header_left_by_a_killed_process_is_made_durable),
+		BENCH_TEST(sixteen_threads_lose_nothing),
+		cmocka_unit_test(sixteen_threads_are_all_told_when_the_log_dies),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

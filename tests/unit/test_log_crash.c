@@ -1,0 +1,276 @@
+/* The log through power cuts, kills and faults, at every operation: what was waited for is there, and
+ * what is there is a prefix of what was appended.
+ */
+#include "sim/log_bench.h"
+
+#include <errno.h>
+
+#include "mem.h"
+
+/* ---- power cuts ------------------------------------------------------------------------ */
+
+/* A story with everything in it: `wide` gives it large batches, so that it needs many segments. */
+static int story(struct bench *b, bool wide)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < 40 && rc == 0; i++) {
+		const size_t size = SMALL + (wide ? i * 977 % LARGE : i * 13);
+
+		rc = insist(b, size);
+		if (rc == 0 && i % 5 == 4)
+			rc = sync_all(b);
+		else if (rc == 0 && i % 2)
+			rc = log_wait_blocking(b->log, b->revision, LOG_WRITTEN);
+		if (rc == 0 && i % 11 == 10)
+			rc = checkpoint(b);
+	}
+	return rc;
+}
+
+/* The power goes during recovery as well, and then once more during the work after it. */
+static void crash_again(struct bench *b, enum sim_fate fate, uint64_t seed)
+{
+	bool finished = false;
+
+	for (int64_t cut = 0; !finished; cut++) {
+		struct bench t = twin(b);
+
+		sim_cut_after(t.disk, cut);
+		if (reopen(&t) == 0) {
+			assert_history(&t);
+			t.appended = t.acked = t.found;
+			finished = insist(&t, SMALL) == 0 && insist(&t, LARGE) == 0 &&
+				   sync_all(&t) == 0;
+			assert_true(finished || sim_is_cut(t.disk));
+		} else {
+			assert_int_equal(t.rc, -EIO);
+		}
+		reboot(&t, fate, seed);
+		assert_opens(&t);
+		drop(&t);
+	}
+}
+
+static void cut_everywhere(bool wide, uint64_t seeds)
+{
+	bool finished = false;
+
+	for (int64_t cut = 0; !finished; cut++) {
+		struct bench b = { .disk = sim_new((uint64_t)cut), .cap = 4 * SEGMENT };
+
+		assert_int_equal(create(&b), 0);
+		sim_cut_after(b.disk, cut);
+		finished = story(&b, wide) == 0;
+		assert_true(finished || sim_is_cut(b.disk));
+		shut(&b);
+		for (uint64_t i = 0; i < SIM_FATES * seeds; i++) {
+			const enum sim_fate fate = i % SIM_FATES;
+			struct bench t = twin(&b);
+
+			if (fate < SIM_TEAR && i >= SIM_FATES) {	/* these know no chance */
+				drop(&t);
+				continue;
+			}
+			sim_reboot(t.disk, fate, i);
+			if (i % 5 == 0)
+				crash_again(&t, fate, i);
+			assert_opens(&t);
+			assert_int_equal(insist(&t, LARGE), 0);
+			assert_int_equal(sync_all(&t), 0);
+			reboot(&t, SIM_LOSE, i);
+			assert_opens(&t);
+			drop(&t);
+		}
+		drop(&b);
+	}
+}
+
+static void no_power_cut_loses_what_was_waited_for(void **state)
+{
+	(void)state;
+	cut_everywhere(false, 20);
+}
+
+static void no_power_cut_among_many_segments_does_either(void **state)
+{
+	(void)state;
+	cut_everywhere(true, 40);
+}
+
+/* The process is killed at every operation, and then the power goes after the next one opened. */
+static void no_kill_loses_what_was_written(void **state)
+{
+	bool finished = false;
+	(void)state;
+
+	for (int64_t cut = 0; !finished; cut++) {
+		struct bench b = { .disk = sim_new((uint64_t)cut), .cap = 4 * SEGMENT };
+		uint64_t found;
+
+		assert_int_equal(create(&b), 0);
+		sim_cut_after(b.disk, cut);
+		finished = story(&b, true) == 0;
+		assert_true(finished || sim_is_cut(b.disk));
+		shut(&b);
+		sim_revive(b.disk, (uint64_t)cut);
+		assert_opens(&b);
+		found = b.found;
+		reboot(&b, SIM_LOSE, 0);
+		assert_opens(&b);
+		assert_int_equal(b.found, found);
+		drop(&b);
+	}
+}
+
+static void a_creation_that_was_cut_off_can_be_done_again(void **state)
+{
+	bool finished = false;
+	(void)state;
+
+	for (int64_t cut = 0; !finished; cut++) {
+		struct bench b = { .disk = sim_new((uint64_t)cut), .cap = 4 * SEGMENT };
+
+		sim_cut_after(b.disk, cut);
+		finished = create(&b) == 0;
+		reboot(&b, SIM_SCATTER, (uint64_t)cut);
+		assert_int_equal(create(&b), 0);
+		assert_int_equal(append_synced(&b, SMALL), 0);
+		reboot(&b, SIM_LOSE, 0);
+		assert_opens(&b);
+		drop(&b);
+	}
+}
+
+/* ---- faults ---------------------------------------------------------------------------- */
+
+/* Fails the nth operation of a kind, for all n: whoever was told 0 was told the truth, and after a
+ * failed write or sync of a segment in use nothing succeeds any more. */
+static void fail_everywhere(enum sim_kind kind, int error)
+{
+	bool finished = false;
+
+	for (int64_t n = 0; !finished; n++) {
+		struct bench b = { .disk = sim_new((uint64_t)n), .cap = 4 * SEGMENT };
+		int rc;
+
+		assert_int_equal(create(&b), 0);
+		sim_fail(b.disk, kind, n, error);
+		rc = story(&b, true);
+		finished = rc == 0;
+		assert_true(rc == 0 || rc == error);
+		if (*log_failure(b.log)) {
+			assert_int_equal(append(&b, SMALL), -EROFS);
+			assert_int_equal(log_rotate(b.log, &b.mark), -EROFS);
+			assert_int_equal(log_prepare(b.log), -EROFS);
+		}
+		sim_fail(b.disk, kind, -1, 0);
+		reboot(&b, SIM_LOSE, 0);
+		assert_opens(&b);
+		drop(&b);
+	}
+}
+
+static void after_a_failed_write_the_log_is_dead(void **state)
+{
+	(void)state;
+	fail_everywhere(SIM_WRITE, -EIO);
+}
+
+static void after_a_failed_sync_the_log_is_dead(void **state)
+{
+	(void)state;
+	fail_everywhere(SIM_SYNC, -EIO);
+}
+
+static void no_other_fault_makes_it_lie(void **state)
+{
+	(void)state;
+	fail_everywhere(SIM_CREATE, -ENOSPC);
+	fail_everywhere(SIM_ALLOCATE, -ENOSPC);
+	fail_everywhere(SIM_SYNC_DIR, -EIO);
+	fail_everywhere(SIM_RANDOM, -EIO);
+}
+
+static void a_dead_log_says_why(void **state)
+{
+	struct bench *b = *state;
+
+	append(b, SMALL);
+	sim_fail(b->disk, SIM_SYNC, 0, -EIO);
+	assert_int_equal(sync_all(b), -EIO);
+	assert_string_equal(log_failure(b->log), "syncing log.00000000: Input/output error");
+	assert_int_equal(sync_all(b), -EROFS);
+}
+
+/* Opening fails, or finds everything; and the next opening finds everything. */
+static void an_opening_that_could_not_read_changes_nothing(void **state)
+{
+	struct bench *b = *state;
+
+	for (int i = 0; i < 7; i++)
+		append_synced(b, LARGE);
+	append_written(b, SMALL);
+	for (int kind = SIM_OPEN; kind < SIM_KINDS; kind++) {
+		int rc = -EIO;
+
+		for (int64_t n = 0; rc != 0; n++) {
+			struct bench t = twin(b);
+
+			sim_fail(t.disk, (enum sim_kind)kind, n, -EIO);
+			rc = reopen(&t);
+			assert_true(rc == 0 || rc == -EIO);
+			shut(&t);
+			sim_fail(t.disk, (enum sim_kind)kind, -1, 0);
+			assert_opens(&t);
+			assert_int_equal(t.found, 8);
+			drop(&t);
+		}
+	}
+}
+
+static int everything(struct bench *b)
+{
+	int rc = create(b);
+
+	if (rc == 0)
+		rc = story(b, true);
+	shut(b);
+	return rc ? rc : reopen(b);
+}
+
+static void no_failed_allocation_does_harm(void **state)
+{
+	int rc = -ENOMEM;
+	(void)state;
+
+	for (int64_t n = 0; rc != 0; n++) {
+		struct bench b = { .disk = sim_new(1), .cap = 4 * SEGMENT };
+
+		mem_fail_after(n, 0);
+		rc = everything(&b);
+		mem_fail_after(-1, 0);
+		assert_true(rc == 0 || rc == -ENOMEM);
+		shut(&b);
+		if (b.mark.segment)
+			assert_opens(&b);
+		drop(&b);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(no_power_cut_loses_what_was_waited_for),
+		cmocka_unit_test(no_power_cut_among_many_segments_does_either),
+		cmocka_unit_test(no_kill_loses_what_was_written),
+		cmocka_unit_test(a_creation_that_was_cut_off_can_be_done_again),
+		cmocka_unit_test(after_a_failed_write_the_log_is_dead),
+		cmocka_unit_test(after_a_failed_sync_the_log_is_dead),
+		cmocka_unit_test(no_other_fault_makes_it_lie),
+		BENCH_TEST(a_dead_log_says_why),
+		BENCH_TEST(an_opening_that_could_not_read_changes_nothing),
+		cmocka_unit_test(no_failed_allocation_does_harm),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,307 @@
+/* The log on a disk that lost or changed something: damage is told from a torn tail. */
+#include "sim/log_bench.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- torn or damaged ------------------------------------------------------------------- */
+
+/* What log_open says when a byte of one file is flipped. */
+static struct bench flipped(struct bench *b, const char *name, uint64_t offset)
+{
+	struct bench t = twin(b);
+
+	assert_int_equal(sim_flip(t.disk, name, offset, 0x10), 0);
+	reopen(&t);
+	return t;
+}
+
+static void a_torn_group_ends_the_log(void **state)
+{
+	struct bench *b = *state, t;
+
+	append_synced(b, SMALL);
+	append_synced(b, SMALL);
+	append_written(b, SMALL);
+	append_written(b, SMALL);
+	t = flipped(b, "log.00000000", SEGMENT_HEADER + 2 * UNIT + GROUP_HEADER + 8);
+	assert_int_equal(t.rc, 0);
+	assert_int_equal(t.found, 2);
+	assert_true(t.torn);
+	t.appended = t.acked = t.found;
+	assert_int_equal(append_synced(&t, SMALL), 0);	/* where the cut ones were */
+	reboot(&t, SIM_LOSE, 0);
+	assert_opens(&t);
+	assert_int_equal(t.found, 3);
+	drop(&t);
+}
+
+static void damage_before_a_synced_group_is_refused_by_name_and_offset(void **state)
+{
+	struct bench *b = *state, t;
+
+	for (int i = 0; i < 4; i++)
+		append_synced(b, SMALL);
+	t = flipped(b, "log.00000000", SEGMENT_HEADER + UNIT + GROUP_HEADER + 8);
+	assert_int_equal(t.rc, -EUCLEAN);
+	assert_non_null(strstr(t.err.text, "log.00000000: damaged at byte 8192"));
+	drop(&t);
+}
+
+static void damage_at_the_end_of_a_segment_is_proved_by_the_next(void **state)
+{
+	struct bench *b = *state, t;
+
+	for (int i = 0; i < 7; i++)
+		append_synced(b, LARGE);
+	t = flipped(b, "log.00000000", SEGMENT_HEADER + 4 * UNIT + 100);
+	assert_int_equal(t.rc, -EUCLEAN);
+	assert_non_null(strstr(t.err.text, "log.00000000: damaged at byte 20480"));
+	drop(&t);
+	t = flipped(b, "log.00000001", 3);	/* without its header, too */
+	assert_int_equal(t.rc, -EUCLEAN);
+	drop(&t);
+}
+
+static void a_missing_segment_is_refused(void **state)
+{
+	struct bench *b = *state;
+
+	for (int i = 0; i < 7; i++)
+		append_synced(b, LARGE);
+	assert_int_equal(b->os->remove(b->dir, "log.00000000"), 0);
+	shut(b);
+	assert_int_equal(reopen(b), -EUCLEAN);
+	assert_non_null(strstr(b->err.text, "segment 1 of the log"));
+}
+
+static void a_segment_of_another_store_is_refused(void **state)
+{
+	struct bench *b = *state;
+	struct segment_header header = { .store = "another", .sequence = 9, .number = 9 };
+	uint8_t bytes[SEGMENT_HEADER];
+	struct os_file *file;
+
+	shut(b);
+	segment_encode(&header, bytes);
+	b->os->open_dir(b->os, "/store", 0, &b->dir);
+	assert_int_equal(b->os->open(b->dir, "log.00000007", OS_CREATE, &file), 0);
+	b->os->write(file, bytes, sizeof(bytes), 0);
+	b->os->close(file);
+	b->os->close_dir(b->dir);
+	assert_int_equal(reopen(b), -EUCLEAN);
+	assert_string_equal(b->err.text, "log.00000007: belongs to another store");
+}
+
+static void a_segment_cut_short_is_refused_and_a_half_made_one_is_removed(void **state)
+{
+	struct bench *b = *state;
+	struct os_file *file;
+
+	append_synced(b, SMALL);
+	assert_int_equal(b->os->open(b->dir, "log.00000009", OS_CREATE, &file), 0);
+	assert_int_equal(b->os->write(file, "", 1, 777), 0);
+	b->os->close(file);
+	shut(b);
+	assert_opens(b);
+	assert_int_equal(b->os->open(b->dir, "log.00000009", 0, &file), -ENOENT);
+	assert_int_equal(b->os->open(b->dir, "log.00000000", 0, &file), 0);
+	assert_int_equal(b->os->truncate(file, 3 * UNIT + 5), 0);
+	b->os->close(file);
+	shut(b);
+	assert_int_equal(reopen(b), -EUCLEAN);
+}
+
+static void what_relies_on_missing_pages_is_cut_off_unless_it_was_synced(void **state)
+{
+	struct bench *b = *state, t;
+
+	append_synced(b, SMALL);
+	append_synced(b, SMALL);
+	append_written(b, SMALL);	/* says that 2 was synced */
+	append_written(b, SMALL);
+	t = twin(b);
+	t.missing_from = 4;
+	assert_int_equal(reopen(&t), 0);
+	assert_int_equal(t.checked, 2);
+	assert_int_equal(t.found, 3);
+	assert_true(t.torn);
+	t.appended = t.found;
+	t.missing_from = 0;
+	assert_int_equal(append_synced(&t, SMALL), 0);
+	reboot(&t, SIM_LOSE, 0);
+	assert_opens(&t);
+	assert_int_equal(t.found, 4);
+	drop(&t);
+	t = twin(b);
+	t.missing_from = 1;
+	assert_int_equal(reopen(&t), 0);
+	assert_int_equal(t.found, 2);
+	drop(&t);
+}
+
+static void segments_behind_a_torn_tail_do_not_come_back(void **state)
+{
+	struct bench *b = *state, t;
+
+	for (int i = 0; i < 14; i++)	/* in three segments */
+		assert_int_equal(append_written(b, LARGE), 0);
+	t = flipped(b, "log.00000000", SEGMENT_HEADER + 2 * UNIT + 100);
+	assert_int_equal(t.rc, 0);
+	assert_int_equal(t.found, 1);
+	t.appended = t.acked = t.found;
+	t.cap = 100 * SEGMENT;
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(append_synced(&t, LARGE), 0);
+		reboot(&t, SIM_KEEP, 0);
+		assert_opens(&t);
+		assert_int_equal(t.found, i + 2);
+	}
+	drop(&t);
+}
+
+static void what_was_cut_off_does_not_come_back_after_a_checkpoint(void **state)
+{
+	struct bench *b = *state;
+
+	append_written(b, SMALL);
+	shut(b);
+	b->missing_from = 1;
+	assert_int_equal(reopen(b), 0);
+	assert_int_equal(b->found, 0);
+	b->appended = 0;
+	b->missing_from = 0;
+	assert_int_equal(checkpoint(b), 0);
+	reboot(b, SIM_KEEP, 0);
+	assert_opens(b);
+	assert_int_equal(b->found, 0);
+}
+
+/* What recovery learns about which groups were synced counts even if it lies behind a torn one. */
+static void a_group_behind_the_torn_one_still_tells_what_was_synced(void **state)
+{
+	struct bench *b = *state, t;
+
+	append_written(b, SMALL);
+	append_synced(b, SMALL);
+	append_written(b, UNIT - GROUP_HEADER);		/* so that the next begins a unit */
+	append_written(b, SMALL);
+	t = twin(b);
+	t.missing_from = 1;
+	assert_int_equal(sim_flip(t.disk, "log.00000000", SEGMENT_HEADER + UNIT + 100, 1), 0);
+	assert_int_equal(reopen(&t), 0);
+	assert_int_equal(t.checked, 0);
+	assert_int_equal(t.found, 2);
+	drop(&t);
+}
+
+/* Written by the sync's leader before each sync, once. */
+static int append_meanwhile(void *arg)
+{
+	struct bench *b = arg;
+
+	return b->appended == 1 ? append_written(b, SMALL) : 0;
+}
+
+/* A group that was written during a sync cannot vouch for it; the next one can, and is found. */
+static void the_first_group_after_a_sync_proves_it(void **state)
+{
+	struct bench *b = *state, t;
+	const struct log_reader reader = reader_of(b);
+	struct log_options options = options_of(b);
+
+	options.before_sync = append_meanwhile;
+	options.arg = b;
+	shut(b);
+	assert_int_equal(b->os->open_dir(b->os, "/store", 0, &b->dir), 0);
+	assert_int_equal(log_open(b->os, b->dir, &options, &b->mark, 0, &reader, &b->log, NULL, NULL),
+			 0);
+	append_synced(b, SMALL);
+	assert_int_equal(b->appended, 2);
+	t = flipped(b, "log.00000001", SEGMENT_HEADER + 50);
+	assert_int_equal(t.rc, 0);
+	drop(&t);
+	append_written(b, SMALL);
+	t = flipped(b, "log.00000001", SEGMENT_HEADER + 50);
+	assert_int_equal(t.rc, -EUCLEAN);
+	drop(&t);
+	t = flipped(b, "log.00000001", SEGMENT_HEADER + UNIT + 50);
+	assert_int_equal(t.rc, 0);	/* the second group, which shares no unit with the first */
+	assert_int_equal(t.found, 1);
+	drop(&t);
+}
+
+/* Somebody keeps a copy of a log in a value, and the batch with it is torn. */
+static void a_value_that_looks_like_a_group_proves_nothing(void **state)
+{
+	struct bench *b = *state, t;
+	static uint8_t batch[2 * UNIT];
+	const struct group g = { .number = 100, .synced = 99, .revision = 100, .salt = 7, .size = 64 };
+	uint64_t revision;
+
+	put32(batch, sizeof(batch) - BATCH_HEADER);
+	put64(batch + BATCH_HEADER, 1);
+	group_encode(&g, batch + UNIT - GROUP_HEADER);	/* begins a unit of the file */
+	assert_int_equal(log_append(b->log, slice_of(batch, sizeof(batch)), &revision), 0);
+	assert_int_equal(log_wait_blocking(b->log, revision, LOG_WRITTEN), 0);
+	b->appended = 1;
+	t = flipped(b, "log.00000000", SEGMENT_HEADER + 100);
+	assert_int_equal(t.rc, 0);
+	assert_int_equal(t.found, 0);
+	assert_true(t.torn);
+	drop(&t);
+}
+
+/* Every byte of every file of a small log, flipped once. The last sync is all that nothing later
+ * vouches for. */
+static void no_flipped_byte_goes_unnoticed(void **state)
+{
+	struct bench *b = *state;
+	char name[16];
+	unsigned refused = 0, cut = 0;
+
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(append_synced(b, i == 2 ? LARGE : SMALL), 0);
+	assert_int_equal(append_synced(b, LARGE), 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(append_synced(b, SMALL), 0);
+	for (unsigned file = 0; file < 3; file++) {
+		snprintf(name, sizeof(name), "log.%08u", file);
+		for (uint64_t offset = 0; offset < SEGMENT; offset++) {
+			struct bench t = twin(b);
+
+			if (sim_flip(t.disk, name, offset, (uint8_t)(1u << offset % 8)) != 0)
+				offset = SEGMENT;
+			reopen(&t);
+			if (t.rc == 0)
+				assert_in_range(t.found, b->acked - 1, b->appended);
+			else
+				assert_int_equal(t.rc, -EUCLEAN);
+			refused += t.rc != 0;
+			cut += t.rc == 0 && t.found < b->acked;
+			drop(&t);
+		}
+	}
+	assert_true(refused > 2 * LARGE && cut >= SMALL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		BENCH_TEST(a_torn_group_ends_the_log),
+		BENCH_TEST(damage_before_a_synced_group_is_refused_by_name_and_offset),
+		BENCH_TEST(damage_at_the_end_of_a_segment_is_proved_by_the_next),
+		BENCH_TEST(a_missing_segment_is_refused),
+		BENCH_TEST(a_segment_of_another_store_is_refused),
+		BENCH_TEST(a_segment_cut_short_is_refused_and_a_half_made_one_is_removed),
+		BENCH_TEST(what_relies_on_missing_pages_is_cut_off_unless_it_was_synced),
+		BENCH_TEST(segments_behind_a_torn_tail_do_not_come_back),
+		BENCH_TEST(what_was_cut_off_does_not_come_back_after_a_checkpoint),
+		BENCH_TEST(a_group_behind_the_torn_one_still_tells_what_was_synced),
+		BENCH_TEST(the_first_group_after_a_sync_proves_it),
+		BENCH_TEST(a_value_that_looks_like_a_group_proves_nothing),
+		BENCH_TEST(no_flipped_byte_goes_unnoticed),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
