@@ -142,12 +142,38 @@ static int load_one(void *arg, const char *name)
 	return read_header(l->os, s, l->store, l->err);
 }
 
+static const struct segment *find_index(const struct segment *list, unsigned index)
+{
+	while (list && list->index != index)
+		list = list->next;
+	return list;
+}
+
+/* Files are made in the order of their numbers, each durably before the next, and never removed:
+ * a gap means that somebody lost one. */
+static int check_gaps(const struct segment *list, struct err *err)
+{
+	unsigned count = 0;
+
+	for (const struct segment *s = list; s; s = s->next)
+		count++;
+	for (const struct segment *s = list; s; s = s->next)
+		if (s->index >= count)
+			for (unsigned i = 0; i < count; i++)
+				if (!find_index(list, i))
+					return err_set(err, -EUCLEAN, FILE_LOG_PREFIX
+						       "%08u: the file is missing", i);
+	return 0;
+}
+
 int segments_load(struct os *os, struct os_dir *dir, const uint8_t *store, struct segment **out,
 		  struct err *err)
 {
 	struct loading l = { os, dir, store, NULL, err };
-	const int rc = os->list(dir, load_one, &l);
+	int rc = os->list(dir, load_one, &l);
 
+	if (rc == 0)
+		rc = check_gaps(l.list, err);
 	if (rc < 0)
 		segments_close(os, l.list);
 	else

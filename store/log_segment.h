@@ -31,7 +31,7 @@ int segment_make(struct os *os, struct os_dir *dir, unsigned index, uint64_t siz
 		 struct segment **out);
 
 /* Opens every segment file of the folder and reads its header. Gives the list *out.
- *   -EUCLEAN          one belongs to another store
+ *   -EUCLEAN          one belongs to another store, or one is missing between others
  *   -EPROTONOSUPPORT  one is of another format */
 int segments_load(struct os *os, struct os_dir *dir, const uint8_t *store, struct segment **out,
 		  struct err *err);

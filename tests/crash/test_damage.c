@@ -274,6 +274,7 @@ static void remove_file(struct sim *disk, const char *name)
 	os->close_dir(dir);
 }
 
+/* All but the one with the highest number, of which nothing else knows. */
 static void a_missing_log_segment_is_noticed(void **state)
 {
 	static const char *const names[] = { "log.00000000", "log.00000001", "log.00000002" };
@@ -288,8 +289,7 @@ static void a_missing_log_segment_is_noticed(void **state)
 		open_damaged(copy, "log", &t);
 		sim_free(copy);
 	}
-	assert_true(t.refused >= 1);
-	assert_int_equal(t.previous, 0);
+	assert_int_equal(t.refused, sizeof(names) / sizeof(names[0]));
 	sim_free(disk);
 }
 
