@@ -179,6 +179,7 @@ static int store_begin(struct fs *fs, const char *path)
 		.gid = getegid(),
 		.commit_ns = fs->options.commit_ns,
 		.log_cap = fs->options.log_cap,
+		.cache = fs->options.cache,
 	};
 	struct err err = { "" };
 	int rc = store_open(fs->os, path, &options, &fs->store, &err);
