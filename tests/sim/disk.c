@@ -13,12 +13,12 @@
 
 /* Everything is guarded by `lock`. */
 struct sim {
-	struct os os; /* first: the table leads back to us */
+	struct os os;		/* first: the table leads back to us */
 	struct mutex lock;
 	struct medium medium;
 	uint64_t now_ns, monotonic_ns;
-	uint64_t limit; /* bytes; 0: none */
-	uint64_t boot;  /* handles of earlier ones are dead */
+	uint64_t limit;		/* bytes; 0: none */
+	uint64_t boot;		/* handles of earlier ones are dead */
 	unsigned handles;
 	bool cut;
 	int64_t cut_after;
@@ -44,9 +44,9 @@ struct os_file {
 
 enum outcome {
 	GO,
-	OFF,    /* there is no power */
-	CAUGHT, /* the power goes in the middle of it */
-	FAILS,  /* as a test planned */
+	OFF,			/* there is no power */
+	CAUGHT,			/* the power goes in the middle of it */
+	FAILS,			/* as a test planned */
 };
 
 static bool changes_disk(enum sim_kind kind)

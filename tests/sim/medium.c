@@ -304,7 +304,7 @@ static void folder_free(struct folder *folder)
 struct fate {
 	enum sim_fate kind;
 	uint64_t random;
-	uint64_t tear_at; /* SIM_TEAR: the order of the change that is torn */
+	uint64_t tear_at;	/* SIM_TEAR: the order of the change that is torn */
 };
 
 static void widen(uint64_t order, uint64_t *oldest, uint64_t *newest)
