@@ -55,6 +55,15 @@ static int write_all(struct checkpoint *c)
 	return rc;
 }
 
+/* Checkpoints that failed have used up generations, and the slot follows from the generation: it
+ * must not be that of the superblock that counts now. */
+static uint64_t super_generation(const struct checkpoint *c)
+{
+	const uint64_t last = c->engine->super.generation, next = c->frozen.generation;
+
+	return next % SUPER_SLOTS == last % SUPER_SLOTS ? next + 1 : next;
+}
+
 static int write_super(struct checkpoint *c)
 {
 	struct engine *engine = c->engine;
@@ -62,7 +71,7 @@ static int write_super(struct checkpoint *c)
 
 	space_stats(engine->space, &space);
 	memcpy(c->super.store, engine->store, STORE_ID_SIZE);
-	c->super.generation = c->frozen.generation;
+	c->super.generation = super_generation(c);
 	c->super.root = c->frozen.ref;
 	c->super.entries = c->frozen.entries;
 	c->super.units = space.units;
