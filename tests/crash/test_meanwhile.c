@@ -210,21 +210,21 @@ static void what_others_do_while_it_syncs_harms_no_checkpoint(void **state)
 	for (int nth = 0; nth < SYNCS; nth++) {
 		struct sim *whole = sim_clone(base);
 		const int64_t operations = checkpoint(whole, nth, -1);
-		const int64_t step = operations > 40 ? 3 : 1;
 
 		sim_free(whole);
-		for (int64_t cut = 0; cut <= operations; cut += cut + 20 < operations ? step : 1) {
-			struct sim *disk = sim_clone(base);
+		for (int64_t cut = 0; cut <= operations; cut += cut + 12 < operations ? 4 : 1) {
+			const int more = cut + 6 < operations ? 0 : 12;
 
-			checkpoint(disk, nth, cut);
-			for (int fate = 0; fate < SIM_FATES; fate++, states++) {
-				struct sim *copy = sim_clone(disk);
+			/* What is dangerous is the end, and there to lose this and keep that. */
+			for (int fate = 0; fate < SIM_FATES + more; fate++, states++) {
+				struct sim *disk = sim_clone(base);
 
-				sim_reboot(copy, fate, (uint64_t)cut * 31 + (uint64_t)nth);
-				comes_back(copy);
-				sim_free(copy);
+				checkpoint(disk, nth, cut);
+				sim_reboot(disk, fate < SIM_FATES ? fate : SIM_SCATTER,
+					   (uint64_t)(cut * 100 + nth * 20 + fate));
+				comes_back(disk);
+				sim_free(disk);
 			}
-			sim_free(disk);
 		}
 	}
 	sim_free(base);
