@@ -86,7 +86,7 @@ static int run(struct engine *engine) NEEDS(engine->checkpoint)
 
 	if (log_revision(engine->log) == engine->super.mark.revision)
 		return 0;
-	rc = log_prepare(engine->log);		/* what cannot be made ready, log_rotate will tell */
+	log_prepare(engine->log);	/* if that fails, log_rotate will tell */
 	rc = tree_freeze(engine->tree, mark, &c, &c.frozen);
 	if (rc < 0)
 		return rc;
