@@ -620,6 +620,27 @@ static void what_readers_have_forgotten_is_no_concern_of_a_checkpoint(void **sta
 	sim_free(disk);
 }
 
+/* The map in memory has moved on, the one on disk is what the tree there goes with. */
+static void a_store_whose_checkpoint_failed_is_not_called_damaged(void **state)
+{
+	(void)state;
+	for (int64_t nth = 0; nth < 4; nth++) {
+		struct sim *disk = sim_new(1);
+		struct engine *e = open_engine(disk);
+
+		for (uint32_t k = 0; k < 100; k++)
+			put(e, k, k, 500);
+		assert_int_equal(engine_checkpoint(e), 0);
+		for (uint32_t k = 0; k < 100; k++)
+			put(e, k, k + 1, 500);
+		sim_fail(disk, SIM_SYNC, nth, -EIO);
+		if (engine_checkpoint(e) < 0)
+			verified(e);
+		engine_close(e);
+		sim_free(disk);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -639,6 +660,7 @@ int main(void)
 		cmocka_unit_test(an_unreadable_page_fails_that_reading_only),
 		cmocka_unit_test(threads_and_checkpoints_do_not_disturb_each_other),
 		cmocka_unit_test(what_readers_have_forgotten_is_no_concern_of_a_checkpoint),
+		cmocka_unit_test(a_store_whose_checkpoint_failed_is_not_called_damaged),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
