@@ -93,6 +93,7 @@ static int run(struct engine *engine) NEEDS(engine->checkpoint)
 	rc = write_all(&c);
 	if (rc == 0)
 		rc = write_super(&c);
+	engine->map_ahead = rc < 0;
 	if (rc == 0) {
 		space_durable(engine->space);
 		log_recycle(engine->log, &c.super.mark);
