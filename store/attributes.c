@@ -24,7 +24,7 @@ static int entry_replace(struct store *store, struct place place, const struct l
 	return rc;
 }
 
-/* ---- store_set -------------------------------------------------------------------------------- */
+/* ---- store_set ------------------------------------------------------------------------------- */
 
 /* Which version counts as explicitly set, and for which value: the published one, unless
  * there is none worth the name yet. */
@@ -95,7 +95,7 @@ out:
 	return rc;
 }
 
-/* ---- extended attributes ------------------------------------------------------------------------ */
+/* ---- extended attributes --------------------------------------------------------------------- */
 
 int store_xattr_get(struct store *store, struct place place, struct slice name,
 		    struct buffer *out)

@@ -4,12 +4,17 @@
 
 #include "mem.h"
 
-/* Room for one operation of at most `size` bytes; NULL once anything has failed. */
-static uint8_t *extend(struct batch *batch, size_t size)
+enum { BATCH_MAX = 1 << 30 };		/* bytes; sizes must fit their fields */
+
+/* Room for one operation of `size` bytes, if it can be one; NULL once anything has failed. */
+static uint8_t *extend(struct batch *batch, size_t key_size, size_t size)
 {
 	const size_t first = batch->bytes.size ? 0 : BATCH_HEADER;
 	uint8_t *at;
 
+	if (!batch->failed && (key_size == 0 || key_size > UINT16_MAX || size > BATCH_MAX ||
+			       batch->bytes.size > BATCH_MAX - size))
+		batch->failed = -EINVAL;
 	if (!batch->failed)
 		batch->failed = buffer_reserve(&batch->bytes, first + size);
 	if (batch->failed)
@@ -37,7 +42,7 @@ static uint8_t *put_key(uint8_t *at, uint8_t kind, struct slice key)
 
 void batch_put(struct batch *batch, struct slice key, struct slice value)
 {
-	uint8_t *at = extend(batch, 3 + key.size + 4 + value.size);
+	uint8_t *at = extend(batch, key.size, 3 + key.size + 4 + value.size);
 
 	if (!at)
 		return;
@@ -49,7 +54,7 @@ void batch_put(struct batch *batch, struct slice key, struct slice value)
 void batch_put_run(struct batch *batch, struct slice key, const struct ref *run,
 		   struct slice value)
 {
-	uint8_t *at = extend(batch, 3 + key.size + 4 + REF_SIZE + value.size);
+	uint8_t *at = extend(batch, key.size, 3 + key.size + 4 + REF_SIZE + value.size);
 
 	if (!at)
 		return;
@@ -61,7 +66,7 @@ void batch_put_run(struct batch *batch, struct slice key, const struct ref *run,
 
 void batch_delete(struct batch *batch, struct slice key)
 {
-	uint8_t *at = extend(batch, 3 + key.size);
+	uint8_t *at = extend(batch, key.size, 3 + key.size);
 
 	if (at)
 		put_key(at, BATCH_DELETE, key);

@@ -1,7 +1,7 @@
 /* A checkpoint writes the state of one moment to the page file, so that the log before it can be
- * used again: freeze, write nodes, write the free map, sync, wait for the log, superblock, sync. Commits
- * go on meanwhile. The keeper is the thread that does this unasked, fills spare log segments, and syncs what nobody
- * waits for. */
+ * used again: freeze, write nodes, write the free map, sync, wait for the log, superblock, sync.
+ * Commits go on meanwhile. The keeper is the thread that does this unasked, fills spare log
+ * segments, and syncs what nobody waits for. */
 #include <errno.h>
 #include <time.h>
 
@@ -86,7 +86,7 @@ static int run(struct engine *engine) NEEDS(engine->checkpoint)
 
 	if (log_revision(engine->log) == engine->super.mark.revision)
 		return 0;
-	log_prepare(engine->log);	/* if that fails, log_rotate will tell */
+	(void)log_prepare(engine->log);	/* else log_rotate makes what it needs */
 	rc = tree_freeze(engine->tree, mark, &c, &c.frozen);
 	if (rc < 0)
 		return rc;
@@ -126,7 +126,8 @@ static bool checkpoint_due(struct engine *engine)
 
 	space_stats(engine->space, &space);
 	tree_stats(engine->tree, &tree);
-	return tree.dirty_memory > engine->options.cache || atomic_load(&engine->logged) > engine->options.log_cap / 2 ||
+	return tree.dirty_memory > engine->options.cache ||
+	       atomic_load(&engine->logged) > engine->options.log_cap / 2 ||
 	       (space.dead_units > DEAD_MIN && space.dead_units > space.units / DEAD_FRACTION);
 }
 

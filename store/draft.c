@@ -27,7 +27,7 @@ enum {
 	BATCH_BYTES_PER_PIECE = 128,	/* a piece's record and the deletion of a cut one, generously */
 };
 
-/* ---- the floor -------------------------------------------------------------------------------- */
+/* ---- the floor ------------------------------------------------------------------------------- */
 
 void draft_floor_leave(struct draft *d)
 {
@@ -133,7 +133,7 @@ out:
 	return rc;
 }
 
-/* ---- opening ---------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static int open_contents(struct draft *d, struct slice contents)
 {
@@ -223,7 +223,7 @@ void draft_close(struct draft *d)
 	mem_free(d);
 }
 
-/* ---- reading ---------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 /* Reads what a chunk that is not in memory holds; `bytes` has STORE_CHUNK of room. */
 static int chunk_fetch(struct draft *d, uint32_t number, uint8_t *bytes, uint32_t *used)
@@ -333,7 +333,7 @@ ssize_t draft_read(struct draft *d, uint64_t offset, void *bytes, size_t size)
 	return rc;
 }
 
-/* ---- staging ---------------------------------------------------------------------------------- */
+/* ---- staging --------------------------------------------------------------------------------- */
 
 static void touch(struct draft *d) NEEDS(d->lock)
 {
@@ -604,7 +604,7 @@ int draft_truncate(struct draft *d, uint64_t size)
 	return rc;
 }
 
-/* ---- what stat shows -------------------------------------------------------------------------- */
+/* ---- what stat shows ------------------------------------------------------------------------- */
 
 uint64_t draft_size(struct draft *d)
 {

@@ -12,8 +12,8 @@
  * Memory: up to store_options.draft_memory bytes of staged data; beyond that, whole chunks are
  * written to free space of the page file, where they cost a few dozen bytes of memory a chunk,
  * and a value being written anew has even those moved into the tree. So a value may be larger than
- * memory. Only a value changed in place in more than DRAFT_CHUNKS_MAX separate chunks since its last
- * publication is refused more, with -EFBIG: publish, and go on.
+ * memory. Only a value changed in place in more than DRAFT_CHUNKS_MAX separate chunks since its
+ * last publication is refused more, with -EFBIG: publish, and go on.
  *
  * Any thread may call; a draft locks itself. draft_close must be the last call.
  */
@@ -59,10 +59,10 @@ uint64_t draft_staged_since(struct draft *draft);
 int64_t draft_mtime_ns(struct draft *draft);
 void draft_keep_mtime(struct draft *draft);
 
-/* Publishes what is staged as the entry's next version: contents, size, mtime (as above) and ctime, in one commit. `place` is where the
- * entry is now; -ENOENT if another one is there, or none. With nothing staged it publishes an
- * entry that never was (version 0) as empty, and otherwise does nothing (*revision is then 0).
- * Describes the result in *out (unless NULL). */
+/* Publishes what is staged as the entry's next version: contents, size, mtime (as above) and
+ * ctime, in one commit. `place` is where the entry is now; -ENOENT if another one is there, or
+ * none. With nothing staged it publishes an entry that never was (version 0) as empty, and
+ * otherwise does nothing (*revision is then 0). Describes the result in *out (unless NULL). */
 int draft_publish(struct draft *draft, struct place place, struct attr *out, uint64_t *revision);
 
 #endif

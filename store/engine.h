@@ -137,8 +137,8 @@ int engine_stats(struct engine *engine, struct engine_stats *out);
  * read-only); false if there was none. */
 bool engine_trouble(struct engine *engine, struct err *err);
 
-/* Reads every block and checks every promise: checksums, order of keys, balance of the tree, runs, and
- * that the free map agrees. 0, -EBADMSG, -EUCLEAN or -EIO with the first fault in *err.
+/* Reads every block and checks every promise: checksums, order of keys, balance of the tree, runs,
+ * and that the free map agrees. 0, -EBADMSG, -EUCLEAN or -EIO with the first fault in *err.
  * `progress`, unless NULL, is called now and then with blocks done so far; non-zero ends
  * the check with -EINTR. Holds off checkpoints while it runs. */
 int engine_verify(struct engine *engine, int (*progress)(void *arg, uint64_t blocks), void *arg,

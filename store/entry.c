@@ -1,5 +1,6 @@
-/* The fields that most entries do not need are optional: a bit in the mask says which are there. One
- * with its usual value is left out, and refused if it is there, so each entry has one encoding. */
+/* The fields that most entries do not need are optional: a bit in the mask says which are there.
+ * One with its usual value is left out, and refused if it is there, so each entry has one
+ * encoding. */
 #include "entry.h"
 
 #include <assert.h>

@@ -1,8 +1,8 @@
 /* entry.h - one key's attributes, and its value if that is small, to bytes and back. Pure.
  *
  * Two records: the *entry*, under a name; and for each table its *table record*, which changes
- * whenever a name comes or goes, and so lies apart. Decoders trust nothing and answer -EUCLEAN; what
- * they accept, the encoders give back byte for byte. Bytes: FORMAT.md, "Entries".
+ * whenever a name comes or goes, and so lies apart. Decoders trust nothing and answer -EUCLEAN;
+ * what they accept, the encoders give back byte for byte. Bytes: FORMAT.md, "Entries".
  */
 #ifndef CUBBY_ENTRY_H
 #define CUBBY_ENTRY_H

@@ -25,8 +25,8 @@ struct segment_header {
 /* Fills the UNIT bytes at `to`. */
 void segment_encode(const struct segment_header *header, uint8_t *to);
 
-/* Reads the SEGMENT_HEADER bytes at `from`. -ENODATA: there is no whole header; -EPROTONOSUPPORT: one
- * of another format, whose version is then in *version. */
+/* Reads the SEGMENT_HEADER bytes at `from`. -ENODATA: there is no whole header; -EPROTONOSUPPORT:
+ * one of another format, whose version is then in *version. */
 int segment_decode(struct segment_header *header, const uint8_t *from, uint32_t *version);
 
 struct group {
@@ -39,8 +39,8 @@ struct group {
 	uint32_t size;		/* of the batches, without the header */
 };
 
-/* Writes the header in front of the batches, which lie at `at` + GROUP_HEADER already, and returns the
- * sum (group->sum is not looked at). */
+/* Writes the header in front of the batches, which lie at `at` + GROUP_HEADER already, and returns
+ * the sum (group->sum is not looked at). */
 uint64_t group_encode(const struct group *group, uint8_t *at);
 
 /* What the GROUP_HEADER bytes at `at` claim. */

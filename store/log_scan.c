@@ -158,8 +158,8 @@ struct proof {
 	uint64_t offset;
 };
 
-/* Reads the group at `offset`, if a whole one that is later than the missing one is there. Without a
- * header any salt is good. 1: it is, and described in *g. */
+/* Reads the group at `offset`, if a whole one that is later than the missing one is there. Without
+ * a header any salt is good. 1: it is, and described in *g. */
 static int later_group_at(struct scan *scan, const struct segment *s, uint64_t offset,
 			  const uint32_t *salt, struct group *g)
 {
@@ -219,8 +219,8 @@ static int search_other(struct scan *scan, const struct segment *s, struct proof
 	return s->has_header ? 0 : search(scan, s, SEGMENT_HEADER, NULL, proof);
 }
 
-/* The byte to show to whoever looks for the missing group: right behind the one before, unless there
- * is nothing at all. */
+/* The byte to show to whoever looks for the missing group: right behind the one before, unless
+ * there is nothing at all. */
 static uint64_t missing_offset(const struct scan *scan)
 {
 	const struct cursor *c = &scan->at;
@@ -335,8 +335,8 @@ static int apply_all(const struct log_reader *reader, uint64_t revision, struct 
 	return rc;
 }
 
-/* Hands out everything before group `end`. *cut: what a group relies on is missing, and the log ends
- * before it. */
+/* Hands out everything before group `end`. *cut: what a group relies on is missing, and the log
+ * ends before it. */
 static int replay(struct scan *scan, const struct log_reader *reader, uint64_t end, bool *cut)
 {
 	struct cursor before = scan->at;

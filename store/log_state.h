@@ -11,8 +11,8 @@
  * begins a unit: bytes that were vouched for are not written again, and recovery finds what
  * vouches for them at the beginning of a unit.
  *
- * Locks, outermost first: `making`, `baton`, `lock`. log_append takes only the last, unless it has to
- * write or to make a segment, and nothing slow happens under that.
+ * Locks, outermost first: `making`, `baton`, `lock`. log_append takes only the last, unless it has
+ * to write or to make a segment, and nothing slow happens under that.
  */
 #ifndef CUBBY_LOG_STATE_H
 #define CUBBY_LOG_STATE_H

@@ -113,8 +113,8 @@ void inner_forget_child(struct node *inner, uint32_t index);
 void node_remove(struct node *node, uint32_t index);
 
 /* Appends `count` entries of `from`, beginning with `index`, to `to` (of the same level, with
- * room, its keys all smaller). `first_key`, unless NULL, replaces the key of the first. References to
- * children are copied as they are, and not counted. */
+ * room, its keys all smaller). `first_key`, unless NULL, replaces the key of the first. References
+ * to children are copied as they are, and not counted. */
 void node_append(struct node *to, const struct node *from, uint32_t index, uint32_t count,
 		 const struct slice *first_key);
 

@@ -1,8 +1,8 @@
 /* os.h - the machine: one folder of files, clocks, randomness, as a table of functions.
  *
  * The store reaches the world through this table only. `os_posix()` is the real one;
- * tests/sim/disk.h is one that lies: it forgets, tears and reorders what was not synced. The contract below
- * is what both keep, and all that the store may rely on after a power cut:
+ * tests/sim/disk.h is one that lies: it forgets, tears and reorders what was not synced. The
+ * contract below is what both keep, and all that the store may rely on after a power cut:
  *
  * - bytes written are durable once `sync` of that file has returned 0 after the write returned;
  * - before that, any subset of the written 512-byte sectors may be durable, in any order;
@@ -38,7 +38,8 @@ struct os {
 	 * and returns that. */
 	int (*list)(struct os_dir *dir, int (*visit)(void *arg, const char *name), void *arg);
 
-	/* Free and all bytes of the file system the folder is on, as an unprivileged user sees it. */
+	/* Free and all bytes of the file system the folder is on, as an unprivileged user sees it.
+	 *  */
 	int (*space)(struct os_dir *dir, uint64_t *free_bytes, uint64_t *total_bytes);
 
 	/* Opens for reading and writing. Gives *out, for close. */
@@ -57,8 +58,8 @@ struct os {
 	 * later success on the same file. */
 	int (*sync)(struct os_file *file);
 
-	/* Makes [offset, offset + size) real blocks reading as they did, or as zeros where there was
-	 * nothing, so that writing there cannot meet -ENOSPC; grows the file if need be. */
+	/* Makes [offset, offset + size) real blocks reading as they did, or as zeros where there
+	 * was nothing, so that writing there cannot meet -ENOSPC; grows the file if need be. */
 	int (*allocate)(struct os_file *file, uint64_t offset, uint64_t size);
 
 	int (*truncate)(struct os_file *file, uint64_t size);

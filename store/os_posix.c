@@ -300,7 +300,8 @@ static int posix_size(struct os_file *file, uint64_t *size)
 	return 0;
 }
 
-/* flock, not fcntl: it belongs to the open file, so a second open in this process is refused too. */
+/* flock, not fcntl: it belongs to the open file, so a second open in this process is refused too.
+ *  */
 static int posix_lock(struct os_file *file)
 {
 	if (UNINTERRUPTED(flock(file->fd, LOCK_EX | LOCK_NB)) == 0)

@@ -224,7 +224,8 @@ int pages_grow(struct pages *pages, uint64_t units)
 	if (units <= now)
 		return 0;
 	rc = pages->os->allocate(pages->file, now * UNIT, (units - now) * UNIT);
-	atomic_fetch_add(&pages->writes, 1);	/* no superblock may count units that a crash takes back */
+	/* No superblock may count units that a crash takes back. */
+	atomic_fetch_add(&pages->writes, 1);
 	if (rc == 0)
 		atomic_store(&pages->units, units);
 	return rc;

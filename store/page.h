@@ -2,8 +2,8 @@
  *
  * A block is written once, to free space that the caller knows of (space.h), and read only
  * through the reference that its writing gave; whatever else is found there is reported, never
- * returned. Superblocks alone are overwritten: generation g lies in slot g % 2, so that the last one
- * stays whole while the next is written, and each slot has two copies, so that one damaged
+ * returned. Superblocks alone are overwritten: generation g lies in slot g % 2, so that the last
+ * one stays whole while the next is written, and each slot has two copies, so that one damaged
  * unit loses nothing.
  *
  * Any thread may call anything. Errors:
@@ -37,9 +37,10 @@ struct super {
 /* Makes an empty page file, which must not exist, with room for the superblocks. Writes none. */
 int pages_create(struct os *os, struct os_dir *dir, struct pages **out, struct err *err);
 
-/* Opens the page file and reads the newest good superblock to *super. `*damaged`, unless NULL, tells
- * whether the slot that may have been newer is unreadable (a crash while it was written, or damage: only the log
- * can tell). -EUCLEAN: no good superblock; -EPROTONOSUPPORT: another format's. */
+/* Opens the page file and reads the newest good superblock to *super. `*damaged`, unless NULL,
+ * tells whether the slot that may have been newer is unreadable (a crash while it was written, or
+ * damage: only the log can tell). -EUCLEAN: no good superblock; -EPROTONOSUPPORT: another
+ * format's. */
 int pages_open(struct os *os, struct os_dir *dir, struct super *super, bool *damaged,
 	       struct pages **out, struct err *err);
 
@@ -53,8 +54,8 @@ int pages_read(struct pages *pages, const struct ref *ref, void *bytes, struct e
 int pages_write(struct pages *pages, uint64_t offset, uint64_t generation, struct slice bytes,
 		struct ref *ref);
 
-/* Makes everything written durable. Does nothing if nothing was written since the last time. A failed
- * sync is final: this and every later one answers -EROFS. */
+/* Makes everything written durable. Does nothing if nothing was written since the last time. A
+ * failed sync is final: this and every later one answers -EROFS. */
 int pages_sync(struct pages *pages);
 
 /* The file may hold bytes, written before this process opened it, that are not durable: the next

@@ -176,7 +176,8 @@ static int publish_staged(struct draft *d, struct publication *p, uint64_t *revi
 }
 
 /* With nothing staged there is something to publish only if the entry never was. */
-static int publish_nothing(struct draft *d, struct publication *p, uint64_t *revision) NEEDS(d->lock)
+static int publish_nothing(struct draft *d, struct publication *p, uint64_t *revision)
+	NEEDS(d->lock)
 {
 	int rc;
 

@@ -32,8 +32,8 @@ static int visit_doomed(void *arg, const struct engine_entry *entry)
 	return rc;
 }
 
-/* Says whether all chunks of the value may go. That it was doomed a moment ago means nothing: it may
- * have been under way, and be published by now. Ends a cut on the way. */
+/* Says whether all chunks of the value may go. That it was doomed a moment ago means nothing: it
+ * may have been under way, and be published by now. Ends a cut on the way. */
 static int doomed_check(struct store *store, uint64_t value, bool *whole) WITHOUT(store->lock)
 {
 	uint32_t first;
@@ -134,8 +134,8 @@ static bool reclaim_stopping(struct store *store)
 	return stop;
 }
 
-/* An error is not ours to report: whatever is wrong, the next change will meet it too, and the records
- * stay until the next removal or opening. */
+/* An error is not ours to report: whatever is wrong, the next change will meet it too, and the
+ * records stay until the next removal or opening. */
 static void *reclaim_run(void *arg)
 {
 	struct store *store = arg;

@@ -75,8 +75,8 @@ enum {
  * the two, *bytes are lent from `value`, or empty. */
 int chunk_parse(struct slice value, uint32_t run_size, uint8_t *kind, struct slice *bytes);
 
-/* A doomed value's record holds the first chunk that is to go: 0 if nothing names the value any more; more
- * if its end was cut off, too much of it for one batch. */
+/* A doomed value's record holds the first chunk that is to go: 0 if nothing names the value any
+ * more; more if its end was cut off, too much of it for one batch. */
 enum { DOOMED_SIZE = 4 };
 
 int doomed_parse(struct slice value, uint32_t *first);

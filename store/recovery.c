@@ -121,8 +121,9 @@ static int replay(struct engine *engine, const struct super *super, struct err *
 	return rc;
 }
 
-/* The newer superblock may be unreadable because the power went while it was written: then the log still
- * has everything since the older one. If not, it was damaged later, and that is the thing to say. */
+/* The newer superblock may be unreadable because the power went while it was written: then the log
+ * still has everything since the older one. If not, it was damaged later, and that is the thing to
+ * say. */
 static int blame_super(int rc, const struct super *super, struct err *err)
 {
 	struct err log = *err;

@@ -324,7 +324,8 @@ static int find_in(struct space *space, size_t index, uint32_t from, uint32_t co
 	return 0;
 }
 
-/* Next fit: on from where the last one was found, so that what is written together lies together. */
+/* Next fit: on from where the last one was found, so that what is written together lies together.
+ *  */
 static int find(struct space *space, uint32_t count, uint64_t *first)
 {
 	const size_t start = space->cursor / REGION_UNITS;
@@ -623,8 +624,8 @@ static int move_all(struct space *space, bool *moved, size_t count) NEEDS(space-
 	return rc == 0 && space->region_count != count ? -EAGAIN : rc;
 }
 
-/* Writes the bits of the regions that moved. Only a checkpoint changes `taken`, so that the lock is not
- * needed while the disk works. */
+/* Writes the bits of the regions that moved. Only a checkpoint changes `taken`, so that the lock
+ * is not needed while the disk works. */
 static int write_regions(struct space *space, uint64_t generation, const bool *moved, size_t count)
 {
 	uint8_t unit[UNIT];
@@ -857,7 +858,7 @@ static int copy_taken(struct space *space, size_t index, uint64_t *words, bool *
 	if (*found)
 		rc = load(space, index);
 	if (*found && rc == 0)
-		memcpy(words, space->regions[index]->bits->taken, sizeof(space->regions[index]->bits->taken));
+		memcpy(words, space->regions[index]->bits->taken, WORDS * sizeof(*words));
 	mutex_unlock(&space->lock);
 	return rc;
 }

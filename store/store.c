@@ -445,7 +445,7 @@ int store_close(struct store *store)
 	return store ? store_free(store) : 0;
 }
 
-/* ---- durability and care ---------------------------------------------------------------------- */
+/* ---- durability and care --------------------------------------------------------------------- */
 
 void store_wait(struct store *store, struct log_waiter *waiter)
 {

@@ -1,6 +1,6 @@
-/* Do the records agree with each other? One walk over all of them, in key order, which is fortunate:
- * what is doomed comes before what has a name, names before tables and chunks, and those before
- * the expiry index. Memory grows with the number of tables and of values in chunks. */
+/* Do the records agree with each other? One walk over all of them, in key order, which is
+ * fortunate: what is doomed comes before what has a name, names before tables and chunks, and
+ * those before the expiry index. Memory grows with the number of tables and of values in chunks. */
 #include <errno.h>
 #include <inttypes.h>
 
@@ -51,7 +51,7 @@ static bool tally_equal(const struct tally *a, const struct tally *b)
 
 #define FAULT(v, ...) err_set((v)->err, -EUCLEAN, __VA_ARGS__)
 
-/* ---- one kind of record each ------------------------------------------------------------------- */
+/* ---- one kind of record each ----------------------------------------------------------------- */
 
 static int see_catalogue(struct verify *v, const struct engine_entry *r)
 {
@@ -250,7 +250,7 @@ static int see_record(struct verify *v, const struct engine_entry *r)
 	}
 }
 
-/* ---- the walk ------------------------------------------------------------------------------------ */
+/* ---- the walk -------------------------------------------------------------------------------- */
 
 static int visit_record(void *arg, const struct engine_entry *r)
 {

@@ -223,7 +223,8 @@ void tree_shrink(struct tree *tree)
 {
 	bool more = true;
 
-	/* From where the hand is to the end, once round to find out what is in use, once to forget. */
+	/* From where the hand is to the end, once round to find out what is in use, once to
+	 * forget. */
 	for (int rounds = 0; more && rounds < 3;) {
 		rwlock_write(&tree->lock);
 		more = tree_over(tree);
@@ -247,7 +248,7 @@ int tree_fetch(struct tree *tree, struct root *root, struct slice key, const str
 	rwlock_write(&tree->lock);
 	tree_account(tree, node, true);
 	node->recent = 1;
-	if (tree_over(tree))			/* before it is in its place: it must be there for its reader */
+	if (tree_over(tree))	/* before it is in its place: it must be there for its reader */
 		tree_turn(tree);
 	if (!install(root, key, miss, node))
 		tree_unref(tree, node);

@@ -58,8 +58,8 @@ struct frozen {
 	uint64_t entries;
 };
 
-/* Freezes the tree, to be released. `mark` is asked under the lock, between the last change in and the
- * first change after that moment; if it fails, nothing was frozen. */
+/* Freezes the tree, to be released. `mark` is asked under the lock, between the last change in and
+ * the first change after that moment; if it fails, nothing was frozen. */
 int tree_freeze(struct tree *tree, int (*mark)(void *arg), void *arg, struct frozen *out);
 
 /* Writes what is not on disk yet of a frozen tree. A failure leaves what was written good for

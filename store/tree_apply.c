@@ -100,8 +100,8 @@ static int prepare_op(struct tree *tree, const struct batch_op *op, struct need 
 }
 
 /* How many nodes to set aside. A full leaf splits at the first entry it gets (in three, if it has
- * wide ones), and the halves again for each quarter node of entries at the most; a wide entry costs up to
- * two. Inner nodes alike, with a separator for each new node below. */
+ * wide ones), and the halves again for each quarter node of entries at the most; a wide entry
+ * costs up to two. Inner nodes alike, with a separator for each new node below. */
 static uint64_t nodes_needed(const struct need *need)
 {
 	const uint64_t leaves = 2 * need->leaves + need->bytes / (NODE_BYTES / 4) + 2 * need->wide + 1;
@@ -341,7 +341,8 @@ static struct node *cut_off(struct tree *tree, struct node *node, uint32_t index
 }
 
 /* An inner node where two more separators may not fit is split on the way down, so that nothing
- * has to be split on the way up. Returns the half where `key` belongs, and lets the path end there. */
+ * has to be split on the way up. Returns the half where `key` belongs, and lets the path end
+ * there. */
 static struct node *split_inner(struct tree *tree, struct path *path, struct node *inner,
 				struct slice key) NEEDS(tree->lock)
 {

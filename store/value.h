@@ -1,8 +1,8 @@
 /* value.h - values in chunks: reading them, holding them, and letting them go.
  *
- * A value's chunks are filed under its *value id*. A value that nothing names any more is *doomed*: a
- * record says so, in the commit that took its name away, and its chunks are deleted later, a
- * bounded number at a time. Until then, and while somebody *holds* it, it can be read.
+ * A value's chunks are filed under its *value id*. A value that nothing names any more is
+ * *doomed*: a record says so, in the commit that took its name away, and its chunks are deleted
+ * later, a bounded number at a time. Until then, and while somebody *holds* it, it can be read.
  */
 #ifndef CUBBY_VALUE_H
 #define CUBBY_VALUE_H
@@ -15,13 +15,13 @@ static inline uint64_t chunk_count(uint64_t size)
 	return size / STORE_CHUNK + (size % STORE_CHUNK != 0);
 }
 
-/* Reads a chunk: its bytes to `bytes` (STORE_CHUNK of them), how many it has to *used; zeros follow, and
- * a chunk that is not there has none. */
+/* Reads a chunk: its bytes to `bytes` (STORE_CHUNK of them), how many it has to *used; zeros
+ * follow, and a chunk that is not there has none. */
 int chunk_read(struct store *store, uint64_t value, uint32_t chunk, uint8_t *bytes,
 	       uint32_t *used);
 
-/* Deletes up to `max` chunks from `first` on, which the caller knows nobody can see, and returns how
- * many there were; fewer than `max`: these were all. `undoom`: with the last of them goes the
+/* Deletes up to `max` chunks from `first` on, which the caller knows nobody can see, and returns
+ * how many there were; fewer than `max`: these were all. `undoom`: with the last of them goes the
  * record that the value is doomed. */
 int chunks_delete(struct store *store, uint64_t value, uint32_t first, int max, bool undoom);
 
@@ -49,8 +49,8 @@ void batch_doom_from(struct batch *batch, uint64_t value, uint32_t first);
 /* Tells what batch_doom said to those who hold the value, once the batch is committed. */
 void value_doomed(struct store *store, uint64_t value) NEEDS(store->lock);
 
-/* The first chunk of a doomed value that is to go. -ENOENT: it is not doomed. Only under the lock does
- * the answer last: a value under way is doomed until it is published. */
+/* The first chunk of a doomed value that is to go. -ENOENT: it is not doomed. Only under the lock
+ * does the answer last: a value under way is doomed until it is published. */
 int doomed_read(struct store *store, uint64_t value, uint32_t *first);
 
 /* Ends what batch_doom_from began, if anything, before the value may grow again. */

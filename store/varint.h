@@ -1,5 +1,5 @@
-/* varint.h - integers that take as many bytes as they need: seven bits a byte, lowest first, the top
- * bit set on all but the last. Pure.
+/* varint.h - integers that take as many bytes as they need: seven bits a byte, lowest first, the
+ * top bit set on all but the last. Pure.
  *
  * Every number has exactly one encoding: a longer one is refused, so that what was decoded and
  * is encoded again gives the same bytes.

@@ -340,12 +340,77 @@ static void a_killed_process_loses_nothing_it_was_told_is_written(void **state)
 	}
 }
 
+/* Whoever asks whether it is synced is told so at once: it must be. */
+static void what_is_found_after_a_kill_is_on_disk_once_the_store_is_open(void **state)
+{
+	const int64_t operations = count_operations();
+	const int64_t cuts = cut_points(operations) < 200 ? cut_points(operations) : 200;
+	(void)state;
+
+	for (int64_t n = 0; n < cuts; n++) {
+		struct sim *disk = sim_new(base_seed);
+		struct progress p = { 0 };
+		struct engine *engine;
+		struct err err;
+
+		sim_cut_after(disk, n * operations / cuts);
+		work(disk, &p);
+		sim_revive(disk, (uint64_t)n);
+		if (open_engine(disk, &engine, &err) != 0)
+			fail_msg("open: %s", err.text);
+		p.acknowledged = last_commit(engine);
+		assert_int_equal(engine_wait_blocking(engine, engine_revision(engine), LOG_SYNCED), 0);
+		sim_cut_after(disk, 0);
+		engine_close(engine);
+		sim_reboot(disk, SIM_LOSE, (uint64_t)n);
+		comes_back(disk, &p);
+		sim_free(disk);
+	}
+}
+
+/* By then the log has grown past what the first recovery cut off. */
+static void the_second_cut_may_come_much_later(void **state)
+{
+	const int64_t operations = count_operations();
+	const int64_t cuts = cut_points(operations) < 300 ? cut_points(operations) : 300;
+	(void)state;
+
+	for (int64_t n = 0; n < cuts; n++) {
+		struct sim *disk = sim_new(base_seed);
+		struct progress p = { 0 };
+		struct engine *engine;
+		struct err err;
+		uint64_t revision;
+		uint32_t i, end;
+
+		sim_cut_after(disk, n * operations / cuts);
+		work(disk, &p);
+		sim_reboot(disk, SIM_SCATTER, (uint64_t)n);
+		if (open_engine(disk, &engine, &err) != 0)
+			fail_msg("open: %s", err.text);
+		i = last_commit(engine);
+		end = i + 80 < COMMITS ? i + 80 : COMMITS;
+		for (; i < end; i++) {
+			assert_int_equal(commit(engine, i + 1, &revision), 0);
+			assert_int_equal(engine_wait_blocking(engine, revision, LOG_WRITTEN), 0);
+		}
+		sim_cut_after(disk, 0);
+		engine_close(engine);
+		sim_reboot(disk, SIM_KEEP, (uint64_t)n);
+		p = (struct progress){ i, i, i };
+		comes_back(disk, &p);
+		sim_free(disk);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(after_a_power_cut_the_store_is_as_after_some_commit),
 		cmocka_unit_test(recovery_may_be_cut_as_well),
 		cmocka_unit_test(a_killed_process_loses_nothing_it_was_told_is_written),
+		cmocka_unit_test(what_is_found_after_a_kill_is_on_disk_once_the_store_is_open),
+		cmocka_unit_test(the_second_cut_may_come_much_later),
 	};
 	const char *seed = getenv("SEED");
 
