@@ -11,14 +11,39 @@ enum {
 	DUE_BATCH = 16,
 };
 
+/* ---- nodes by name --------------------------------------------------------------------------- */
+
+/* The node of what `place` names, pinned, or NULL if the kernel does not know it. */
+static struct node *node_named(struct fs *fs, struct place place) NEEDS(fs->names)
+{
+	struct node *node = nodes_at(&fs->nodes, place);
+	uint64_t id;
+
+	if (!node && store_shared_id(fs->store, place, &id) == 0)
+		node = nodes_with(&fs->nodes, id);
+	return node;
+}
+
+static struct place place_of_due(const struct due *due)
+{
+	return (struct place){ due->table, { due->name, due->name_size } };
+}
+
+static void gone(struct fs *fs, struct node *node) NEEDS(fs->names)
+{
+	if (!node->gone)
+		node_gone(&fs->nodes, node);
+}
+
 /* ---- expiry ---------------------------------------------------------------------------------- */
 
-/* Removes what is at `place` if it has expired; 1 if so. `node`, unless NULL, is its node. */
+/* Removes what is at `place` if it has expired; 1 if so. `node`, unless NULL, is its node. The first name
+ * of a shared entry takes the node with it: no other leads to it any more. */
 static int expire_held(struct fs *fs, struct place place, struct node *node) NEEDS(fs->names)
 {
 	struct note *note = node ? note_deleted(place, node->id) : NULL;
 	uint64_t revision;
-	int rc = node ? handle_keep(fs, node, false) : 0;
+	int rc = node && !node->gone ? handle_keep(fs, node, false) : 0;
 
 	if (rc == 0)
 		rc = store_remove(fs->store, place, STORE_EXPIRED, &revision);
@@ -27,7 +52,7 @@ static int expire_held(struct fs *fs, struct place place, struct node *node) NEE
 		return rc == -EAGAIN || rc == -ENOENT ? 0 : rc;
 	}
 	if (node)
-		node_gone(&fs->nodes, node);
+		gone(fs, node);
 	warden_post(&fs->warden, note);
 	return 1;
 }
@@ -38,11 +63,20 @@ int names_expire(struct fs *fs, struct place place)
 	int rc;
 
 	rwlock_write(&fs->names);
-	node = nodes_at(&fs->nodes, place);
+	node = node_named(fs, place);
 	rc = expire_held(fs, place, node);
 	rwlock_write_done(&fs->names);
 	nodes_unpin(&fs->nodes, node);
 	return rc;
+}
+
+/* One name is enough for the node; the warden comes for the others. */
+static int expire_shared(struct fs *fs, struct node *node) NEEDS(fs->names)
+{
+	struct due name;
+	const int rc = store_names(fs->store, node->id, NULL, &name, 1);
+
+	return rc == 1 ? expire_held(fs, place_of_due(&name), node) : rc;
 }
 
 int names_expire_node(struct fs *fs, struct node *node)
@@ -50,10 +84,29 @@ int names_expire_node(struct fs *fs, struct node *node)
 	int rc = 1;
 
 	rwlock_write(&fs->names);
-	if (!node->gone)
+	if (!node->gone && node_shared(node))
+		rc = expire_shared(fs, node);
+	else if (!node->gone)
 		rc = expire_held(fs, node_place(node), node);
 	rwlock_write_done(&fs->names);
 	return rc;
+}
+
+void names_recheck(struct fs *fs, struct node *node)
+{
+	struct due list[DUE_BATCH];
+	int count = DUE_BATCH;
+
+	rwlock_read(&fs->names);
+	if (!node->gone && !node_shared(node))
+		warden_post(&fs->warden, note_recheck(node_place(node)));
+	for (bool first = true; !node->gone && node_shared(node) && count == DUE_BATCH; first = false) {
+		count = store_names(fs->store, node->id, first ? NULL : &list[DUE_BATCH - 1], list,
+				    DUE_BATCH);
+		for (int i = 0; i < count; i++)
+			warden_post(&fs->warden, note_recheck(place_of_due(&list[i])));
+	}
+	rwlock_read_done(&fs->names);
 }
 
 static int expire_batch(struct fs *fs, const struct due *list, int count, uint64_t *next_ms)
@@ -62,15 +115,13 @@ static int expire_batch(struct fs *fs, const struct due *list, int count, uint64
 
 	*next_ms = 0;
 	for (int i = 0; i < count; i++) {
-		const struct place place = { list[i].table,
-					     { list[i].name, list[i].name_size } };
 		int rc;
 
 		if (list[i].expires_ms > now_ms) {
 			*next_ms = list[i].expires_ms;
 			return 0;
 		}
-		rc = names_expire(fs, place);
+		rc = names_expire(fs, place_of_due(&list[i]));
 		if (rc < 0)
 			return rc;
 	}
@@ -187,31 +238,75 @@ int names_make(struct fs *fs, struct place place, struct store_new *what, struct
 	return rc;
 }
 
+/* ---- linking --------------------------------------------------------------------------------- */
+
+/* As a rename, a link publishes: the name that is there after a crash has the value that was linked. */
+static int link_held(struct fs *fs, struct node *node, struct place to, struct attr *attr,
+		     uint64_t *revision) NEEDS(fs->names)
+{
+	uint8_t name[STORE_SHARED_NAME], *moved;
+	int rc = node->gone ? -ENOENT : handle_publish_held(fs, node);
+
+	if (rc < 0)
+		return rc;
+	moved = mem_copy(place_shared(node->id, name).name.data, sizeof(name));
+	if (!moved)
+		return -ENOMEM;
+	rc = store_link(fs->store, node_place(node), to, attr, revision);
+	if (rc == 0 && !node_shared(node)) {
+		node_move(&fs->nodes, node, 0, moved, sizeof(name));
+		moved = NULL;	/* the node's now */
+	}
+	mem_free(moved);
+	return rc;
+}
+
+int names_link(struct fs *fs, struct node *node, struct place to, struct shown *shown,
+	       uint64_t *revision)
+{
+	struct node *met;
+	struct attr attr;
+	int tries = TRIES, rc;
+
+	do {
+		rwlock_write(&fs->names);
+		rc = link_held(fs, node, to, &attr, revision);
+		if (rc == 0)
+			rc = names_meet(fs, to, &attr, &met, shown);
+		rwlock_write_done(&fs->names);
+	} while (made_way(fs, rc, to, to, &tries));
+	return rc;
+}
+
 /* ---- removing -------------------------------------------------------------------------------- */
 
-/* Before the entry of `node` goes: whoever has it open keeps the value, and the node keeps
- * what stat shows. An entry that has expired is left for the change to complain about. */
-static int keep_last(struct fs *fs, struct place place, struct node *node, bool replaced)
-	NEEDS(fs->names)
+/* Before `node` loses its name at `place`. If that is its last: whoever has it open keeps the value,
+ * and the node keeps what stat shows. An entry that has expired is left for the change to complain
+ * about. *is_last says whether the node is to go. */
+static int keep_last(struct fs *fs, struct place place, struct node *node, bool replaced,
+		     bool *is_last) NEEDS(fs->names)
 {
 	struct attr last;
 
+	*is_last = !node->gone;
 	if (store_lookup(fs->store, place, &last) == 0) {
 		mutex_lock(&node->lock);
 		node->attr = last;
 		mutex_unlock(&node->lock);
+		*is_last = !node->gone && (!last.shared || last.links == 1);
 	}
-	return handle_keep(fs, node, replaced);
+	return *is_last ? handle_keep(fs, node, replaced) : 0;
 }
 
 static int remove_held(struct fs *fs, struct place place, struct node *node, unsigned flags,
 		       uint64_t *revision) NEEDS(fs->names)
 {
-	int rc = node ? keep_last(fs, place, node, false) : 0;
+	bool is_last = false;
+	int rc = node ? keep_last(fs, place, node, false, &is_last) : 0;
 
 	if (rc == 0)
 		rc = store_remove(fs->store, place, flags, revision);
-	if (rc == 0 && node)
+	if (rc == 0 && is_last)
 		node_gone(&fs->nodes, node);
 	return rc;
 }
@@ -223,7 +318,7 @@ int names_remove(struct fs *fs, struct place place, unsigned flags, uint64_t *re
 
 	do {
 		rwlock_write(&fs->names);
-		node = nodes_at(&fs->nodes, place);
+		node = node_named(fs, place);
 		rc = remove_held(fs, place, node, flags, revision);
 		rwlock_write_done(&fs->names);
 		nodes_unpin(&fs->nodes, node);
@@ -242,8 +337,9 @@ struct end {
 };
 
 static int end_begin(struct fs *fs, struct end *end, struct place place, struct slice new_name)
+	NEEDS(fs->names)
 {
-	*end = (struct end){ place, nodes_at(&fs->nodes, place),
+	*end = (struct end){ place, node_named(fs, place),
 			     mem_copy(new_name.data, new_name.size) };
 	return end->new_name ? 0 : -ENOMEM;
 }
@@ -256,7 +352,7 @@ static void end_done(struct fs *fs, struct end *end)
 
 static void end_move(struct fs *fs, struct end *end, struct place to) NEEDS(fs->names)
 {
-	if (!end->node)
+	if (!end->node || node_shared(end->node))
 		return;
 	node_move(&fs->nodes, end->node, to.table, end->new_name, (uint8_t)to.name.size);
 	end->new_name = NULL;	/* the node's now */
@@ -274,12 +370,13 @@ static int publish_end(struct fs *fs, struct end *end) NEEDS(fs->names)
 static int rename_held(struct fs *fs, struct end *from, struct end *to, unsigned flags,
 		       uint64_t *revision) NEEDS(fs->names)
 {
+	bool is_last = false;
 	int rc = publish_end(fs, from);
 
 	if (rc == 0 && flags & STORE_EXCHANGE)
 		rc = publish_end(fs, to);
 	else if (rc == 0 && to->node)
-		rc = keep_last(fs, to->place, to->node, true);
+		rc = keep_last(fs, to->place, to->node, true, &is_last);
 	if (rc == 0)
 		rc = store_rename(fs->store, from->place, to->place, flags, revision);
 	if (rc < 0)
@@ -287,7 +384,7 @@ static int rename_held(struct fs *fs, struct end *from, struct end *to, unsigned
 
 	if (flags & STORE_EXCHANGE)
 		end_move(fs, to, from->place);
-	else if (to->node)
+	else if (is_last)
 		node_gone(&fs->nodes, to->node);
 	end_move(fs, from, to->place);
 	return 0;
