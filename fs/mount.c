@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@
 #include "fs.h"
 #include "handle.h"
 #include "mem.h"
+#include "mounted.h"
 #include "ops.h"
 #include "path.h"
 #include "say.h"
@@ -39,17 +41,33 @@ struct where {
 
 static int complain(const char *path, int error)
 {
-	if (error == ENOTCONN)
-		say("%s: a dead mount is here; take it away with `cubby umount`", path);
-	else
-		say("%s: %s", path, strerror(error));
+	say("%s: %s", path, strerror(error));
 	return -error;
+}
+
+/* A daemon that was killed leaves a mount that answers nobody: it must go before there can be
+ * another. */
+static int clear_dead(const char *given)
+{
+	char point[PATH_MAX], store[PATH_MAX];
+
+	if (path_resolve(given, point) < 0 || mounted_find(point, store) < 0)
+		return complain(given, ENOTCONN);
+	say("%s: the daemon that served %s is gone; taking its mount away", given, store);
+	return mounted_take_away(point, true);
 }
 
 static int find_point(const char *given, char out[PATH_MAX])
 {
+	struct statvfs vfs;
 	struct stat st;
+	int rc = 0;
 
+	/* Not stat(2), which the kernel may answer from its cache. */
+	while (rc == 0 && statvfs(given, &vfs) < 0 && errno == ENOTCONN)
+		rc = clear_dead(given);
+	if (rc < 0)
+		return rc;
 	if (!realpath(given, out) || stat(out, &st) < 0)
 		return complain(given, errno);
 	return S_ISDIR(st.st_mode) ? 0 : complain(given, ENOTDIR);
@@ -161,6 +179,7 @@ static int store_begin(struct fs *fs, const char *path)
 		.gid = getegid(),
 		.commit_ns = fs->options.commit_ns,
 		.log_cap = fs->options.log_cap,
+		.cache = fs->options.cache,
 	};
 	struct err err = { "" };
 	int rc = store_open(fs->os, path, &options, &fs->store, &err);

@@ -27,6 +27,9 @@ struct engine {
 	struct mutex checkpoint;
 	struct super super;		/* guarded by checkpoint; the last one that is on disk */
 
+	atomic_ullong runs_written;	/* since opening ... */
+	atomic_ullong runs_synced;	/* ... and how many of those are on disk, at least */
+
 	atomic_ullong checkpoints;
 	atomic_ullong logged;		/* bytes appended to the log since the last checkpoint began */
 	atomic_ullong unprepared;	/* ... since the keeper last saw to the spare segment */
