@@ -29,21 +29,14 @@ static struct place place_of_due(const struct due *due)
 	return (struct place){ due->table, { due->name, due->name_size } };
 }
 
-static void gone(struct fs *fs, struct node *node) NEEDS(fs->names)
-{
-	if (!node->gone)
-		node_gone(&fs->nodes, node);
-}
-
 /* ---- expiry ---------------------------------------------------------------------------------- */
 
-/* Removes what is at `place` if it has expired; 1 if so. `node`, unless NULL, is its node. The first name
- * of a shared entry takes the node with it: no other leads to it any more. */
-static int expire_held(struct fs *fs, struct place place, struct node *node) NEEDS(fs->names)
+/* Takes away the name `place`, of `node` unless that is NULL, if it has expired; 1 if so. */
+static int expire_name(struct fs *fs, struct place place, struct node *node) NEEDS(fs->names)
 {
 	struct note *note = node ? note_deleted(place, node->id) : NULL;
 	uint64_t revision;
-	int rc = node && !node->gone ? handle_keep(fs, node, false) : 0;
+	int rc = node ? handle_keep(fs, node, false) : 0;
 
 	if (rc == 0)
 		rc = store_remove(fs->store, place, STORE_EXPIRED, &revision);
@@ -51,10 +44,33 @@ static int expire_held(struct fs *fs, struct place place, struct node *node) NEE
 		note_free(note);
 		return rc == -EAGAIN || rc == -ENOENT ? 0 : rc;
 	}
-	if (node)
-		gone(fs, node);
 	warden_post(&fs->warden, note);
 	return 1;
+}
+
+/* All names of a shared entry go in one step: its node is at none of them, and goes with the last. */
+static int expire_names(struct fs *fs, struct node *node) NEEDS(fs->names)
+{
+	struct due list[DUE_BATCH];
+	int count, rc = 1;
+
+	do {
+		count = store_names(fs->store, node->id, NULL, list, DUE_BATCH);
+		for (int i = 0; i < count && rc == 1; i++)
+			rc = expire_name(fs, place_of_due(&list[i]), node);
+	} while (count > 0 && rc == 1);
+	return count < 0 ? count : rc;
+}
+
+/* Removes the entry that `place` names if it has expired; 1 if so. `node` is its node, or NULL. */
+static int expire_held(struct fs *fs, struct place place, struct node *node) NEEDS(fs->names)
+{
+	const int rc = node && node_shared(node) ? expire_names(fs, node) :
+						   expire_name(fs, place, node);
+
+	if (rc == 1 && node)
+		node_gone(&fs->nodes, node);
+	return rc;
 }
 
 int names_expire(struct fs *fs, struct place place)
@@ -70,23 +86,12 @@ int names_expire(struct fs *fs, struct place place)
 	return rc;
 }
 
-/* One name is enough for the node; the warden comes for the others. */
-static int expire_shared(struct fs *fs, struct node *node) NEEDS(fs->names)
-{
-	struct due name;
-	const int rc = store_names(fs->store, node->id, NULL, &name, 1);
-
-	return rc == 1 ? expire_held(fs, place_of_due(&name), node) : rc;
-}
-
 int names_expire_node(struct fs *fs, struct node *node)
 {
 	int rc = 1;
 
 	rwlock_write(&fs->names);
-	if (!node->gone && node_shared(node))
-		rc = expire_shared(fs, node);
-	else if (!node->gone)
+	if (!node->gone)
 		rc = expire_held(fs, node_place(node), node);
 	rwlock_write_done(&fs->names);
 	return rc;

@@ -265,6 +265,73 @@ static void a_thousand_names_are_one_file(void **state)
 	assert_int_equal(links("f"), 1);
 }
 
+/* ---- many at once ------------------------------------------------------------------------------ */
+
+enum { CROWD = 4, TURNS = 400, CROWD_NAMES = 6 };
+
+static bool is_race(int rc)
+{
+	return rc == 0 || errno == ENOENT || errno == EEXIST;
+}
+
+static int write_one(const char *name, bool fresh)
+{
+	const int fd = open(name, O_WRONLY | (fresh ? O_CREAT | O_TRUNC : 0), 0644);
+
+	if (fd < 0)
+		return -1;
+	return write(fd, "text", 4) == 4 ? close(fd) : (close(fd), -1);
+}
+
+static int crowd(void *arg)
+{
+	uint64_t seed = (uint64_t)(uintptr_t)arg;
+	char a[8], b[8];
+	struct stat st;
+	bool fine = true;
+
+	for (int i = 0; i < TURNS && fine; i++) {
+		snprintf(a, sizeof(a), "n%u", (unsigned)(random_next(&seed) % CROWD_NAMES));
+		snprintf(b, sizeof(b), "n%u", (unsigned)(random_next(&seed) % CROWD_NAMES));
+		switch (random_next(&seed) % 6) {
+		case 0:
+			fine = is_race(unlink(a));
+			break;
+		case 1:
+			fine = is_race(rename(a, b));
+			break;
+		case 2:
+			fine = is_race(write_one(a, true));
+			break;
+		case 3:
+			fine = is_race(write_one(a, false)) && is_race(stat(b, &st));
+			break;
+		default:
+			fine = is_race(link(a, b));
+		}
+	}
+	if (!fine)
+		perror(a);
+	return !fine;
+}
+
+static void counts_are_right_after_a_crowd(void **state)
+{
+	pid_t child[CROWD];
+
+	(void)state;
+	for (uintptr_t i = 0; i < CROWD; i++)
+		child[i] = spawn(crowd, (void *)(i * 977 + 5));
+	for (int i = 0; i < CROWD; i++)
+		assert_true(joined(child[i]));
+	for (int again = 0; again < 2; again++) {
+		run("for n in n*; do [ -e $n ] || continue; "
+		    "[ $(stat -c %%h $n) = $(find . -samefile $n | wc -l) ] || exit 1; done");
+		if (again == 0)
+			mount_again();
+	}
+}
+
 /* ---- versions, expiry ------------------------------------------------------------------------- */
 
 static void the_version_is_shared_and_never_falls(void **state)
@@ -382,6 +449,7 @@ int main(void)
 		TEST(a_file_replaced_under_one_name_lives_under_the_other),
 		TEST(what_is_being_written_is_published_by_a_link),
 		TEST(a_thousand_names_are_one_file),
+		TEST(counts_are_right_after_a_crowd),
 		TEST(the_version_is_shared_and_never_falls),
 		TEST(all_names_expire_together_whatever_is_cached),
 		TEST(names_are_free_again_when_they_expired_while_unmounted),

@@ -446,7 +446,7 @@ static void what_is_due_is_listed_with_each_name_until_none_is_left(void **state
 	put_large(&k, at(1, "n0"));
 	put(&k, at(1, "last"), "x");
 	for (int i = 1; i < NAMES; i++) {
-		char name[8];
+		char name[16];
 
 		sprintf(name, "n%d", i);
 		share(&k, at(1, "n0"), at(1, name));
@@ -485,7 +485,7 @@ static void names_are_told_in_pages(void **state)
 	id = look(&k, at(1, "n0")).id;
 	assert_int_equal(store_shared_id(k.store, at(1, "n0"), &id), -ENOENT);
 	for (int i = 1; i < 10; i++) {
-		char name[8];
+		char name[16];
 
 		sprintf(name, "n%d", i);
 		share(&k, at(1, "n0"), at(1, name));
