@@ -13,15 +13,19 @@ enum {
 
 /* ---- nodes by name --------------------------------------------------------------------------- */
 
-/* The node of what `place` names, pinned, or NULL if the kernel does not know it. */
-static struct node *node_named(struct fs *fs, struct place place) NEEDS(fs->names)
+/* Finds the node of what `place` names, pinned; *out is NULL if the kernel does not know it. */
+static int node_named(struct fs *fs, struct place place, struct node **out) NEEDS(fs->names)
 {
-	struct node *node = nodes_at(&fs->nodes, place);
 	uint64_t id;
+	int rc;
 
-	if (!node && store_shared_id(fs->store, place, &id) == 0)
-		node = nodes_with(&fs->nodes, id);
-	return node;
+	*out = nodes_at(&fs->nodes, place);
+	if (*out)
+		return 0;
+	rc = store_shared_id(fs->store, place, &id);
+	if (rc == 0)
+		*out = nodes_with(&fs->nodes, id);
+	return rc == -ENOENT ? 0 : rc;
 }
 
 static struct place place_of_due(const struct due *due)
@@ -79,8 +83,9 @@ int names_expire(struct fs *fs, struct place place)
 	int rc;
 
 	rwlock_write(&fs->names);
-	node = node_named(fs, place);
-	rc = expire_held(fs, place, node);
+	rc = node_named(fs, place, &node);
+	if (rc == 0)
+		rc = expire_held(fs, place, node);
 	rwlock_write_done(&fs->names);
 	nodes_unpin(&fs->nodes, node);
 	return rc;
@@ -323,8 +328,9 @@ int names_remove(struct fs *fs, struct place place, unsigned flags, uint64_t *re
 
 	do {
 		rwlock_write(&fs->names);
-		node = node_named(fs, place);
-		rc = remove_held(fs, place, node, flags, revision);
+		rc = node_named(fs, place, &node);
+		if (rc == 0)
+			rc = remove_held(fs, place, node, flags, revision);
 		rwlock_write_done(&fs->names);
 		nodes_unpin(&fs->nodes, node);
 	} while (made_way(fs, rc, place, place, &tries));
@@ -344,9 +350,8 @@ struct end {
 static int end_begin(struct fs *fs, struct end *end, struct place place, struct slice new_name)
 	NEEDS(fs->names)
 {
-	*end = (struct end){ place, node_named(fs, place),
-			     mem_copy(new_name.data, new_name.size) };
-	return end->new_name ? 0 : -ENOMEM;
+	*end = (struct end){ .place = place, .new_name = mem_copy(new_name.data, new_name.size) };
+	return end->new_name ? node_named(fs, place, &end->node) : -ENOMEM;
 }
 
 static void end_done(struct fs *fs, struct end *end)
@@ -399,12 +404,13 @@ static int rename_once(struct fs *fs, struct place from, struct place to, unsign
 		       uint64_t *revision)
 {
 	struct end source, target;
-	int rc;
+	int source_rc, rc;
 
 	rwlock_write(&fs->names);
-	rc = end_begin(fs, &source, from, to.name);
-	if (end_begin(fs, &target, to, from.name) < 0)
-		rc = -ENOMEM;
+	source_rc = end_begin(fs, &source, from, to.name);
+	rc = end_begin(fs, &target, to, from.name);
+	if (source_rc < 0)
+		rc = source_rc;
 	if (rc == 0)
 		rc = rename_held(fs, &source, &target, flags, revision);
 	rwlock_write_done(&fs->names);

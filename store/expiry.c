@@ -65,11 +65,15 @@ int store_names(struct store *store, uint64_t id, const struct due *after, struc
 
 int store_shared_id(struct store *store, struct place place, uint64_t *id)
 {
-	const struct record_key key = record_name(place.table, place.name);
 	struct buffer record = { 0 };
+	struct record_key key;
 	struct entry entry;
-	int rc = engine_get(store->engine, record_slice(&key), &record, NULL);
+	int rc = record_name_check(place.name);
 
+	if (rc < 0)
+		return rc;
+	key = record_name(place.table, place.name);
+	rc = engine_get(store->engine, record_slice(&key), &record, NULL);
 	if (rc == 0)
 		rc = named_decode(buffer_slice(&record), &entry, id);
 	if (rc >= 0)

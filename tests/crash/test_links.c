@@ -48,7 +48,7 @@ static int size_of(int stamp)
 
 static void text_of(int file, int stamp, char *text)
 {
-	snprintf(text, 16, "%5d %5d.", file, stamp);
+	snprintf(text, 32, "%5d %5d.", file, stamp);
 }
 
 /* ---- the workload ------------------------------------------------------------------------------ */
@@ -195,7 +195,7 @@ static bool name_matches(struct kit *k, const struct model *m, int name)
 {
 	const int file = m->file[name];
 	const struct place place = place_of(name);
-	char text[16], bytes[12];
+	char text[32], bytes[12];
 	struct attr attr;
 
 	if (!there(k, place))
