@@ -1,5 +1,5 @@
-/* What is due next, and under which names. The index is kept in step by batch_entry; removing is the
- * caller's. */
+/* What is due next, and under which names. The index is kept in step by batch_entry; removing is
+ * the caller's. */
 #include <errno.h>
 
 #include "store_impl.h"

@@ -598,7 +598,7 @@ static int visit_item(void *arg, const struct engine_entry *entry)
 	return 0;
 }
 
-/* Adds what lies in a record of its own. -ENOENT: the entry has just been removed, or has expired. */
+/* Adds what lies in a record of its own. -ENOENT: the entry was just removed, or has expired. */
 static int item_complete(struct store *store, uint64_t in, struct item *item)
 {
 	const struct place place = { in, slice_of(item->name, item->name_size) };

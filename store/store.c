@@ -73,8 +73,8 @@ static int read_name(struct store *store, struct place place, struct loaded *l, 
 	return rc < 0 ? rc : named_decode(buffer_slice(&l->record), &l->entry, id);
 }
 
-/* A name and what it refers to are read one after the other, and the entry may lose its last name in
- * between. Then the name has another entry now, or none; ids never come back. */
+/* A name and what it refers to are read one after the other, and the entry may lose its last name
+ * in between. Then the name has another entry now, or none; ids never come back. */
 static int read_named(struct store *store, struct place place, struct loaded *l)
 {
 	uint64_t id = 0, missing;

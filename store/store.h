@@ -169,9 +169,9 @@ enum {
 };
 
 /* Renames; what was at the new name is replaced, as rename(2) has it: a table by a table and only
- * when empty. Renaming onto itself, or onto another name of the same entry, does nothing. A value that
- * replaces another is published as the key's next version: the replaced one's plus one, or the
- * version explicitly set on the source, or that of a source with several names, if that is
+ * when empty. Renaming onto itself, or onto another name of the same entry, does nothing. A value
+ * that replaces another is published as the key's next version: the replaced one's plus one, or
+ * the version explicitly set on the source, or that of a source with several names, if that is
  * greater. The source's expiry, mode, owner and attributes come along.
  *   -EINVAL  a table into itself or below itself: the caller checks, with what it knows of parents;
  *            the store sees only what the two places say */
@@ -235,8 +235,8 @@ struct due {
  * their expiry, and returns how many. A shared entry is listed with each of its names. */
 int store_due(struct store *store, struct due *list, int max);
 
-/* Fills `list` with up to `max` names of a shared entry, expired or not, those behind `after` (NULL: from
- * the first), and returns how many; expires_ms is left 0. */
+/* Fills `list` with up to `max` names of a shared entry, expired or not, those behind `after` (NULL:
+ * from the first), and returns how many; their expires_ms is 0. */
 int store_names(struct store *store, uint64_t id, const struct due *after, struct due *list,
 		int max);
 
