@@ -18,6 +18,7 @@
 
 #include "cmd.h"
 #include "fs.h"
+#include "dir.h"
 #include "handle.h"
 #include "mem.h"
 #include "mounted.h"
@@ -203,6 +204,7 @@ static int store_end(struct fs *fs, const char *path, bool all_closed)
 {
 	int rc = handle_close_all(fs, all_closed), closed;
 
+	dir_close_all(fs);
 	nodes_done(&fs->nodes);
 	closed = store_close(fs->store);
 	if (rc == 0)
@@ -382,6 +384,7 @@ static int run(struct mount_plan *plan, const struct where *w, int ready)
 	block_signals();
 	fuse_set_log_func(fuse_says);
 	rwlock_init(&fs.names);
+	mutex_init(&fs.dirs_lock);
 	warden_init(&fs.warden);
 	status = session_new(&fs, w->store, plan->debug) < 0 ? EXIT_USAGE : 0;
 	if (status == 0) {
@@ -389,6 +392,7 @@ static int run(struct mount_plan *plan, const struct where *w, int ready)
 		fuse_session_destroy(fs.session);
 	}
 	warden_done(&fs.warden);
+	mutex_done(&fs.dirs_lock);
 	rwlock_done(&fs.names);
 	return status;
 }
