@@ -52,7 +52,7 @@ static int expire_name(struct fs *fs, struct place place, struct node *node) NEE
 	return 1;
 }
 
-/* All names of a shared entry go in one step: its node is at none of them, and goes with the last. */
+/* All names of a shared entry go in one step: its node is at none, and goes with the last. */
 static int expire_names(struct fs *fs, struct node *node) NEEDS(fs->names)
 {
 	struct due list[DUE_BATCH];
@@ -250,7 +250,7 @@ int names_make(struct fs *fs, struct place place, struct store_new *what, struct
 
 /* ---- linking --------------------------------------------------------------------------------- */
 
-/* As a rename, a link publishes: the name that is there after a crash has the value that was linked. */
+/* As a rename, a link publishes: after a crash the new name has the value that was linked. */
 static int link_held(struct fs *fs, struct node *node, struct place to, struct attr *attr,
 		     uint64_t *revision) NEEDS(fs->names)
 {
@@ -290,8 +290,8 @@ int names_link(struct fs *fs, struct node *node, struct place to, struct shown *
 
 /* ---- removing -------------------------------------------------------------------------------- */
 
-/* Before `node` loses its name at `place`. If that is its last: whoever has it open keeps the value,
- * and the node keeps what stat shows. An entry that has expired is left for the change to complain
+/* Before `node` loses its name at `place`. If that is its last, whoever has it open keeps the
+ * value, and the node keeps what stat shows. An entry that has expired is left for the change to complain
  * about. *is_last says whether the node is to go. */
 static int keep_last(struct fs *fs, struct place place, struct node *node, bool replaced,
 		     bool *is_last) NEEDS(fs->names)

@@ -28,7 +28,8 @@ int names_readlink(struct fs *fs, struct node *node, struct buffer *out);
 int names_make(struct fs *fs, struct place place, struct store_new *what, struct node **out,
 	       struct shown *shown, uint64_t *revision);
 
-/* Gives the node's entry another name; the rest as names_lookup. What is staged in it is published first. */
+/* Gives the node's entry another name; the rest as names_lookup. What is staged in it is published
+ * first. */
 int names_link(struct fs *fs, struct node *node, struct place to, struct shown *shown,
 	       uint64_t *revision);
 

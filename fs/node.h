@@ -10,7 +10,7 @@
  *                    |                    |
  *                    '--> freed <---------'        with the last lookup and the last pin
  *
- * A node of a shared entry, one with several names, is not at any of them but at place_shared, where
+ * A node of a shared entry, one with several names, is at none of them but at place_shared, where
  * the store finds the entry whichever of its names come and go; node_move takes it there when
  * it gets its second name, and there it stays.
  *
@@ -80,8 +80,8 @@ struct node *nodes_find(struct nodes *nodes, uint64_t id);
 int nodes_meet(struct nodes *nodes, struct place place, const struct attr *attr,
 	       struct node **out);
 
-/* The node at `place`, pinned, or NULL. The caller holds `names`. Nodes of shared entries are at none
- * of their names, but are found by their id. */
+/* The node at `place`, pinned, or NULL. The caller holds `names`. Nodes of shared entries are at
+ * none of their names, but are found by their id. */
 struct node *nodes_at(struct nodes *nodes, struct place place);
 struct node *nodes_with(struct nodes *nodes, uint64_t id);
 

@@ -1,9 +1,10 @@
 /* entry.h - one key's attributes, and its value if that is small, to bytes and back. Pure.
  *
  * Three records: the *entry*, under its name; for an entry that was given a second name, and so is
- * *shared*, a *reference* under each name, and the entry under its id; and for each table its *table
- * record*, which changes whenever a name comes or goes, and so lies apart. Decoders trust nothing and answer -EUCLEAN; what
- * they accept, the encoders give back byte for byte. Bytes: FORMAT.md, "Entries".
+ * *shared*, a *reference* under each name, and the entry under its id; and for each table its
+ * *table record*, which changes whenever a name comes or goes, and so lies apart. Decoders trust
+ * nothing and answer -EUCLEAN; what they accept, the encoders give back byte for byte. Bytes:
+ * FORMAT.md, "Entries".
  */
 #ifndef CUBBY_ENTRY_H
 #define CUBBY_ENTRY_H
@@ -54,7 +55,7 @@ enum { REFERENCE_MAX = 2 + 10 };
 /* Writes a reference to the shared entry `id` to `to` (REFERENCE_MAX bytes); returns its size. */
 size_t reference_encode(uint64_t id, uint8_t *to);
 
-/* What lies under a name: 0: *entry, which is not shared; 1: a reference to the shared entry *id. */
+/* What lies under a name: 0: *entry, which is not shared; 1: a reference to the shared one *id. */
 int named_decode(struct slice record, struct entry *entry, uint64_t *id);
 
 /* What lies under the id of a shared entry. */

@@ -43,7 +43,7 @@ struct record_key record_unpublished(uint64_t table, struct slice name);
 struct record_key record_expiry(uint64_t expires_ms, uint64_t table, struct slice name);
 struct record_key record_catalogue(const char *name);
 
-/* Where the entry at a place lies: under its name, or for the place of a shared entry under its id. */
+/* Where the entry at a place lies: under its name, or, at place_shared, under its id. */
 struct record_key record_at(struct place place);
 
 /* The first key at which an entry of `table` with a name greater than `after` can lie. */

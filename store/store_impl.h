@@ -66,13 +66,13 @@ int records_scan(struct engine *engine, struct slice from, struct slice prefix,
 
 /* ---- changing records ---------------------------------------------------------------------- */
 
-/* Replaces an entry by `fresh`, which keeps its names, together with what mentions it elsewhere (its
+/* Replaces an entry by `fresh`, which keeps its names, with what mentions it elsewhere (its
  * expiry, that it is unpublished). `place` is where it was found. Failure is kept in the batch. */
 void batch_entry(struct batch *batch, struct place place, const struct entry *old,
 		 const struct entry *fresh);
 
-/* Changes what the name `place` says. `old`: the entry it names now, NULL: none; `fresh`: the one it
- * shall name. One that is not shared comes and goes with its name; of a shared one that is for
+/* Changes what the name `place` says. `old`: the entry it names now, NULL: none; `fresh`: the one
+ * it shall name. One that is not shared comes and goes with its name; of a shared one that is for
  * batch_shared to do. */
 void batch_name(struct batch *batch, struct place place, const struct entry *old,
 		const struct entry *fresh);

@@ -13,7 +13,7 @@ enum {
 
 static uint64_t base_seed = 1;
 
-/* ---- what should be there --------------------------------------------------------------------- */
+/* ---- what should be there -------------------------------------------------------------------- */
 
 /* Each name has the file of this number, 0 if none; each file a stamp and an expiry. */
 struct model {
@@ -51,7 +51,7 @@ static void text_of(int file, int stamp, char *text)
 	snprintf(text, 32, "%5d %5d.", file, stamp);
 }
 
-/* ---- the workload ------------------------------------------------------------------------------ */
+/* ---- the workload ---------------------------------------------------------------------------- */
 
 static int write_value(struct kit *k, int name, int file, int stamp)
 {
@@ -180,7 +180,7 @@ static void work(struct kit *k, struct progress *p)
 	}
 }
 
-/* ---- what is there ----------------------------------------------------------------------------- */
+/* ---- what is there --------------------------------------------------------------------------- */
 
 static uint32_t links_of(const struct model *m, int file)
 {
@@ -226,7 +226,7 @@ static void holds_a_moment(struct kit *k, const struct progress *p)
 	fail_msg("not as after any step from %d to %d", p->acknowledged, p->tried);
 }
 
-/* ---- stories ----------------------------------------------------------------------------------- */
+/* ---- stories --------------------------------------------------------------------------------- */
 
 static int64_t count_operations(void)
 {

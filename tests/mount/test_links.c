@@ -265,7 +265,7 @@ static void a_thousand_names_are_one_file(void **state)
 	assert_int_equal(links("f"), 1);
 }
 
-/* ---- many at once ------------------------------------------------------------------------------ */
+/* ---- many at once ---------------------------------------------------------------------------- */
 
 enum { CROWD = 4, TURNS = 400, CROWD_NAMES = 6 };
 
@@ -332,7 +332,7 @@ static void counts_are_right_after_a_crowd(void **state)
 	}
 }
 
-/* ---- versions, expiry ------------------------------------------------------------------------- */
+/* ---- versions, expiry ------------------------------------------------------------------------ */
 
 static void the_version_is_shared_and_never_falls(void **state)
 {
@@ -401,7 +401,7 @@ static void what_link_returned_outlives_a_kill(void **state)
 	assert_int_equal(links("c"), 2);
 }
 
-/* ---- tools ------------------------------------------------------------------------------------ */
+/* ---- tools ----------------------------------------------------------------------------------- */
 
 static void tools_keep_links(void **state)
 {

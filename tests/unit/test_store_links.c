@@ -1,4 +1,4 @@
-/* An entry with several names: one value, one version, one expiry, however names come, go and move. */
+/* An entry with several names: one value, version and expiry, however names come, go and move. */
 #include "store_impl.h"
 #include "store_kit.h"
 

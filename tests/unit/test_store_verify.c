@@ -198,7 +198,7 @@ static void an_id_that_was_never_handed_out_is_found(void **state)
 	is_found(&b, "id");
 }
 
-/* ---- shared entries ----------------------------------------------------------------------------- */
+/* ---- shared entries -------------------------------------------------------------------------- */
 
 struct shared {
 	struct broken b;
@@ -296,7 +296,7 @@ static void a_shared_entry_missing_from_the_expiry_index_is_found(void **state)
 	is_found_shared(&s, "expiry");
 }
 
-/* ---- any record -------------------------------------------------------------------------------- */
+/* ---- any record ------------------------------------------------------------------------------ */
 
 static void records_of_no_known_kind_or_content_are_found(void **state)
 {
