@@ -11,10 +11,32 @@ enum {
 	DUE_BATCH = 16,
 };
 
+/* ---- nodes by name --------------------------------------------------------------------------- */
+
+/* Finds the node of what `place` names, pinned; *out is NULL if the kernel does not know it. */
+static int node_named(struct fs *fs, struct place place, struct node **out) NEEDS(fs->names)
+{
+	uint64_t id;
+	int rc;
+
+	*out = nodes_at(&fs->nodes, place);
+	if (*out)
+		return 0;
+	rc = store_shared_id(fs->store, place, &id);
+	if (rc == 0)
+		*out = nodes_with(&fs->nodes, id);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+static struct place place_of_due(const struct due *due)
+{
+	return (struct place){ due->table, { due->name, due->name_size } };
+}
+
 /* ---- expiry ---------------------------------------------------------------------------------- */
 
-/* Removes what is at `place` if it has expired; 1 if so. `node`, unless NULL, is its node. */
-static int expire_held(struct fs *fs, struct place place, struct node *node) NEEDS(fs->names)
+/* Takes away the name `place`, of `node` unless that is NULL, if it has expired; 1 if so. */
+static int expire_name(struct fs *fs, struct place place, struct node *node) NEEDS(fs->names)
 {
 	struct note *note = node ? note_deleted(place, node->id) : NULL;
 	uint64_t revision;
@@ -26,10 +48,33 @@ static int expire_held(struct fs *fs, struct place place, struct node *node) NEE
 		note_free(note);
 		return rc == -EAGAIN || rc == -ENOENT ? 0 : rc;
 	}
-	if (node)
-		node_gone(&fs->nodes, node);
 	warden_post(&fs->warden, note);
 	return 1;
+}
+
+/* All names of a shared entry go in one step: its node is at none, and goes with the last. */
+static int expire_names(struct fs *fs, struct node *node) NEEDS(fs->names)
+{
+	struct due list[DUE_BATCH];
+	int count, rc = 1;
+
+	do {
+		count = store_names(fs->store, node->id, NULL, list, DUE_BATCH);
+		for (int i = 0; i < count && rc == 1; i++)
+			rc = expire_name(fs, place_of_due(&list[i]), node);
+	} while (count > 0 && rc == 1);
+	return count < 0 ? count : rc;
+}
+
+/* Removes the entry that `place` names if it has expired; 1 if so. `node` is its node, or NULL. */
+static int expire_held(struct fs *fs, struct place place, struct node *node) NEEDS(fs->names)
+{
+	const int rc = node && node_shared(node) ? expire_names(fs, node) :
+						   expire_name(fs, place, node);
+
+	if (rc == 1 && node)
+		node_gone(&fs->nodes, node);
+	return rc;
 }
 
 int names_expire(struct fs *fs, struct place place)
@@ -38,8 +83,9 @@ int names_expire(struct fs *fs, struct place place)
 	int rc;
 
 	rwlock_write(&fs->names);
-	node = nodes_at(&fs->nodes, place);
-	rc = expire_held(fs, place, node);
+	rc = node_named(fs, place, &node);
+	if (rc == 0)
+		rc = expire_held(fs, place, node);
 	rwlock_write_done(&fs->names);
 	nodes_unpin(&fs->nodes, node);
 	return rc;
@@ -56,21 +102,36 @@ int names_expire_node(struct fs *fs, struct node *node)
 	return rc;
 }
 
+void names_recheck(struct fs *fs, struct node *node)
+{
+	struct due list[DUE_BATCH];
+	int count = DUE_BATCH;
+
+	rwlock_read(&fs->names);
+	if (!node->gone && !node_shared(node))
+		warden_post(&fs->warden, note_recheck(node_place(node)));
+	for (bool first = true; !node->gone && node_shared(node) && count == DUE_BATCH; first = false) {
+		count = store_names(fs->store, node->id, first ? NULL : &list[DUE_BATCH - 1], list,
+				    DUE_BATCH);
+		for (int i = 0; i < count; i++)
+			warden_post(&fs->warden, note_recheck(place_of_due(&list[i])));
+	}
+	rwlock_read_done(&fs->names);
+}
+
 static int expire_batch(struct fs *fs, const struct due *list, int count, uint64_t *next_ms)
 {
 	const uint64_t now_ms = store_now_ms(fs->store);
 
 	*next_ms = 0;
 	for (int i = 0; i < count; i++) {
-		const struct place place = { list[i].table,
-					     { list[i].name, list[i].name_size } };
 		int rc;
 
 		if (list[i].expires_ms > now_ms) {
 			*next_ms = list[i].expires_ms;
 			return 0;
 		}
-		rc = names_expire(fs, place);
+		rc = names_expire(fs, place_of_due(&list[i]));
 		if (rc < 0)
 			return rc;
 	}
@@ -187,31 +248,75 @@ int names_make(struct fs *fs, struct place place, struct store_new *what, struct
 	return rc;
 }
 
+/* ---- linking --------------------------------------------------------------------------------- */
+
+/* As a rename, a link publishes: after a crash the new name has the value that was linked. */
+static int link_held(struct fs *fs, struct node *node, struct place to, struct attr *attr,
+		     uint64_t *revision) NEEDS(fs->names)
+{
+	uint8_t name[STORE_SHARED_NAME], *moved;
+	int rc = node->gone ? -ENOENT : handle_publish_held(fs, node);
+
+	if (rc < 0)
+		return rc;
+	moved = mem_copy(place_shared(node->id, name).name.data, sizeof(name));
+	if (!moved)
+		return -ENOMEM;
+	rc = store_link(fs->store, node_place(node), to, attr, revision);
+	if (rc == 0 && !node_shared(node)) {
+		node_move(&fs->nodes, node, 0, moved, sizeof(name));
+		moved = NULL;	/* the node's now */
+	}
+	mem_free(moved);
+	return rc;
+}
+
+int names_link(struct fs *fs, struct node *node, struct place to, struct shown *shown,
+	       uint64_t *revision)
+{
+	struct node *met;
+	struct attr attr;
+	int tries = TRIES, rc;
+
+	do {
+		rwlock_write(&fs->names);
+		rc = link_held(fs, node, to, &attr, revision);
+		if (rc == 0)
+			rc = names_meet(fs, to, &attr, &met, shown);
+		rwlock_write_done(&fs->names);
+	} while (made_way(fs, rc, to, to, &tries));
+	return rc;
+}
+
 /* ---- removing -------------------------------------------------------------------------------- */
 
-/* Before the entry of `node` goes: whoever has it open keeps the value, and the node keeps
- * what stat shows. An entry that has expired is left for the change to complain about. */
-static int keep_last(struct fs *fs, struct place place, struct node *node, bool replaced)
-	NEEDS(fs->names)
+/* Before `node` loses its name at `place`. If that is its last, whoever has it open keeps the
+ * value, and the node keeps what stat shows. An entry that has expired is left for the change to complain
+ * about. *is_last says whether the node is to go. */
+static int keep_last(struct fs *fs, struct place place, struct node *node, bool replaced,
+		     bool *is_last) NEEDS(fs->names)
 {
 	struct attr last;
 
+	*is_last = !node->gone;
 	if (store_lookup(fs->store, place, &last) == 0) {
 		mutex_lock(&node->lock);
 		node->attr = last;
 		mutex_unlock(&node->lock);
+		*is_last = !node->gone && (!last.shared || last.links == 1);
 	}
-	return handle_keep(fs, node, replaced);
+	return *is_last ? handle_keep(fs, node, replaced) : 0;
 }
 
 static int remove_held(struct fs *fs, struct place place, struct node *node, unsigned flags,
 		       uint64_t *revision) NEEDS(fs->names)
 {
-	int rc = node ? keep_last(fs, place, node, false) : 0;
+	bool is_last = false;
+	int rc = node ? keep_last(fs, place, node, false, &is_last) : 0;
 
 	if (rc == 0)
 		rc = store_remove(fs->store, place, flags, revision);
-	if (rc == 0 && node)
+	if (rc == 0 && is_last)
 		node_gone(&fs->nodes, node);
 	return rc;
 }
@@ -223,8 +328,9 @@ int names_remove(struct fs *fs, struct place place, unsigned flags, uint64_t *re
 
 	do {
 		rwlock_write(&fs->names);
-		node = nodes_at(&fs->nodes, place);
-		rc = remove_held(fs, place, node, flags, revision);
+		rc = node_named(fs, place, &node);
+		if (rc == 0)
+			rc = remove_held(fs, place, node, flags, revision);
 		rwlock_write_done(&fs->names);
 		nodes_unpin(&fs->nodes, node);
 	} while (made_way(fs, rc, place, place, &tries));
@@ -242,10 +348,10 @@ struct end {
 };
 
 static int end_begin(struct fs *fs, struct end *end, struct place place, struct slice new_name)
+	NEEDS(fs->names)
 {
-	*end = (struct end){ place, nodes_at(&fs->nodes, place),
-			     mem_copy(new_name.data, new_name.size) };
-	return end->new_name ? 0 : -ENOMEM;
+	*end = (struct end){ .place = place, .new_name = mem_copy(new_name.data, new_name.size) };
+	return end->new_name ? node_named(fs, place, &end->node) : -ENOMEM;
 }
 
 static void end_done(struct fs *fs, struct end *end)
@@ -256,7 +362,7 @@ static void end_done(struct fs *fs, struct end *end)
 
 static void end_move(struct fs *fs, struct end *end, struct place to) NEEDS(fs->names)
 {
-	if (!end->node)
+	if (!end->node || node_shared(end->node))
 		return;
 	node_move(&fs->nodes, end->node, to.table, end->new_name, (uint8_t)to.name.size);
 	end->new_name = NULL;	/* the node's now */
@@ -274,12 +380,13 @@ static int publish_end(struct fs *fs, struct end *end) NEEDS(fs->names)
 static int rename_held(struct fs *fs, struct end *from, struct end *to, unsigned flags,
 		       uint64_t *revision) NEEDS(fs->names)
 {
+	bool is_last = false;
 	int rc = publish_end(fs, from);
 
 	if (rc == 0 && flags & STORE_EXCHANGE)
 		rc = publish_end(fs, to);
 	else if (rc == 0 && to->node)
-		rc = keep_last(fs, to->place, to->node, true);
+		rc = keep_last(fs, to->place, to->node, true, &is_last);
 	if (rc == 0)
 		rc = store_rename(fs->store, from->place, to->place, flags, revision);
 	if (rc < 0)
@@ -287,7 +394,7 @@ static int rename_held(struct fs *fs, struct end *from, struct end *to, unsigned
 
 	if (flags & STORE_EXCHANGE)
 		end_move(fs, to, from->place);
-	else if (to->node)
+	else if (is_last)
 		node_gone(&fs->nodes, to->node);
 	end_move(fs, from, to->place);
 	return 0;
@@ -297,12 +404,13 @@ static int rename_once(struct fs *fs, struct place from, struct place to, unsign
 		       uint64_t *revision)
 {
 	struct end source, target;
-	int rc;
+	int source_rc, rc;
 
 	rwlock_write(&fs->names);
-	rc = end_begin(fs, &source, from, to.name);
-	if (end_begin(fs, &target, to, from.name) < 0)
-		rc = -ENOMEM;
+	source_rc = end_begin(fs, &source, from, to.name);
+	rc = end_begin(fs, &target, to, from.name);
+	if (source_rc < 0)
+		rc = source_rc;
 	if (rc == 0)
 		rc = rename_held(fs, &source, &target, flags, revision);
 	rwlock_write_done(&fs->names);

@@ -28,6 +28,11 @@ int names_readlink(struct fs *fs, struct node *node, struct buffer *out);
 int names_make(struct fs *fs, struct place place, struct store_new *what, struct node **out,
 	       struct shown *shown, uint64_t *revision);
 
+/* Gives the node's entry another name; the rest as names_lookup. What is staged in it is published
+ * first. */
+int names_link(struct fs *fs, struct node *node, struct place to, struct shown *shown,
+	       uint64_t *revision);
+
 /* `flags` as of store_remove: STORE_TABLE or 0. */
 int names_remove(struct fs *fs, struct place place, unsigned flags, uint64_t *revision);
 
@@ -41,6 +46,9 @@ int names_expire(struct fs *fs, struct place place);
 
 /* The same for where the node is now. */
 int names_expire_node(struct fs *fs, struct node *node);
+
+/* The kernel is to ask for all names of the node again. */
+void names_recheck(struct fs *fs, struct node *node);
 
 /* Removes what is due, all of it. *next_ms is when the next is due, 0: never. */
 int names_expire_due(struct fs *fs, uint64_t *next_ms);

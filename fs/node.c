@@ -207,9 +207,10 @@ int nodes_meet(struct nodes *nodes, struct place place, const struct attr *attr,
 	       struct node **out)
 {
 	struct node *node = refer(nodes, attr->id), *fresh;
+	uint8_t name[STORE_SHARED_NAME];
 
 	if (!node) {
-		fresh = node_new(place, attr);
+		fresh = node_new(attr->shared ? place_shared(attr->id, name) : place, attr);
 		if (!fresh)
 			return -ENOMEM;
 		node = insert_or_refer(nodes, fresh);
@@ -229,6 +230,18 @@ struct node *nodes_at(struct nodes *nodes, struct place place)
 
 	mutex_lock(&nodes->lock);
 	node = find_place(nodes, place);
+	if (node)
+		node->pins++;
+	mutex_unlock(&nodes->lock);
+	return node;
+}
+
+struct node *nodes_with(struct nodes *nodes, uint64_t id)
+{
+	struct node *node;
+
+	mutex_lock(&nodes->lock);
+	node = find_id(nodes, id);
 	if (node)
 		node->pins++;
 	mutex_unlock(&nodes->lock);

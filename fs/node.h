@@ -10,6 +10,10 @@
  *                    |                    |
  *                    '--> freed <---------'        with the last lookup and the last pin
  *
+ * A node of a shared entry, one with several names, is at none of them but at place_shared, where
+ * the store finds the entry whichever of its names come and go; node_move takes it there when
+ * it gets its second name, and there it stays.
+ *
  * Locks, outermost first (DESIGN.md): `names`, node.lock, nodes.lock. A place is what `names`
  * guards: it changes only under the write lock, and whoever turns a node into a place keeps the
  * read lock until the store has used it. nodes.lock guards the tables, the counts and the
@@ -76,8 +80,10 @@ struct node *nodes_find(struct nodes *nodes, uint64_t id);
 int nodes_meet(struct nodes *nodes, struct place place, const struct attr *attr,
 	       struct node **out);
 
-/* The node at `place`, pinned, or NULL. The caller holds `names`. */
+/* The node at `place`, pinned, or NULL. The caller holds `names`. Nodes of shared entries are at
+ * none of their names, but are found by their id. */
 struct node *nodes_at(struct nodes *nodes, struct place place);
+struct node *nodes_with(struct nodes *nodes, uint64_t id);
 
 /* The kernel gives back `count` references. */
 void nodes_forget(struct nodes *nodes, struct node *node, uint64_t count);
@@ -87,6 +93,11 @@ void nodes_unpin(struct nodes *nodes, struct node *node);	/* accepts NULL */
 
 /* Lent while the caller holds `names`. */
 struct place node_place(const struct node *node);
+
+static inline bool node_shared(const struct node *node)
+{
+	return place_is_shared(node_place(node));
+}
 
 /* Puts the node at another place, under a name that the caller gives (mem_copy). `names` is held
  * for writing. */

@@ -166,8 +166,16 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 
 static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
 {
-	(void)ino, (void)parent, (void)name;
-	fuse_reply_err(req, EPERM);
+	struct fs *fs = fs_of(req);
+	struct wait wait = { .care = CARE_KEPT };
+	struct node *node = node_of(req, ino);
+	struct shown shown;
+	const int rc = names_link(fs, node, place_of(parent, name), &shown, &wait.revision);
+
+	if (rc < 0)
+		reply_err(fs, req, rc);
+	else
+		reply_entry(fs, req, node, &shown, wait);
 }
 
 static void finish(fuse_req_t req, int rc, struct wait wait)

@@ -201,15 +201,6 @@ static int check_flags(struct fs *fs, struct node *node, const struct special *s
 	return rc == -ENODATA && flags & XATTR_CREATE ? 0 : rc;
 }
 
-/* The kernel may have cached the name for longer than it lives now. */
-static void tell_of_expiry(struct fs *fs, struct node *node)
-{
-	rwlock_read(&fs->names);
-	if (!node->gone)
-		warden_post(&fs->warden, note_recheck(node_place(node)));
-	rwlock_read_done(&fs->names);
-}
-
 static int change_special(struct fs *fs, struct node *node, const struct special *s,
 			  struct slice value, uint64_t *revision)
 {
@@ -219,7 +210,7 @@ static int change_special(struct fs *fs, struct node *node, const struct special
 	if (rc == 0)
 		rc = attr_set(fs, node, &change, revision);
 	if (rc == 0 && change.mask & SET_EXPIRES)
-		tell_of_expiry(fs, node);
+		names_recheck(fs, node);	/* the kernel may have cached it for longer */
 	return rc;
 }
 

@@ -25,20 +25,24 @@ enum {
 	HAS_FLAGS = 1 << 8,
 	HAS_XATTRS = 1 << 9,
 	HAS_VALUE = 1 << 10,
-	HAS_ALL = (1 << 11) - 1,
+	HAS_LINKS = 1 << 11,
+	HAS_ALL = (1 << 12) - 1,
 };
 
 enum {
 	FLAGS_ALL = ENTRY_VERSION_SET | ENTRY_VERSION_NEXT | ENTRY_FRESH | ENTRY_UNPUBLISHED,
 	PERMISSIONS = 07777,
-	FIXED_MAX = 2 + 12 * VARINT_MAX + 8,	/* all but contents and attributes */
+	FIXED_MAX = 2 + 13 * VARINT_MAX + 8,	/* all but contents and attributes */
 };
 
-/* Index is the kind in the record. Kind 8 is kept for a name that only refers to a shared entry. */
+/* Index is the kind in the record. */
 static const uint32_t type_of_kind[] = {
 	0, S_IFREG, S_IFDIR, S_IFLNK, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK,
 };
-enum { KINDS = sizeof(type_of_kind) / sizeof(type_of_kind[0]) };
+enum {
+	KINDS = sizeof(type_of_kind) / sizeof(type_of_kind[0]),
+	KIND_REFERENCE = KINDS,
+};
 
 static uint8_t kind_of(uint32_t mode)
 {
@@ -69,6 +73,8 @@ static bool possible(const struct entry *e)
 		return false;
 	if (table && (e->version || e->expires_ms || e->flags))
 		return false;
+	if (e->links && (table || unpublished))
+		return false;
 	if (!table && e->version == 0 && !unpublished)
 		return false;
 	if (unpublished && (!file || e->size))
@@ -97,7 +103,7 @@ static unsigned mask_of(const struct entry *e)
 	       (e->version != usual_version(e) ? HAS_VERSION : 0) |
 	       (e->expires_ms ? HAS_EXPIRES : 0) | (e->rdev ? HAS_RDEV : 0) |
 	       (e->flags ? HAS_FLAGS : 0) | (e->xattrs.size ? HAS_XATTRS : 0) |
-	       (e->value_id ? HAS_VALUE : 0);
+	       (e->value_id ? HAS_VALUE : 0) | (e->links ? HAS_LINKS : 0);
 }
 
 /* The difference wraps, so that any two times have one. */
@@ -159,6 +165,7 @@ int entry_encode(const struct entry *e, struct buffer *out)
 	append_slice(out, e->xattrs);
 	append_if(out, mask & HAS_VALUE, e->value_id);
 	append_if(out, mask & HAS_VALUE, e->size);
+	append_if(out, mask & HAS_LINKS, e->links);
 	append_slice(out, e->contents);
 	return 0;
 }
@@ -241,6 +248,7 @@ int entry_decode(struct slice record, struct entry *entry)
 	e.xattrs = take_xattrs(&r);
 	e.value_id = take_if(&r, HAS_VALUE, UINT64_MAX, 0);
 	e.size = take_if(&r, HAS_VALUE, STORE_SIZE_MAX, 0);
+	e.links = (uint32_t)take_if(&r, HAS_LINKS, UINT32_MAX, 0);
 	if (!r.bad && !e.value_id)
 		e.size = r.rest.size;
 	e.contents = r.rest;
@@ -248,6 +256,54 @@ int entry_decode(struct slice record, struct entry *entry)
 		return -EUCLEAN;
 	*entry = e;
 	return 0;
+}
+
+size_t reference_encode(uint64_t id, uint8_t *to)
+{
+	assert(id);
+	to[0] = RECORD_FORMAT;
+	to[1] = KIND_REFERENCE;
+	return 2 + varint_put(to + 2, id);
+}
+
+static int reference_decode(struct slice record, uint64_t *id)
+{
+	const uint8_t *p = record.data;
+	struct reader r = { .rest = slice_of(p + 2, record.size - 2) };
+	const uint64_t value = take(&r, UINT64_MAX);
+
+	if (r.bad || r.rest.size || value == 0)
+		return -EUCLEAN;
+	*id = value;
+	return 1;
+}
+
+int named_decode(struct slice record, struct entry *entry, uint64_t *id)
+{
+	const uint8_t *p = record.data;
+	struct entry e;
+	int rc;
+
+	if (record.size >= 2 && p[0] == RECORD_FORMAT && p[1] == KIND_REFERENCE)
+		return reference_decode(record, id);
+	rc = entry_decode(record, &e);
+	if (rc == 0 && e.links)
+		rc = -EUCLEAN;
+	if (rc == 0)
+		*entry = e;
+	return rc;
+}
+
+int shared_decode(struct slice record, uint64_t id, struct entry *entry)
+{
+	struct entry e;
+	int rc = entry_decode(record, &e);
+
+	if (rc == 0 && (e.links == 0 || e.id != id))
+		rc = -EUCLEAN;
+	if (rc == 0)
+		*entry = e;
+	return rc;
 }
 
 size_t table_encode(const struct table *table, uint8_t *to)

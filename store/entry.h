@@ -1,8 +1,10 @@
 /* entry.h - one key's attributes, and its value if that is small, to bytes and back. Pure.
  *
- * Two records: the *entry*, under a name; and for each table its *table record*, which changes
- * whenever a name comes or goes, and so lies apart. Decoders trust nothing and answer -EUCLEAN;
- * what they accept, the encoders give back byte for byte. Bytes: FORMAT.md, "Entries".
+ * Three records: the *entry*, under its name; for an entry that was given a second name, and so is
+ * *shared*, a *reference* under each name, and the entry under its id; and for each table its
+ * *table record*, which changes whenever a name comes or goes, and so lies apart. Decoders trust
+ * nothing and answer -EUCLEAN; what they accept, the encoders give back byte for byte. Bytes:
+ * FORMAT.md, "Entries".
  */
 #ifndef CUBBY_ENTRY_H
 #define CUBBY_ENTRY_H
@@ -23,6 +25,7 @@ struct entry {
 	uint32_t mode;		/* type and permissions, as in st_mode */
 	uint32_t uid, gid;
 	unsigned flags;
+	uint32_t links;		/* of a shared entry: how many names it has; 0: not shared */
 	uint64_t rdev;		/* of a device node */
 	uint64_t version;	/* 0 for a table, and for an unpublished file unless it was set */
 	uint64_t expires_ms;	/* 0: never */
@@ -46,6 +49,17 @@ int entry_encode(const struct entry *entry, struct buffer *out);
 
 /* *entry's slices are lent from `record`. */
 int entry_decode(struct slice record, struct entry *entry);
+
+enum { REFERENCE_MAX = 2 + 10 };
+
+/* Writes a reference to the shared entry `id` to `to` (REFERENCE_MAX bytes); returns its size. */
+size_t reference_encode(uint64_t id, uint8_t *to);
+
+/* What lies under a name: 0: *entry, which is not shared; 1: a reference to the shared one *id. */
+int named_decode(struct slice record, struct entry *entry, uint64_t *id);
+
+/* What lies under the id of a shared entry. */
+int shared_decode(struct slice record, uint64_t id, struct entry *entry);
 
 /* What changes in a table when a name comes or goes. */
 struct table {

@@ -1,4 +1,4 @@
-/* Names come, go and move: make, remove, rename, list. */
+/* Names come, go and move: make, link, remove, rename, list. */
 #include <errno.h>
 
 #include "mem.h"
@@ -100,7 +100,7 @@ static int make_locked(struct store *store, struct place place, const struct sto
 		return rc;
 	e = entry_new(what, id, now);
 	table_gain(&parent, &e, now);
-	batch_entry(&batch, place, NULL, &e);
+	batch_name(&batch, place, NULL, &e);
 	batch_table(&batch, place.table, &parent);
 	if (entry_is_table(&e))
 		batch_table(&batch, id, &empty);
@@ -129,67 +129,122 @@ int store_make(struct store *store, struct place place, const struct store_new *
 
 /* ---- removing ------------------------------------------------------------------------------- */
 
+/* A walk over a table's names that ends at the first that has not expired. */
 struct emptiness {
 	uint64_t now_ms;
-	bool expired;	/* there was an entry that has expired */
+	bool expired;		/* there was an entry that has expired */
+	uint64_t shared;	/* the walk met this shared entry, which must be asked for; 0: none */
+	struct record_key next;	/* then it goes on here */
 };
+
+static bool still_live(struct emptiness *seen, const struct entry *e)
+{
+	const bool live = !e->expires_ms || e->expires_ms > seen->now_ms;
+
+	seen->expired |= !live;
+	return live;
+}
 
 static int visit_live(void *arg, const struct engine_entry *entry)
 {
 	struct emptiness *seen = arg;
+	struct slice name;
 	struct entry e;
-	const int rc = entry_decode(entry->value, &e);
+	uint64_t table;
+	int rc = named_decode(entry->value, &e, &seen->shared);
 
-	if (rc < 0)
-		return rc;
-	if (!e.expires_ms || e.expires_ms > seen->now_ms)
-		return 1;
-	seen->expired = true;
-	return 0;
+	if (rc == 0)
+		return still_live(seen, &e);
+	if (rc == 1 && record_name_parse(entry->key, &table, &name) < 0)
+		rc = -EUCLEAN;
+	if (rc == 1)
+		seen->next = record_name_after(table, name);
+	return rc;
+}
+
+/* 1: it has not expired. */
+static int shared_live(struct store *store, struct emptiness *seen)
+{
+	uint8_t name[STORE_SHARED_NAME];
+	struct loaded l = { 0 };
+	int rc = loaded_read(store, place_shared(seen->shared, name), &l);
+
+	if (rc == 0)
+		rc = still_live(seen, &l.entry);
+	else if (rc == -ENOENT)
+		rc = -EUCLEAN;	/* names do not go while the caller has the lock */
+	seen->shared = 0;
+	loaded_done(&l);
+	return rc;
 }
 
 int table_check_empty(struct store *store, uint64_t id, const struct table *table)
 {
 	const struct record_key prefix = record_names_of(id);
-	struct emptiness seen = { .now_ms = store_now_ms(store) };
-	int rc;
+	struct emptiness seen = { .now_ms = store_now_ms(store), .next = prefix };
+	bool more = true;
+	int rc = 0;
 
 	if (table->entries == 0)
 		return 0;
-	rc = records_scan(store->engine, record_slice(&prefix), record_slice(&prefix), visit_live,
-			  &seen);
+	while (more && rc == 0) {
+		const struct record_key from = seen.next;
+
+		rc = records_scan(store->engine, record_slice(&from), record_slice(&prefix),
+				  visit_live, &seen);
+		more = seen.shared != 0;
+		if (more && rc > 0)
+			rc = shared_live(store, &seen);
+	}
 	if (rc < 0)
 		return rc;
 	return rc == 0 && seen.expired ? -EKEYEXPIRED : -ENOTEMPTY;
 }
 
-/* What must also go when an entry does. */
-static void batch_contents_gone(struct batch *batch, struct store *store, const struct entry *e)
-	NEEDS(store->lock)
+/* What else there is of an entry that has lost its name at one place. */
+static void batch_name_lost(struct batch *batch, struct store *store, const struct entry *e,
+			    int64_t now) NEEDS(store->lock)
 {
 	const struct record_key key = record_table(e->id);
+	struct entry left = *e;
 
+	if (e->links > 1) {
+		left.links = e->links - 1;
+		left.ctime_ns = now;
+		batch_shared(batch, e, &left);
+		return;
+	}
+	if (e->links)
+		batch_shared(batch, e, NULL);
 	if (entry_is_table(e))
 		batch_delete(batch, record_slice(&key));
 	batch_doom(batch, store, e->value_id, e->size);
 }
 
+/* Tells what batch_name_lost did to those who hold the value, once the batch is committed. */
+static void name_lost(struct store *store, const struct entry *e) NEEDS(store->lock)
+{
+	if (e->links <= 1)
+		value_doomed(store, e->value_id);
+}
+
 int entry_remove(struct store *store, struct place place, const struct loaded *l,
 		 uint64_t *revision)
 {
+	const int64_t now = store_now(store);
 	struct batch batch = { 0 };
 	struct table parent;
 	int rc = table_read(store, place.table, &parent);
 
 	if (rc < 0)
 		return rc;
-	table_lose(&parent, &l->entry, store_now(store));
-	batch_entry(&batch, place, &l->entry, NULL);
+	table_lose(&parent, &l->entry, now);
+	batch_name(&batch, place, &l->entry, NULL);
 	batch_table(&batch, place.table, &parent);
-	batch_contents_gone(&batch, store, &l->entry);
+	batch_name_lost(&batch, store, &l->entry, now);
 	rc = store_commit(store, &batch, true, revision);
 	if (rc == 0)
-		value_doomed(store, l->entry.value_id);
+		name_lost(store, &l->entry);
 	batch_done(&batch);
 	return rc;
 }
@@ -215,6 +270,8 @@ int store_remove(struct store *store, struct place place, unsigned flags, uint64
 
 	if (place_is_root(place))
 		return -EBUSY;
+	if (place_is_shared(place))
+		return -EINVAL;
 	mutex_lock(&store->lock);
 	rc = loaded_read(store, place, &l);
 	if (rc == 0)
@@ -244,6 +301,11 @@ struct move {
 static bool move_same_place(const struct move *m)
 {
 	return m->from.table == m->to.table && slice_equal(m->from.name, m->to.name);
+}
+
+static bool move_same_entry(const struct move *m)
+{
+	return m->taken && m->source.entry.links && m->source.entry.id == m->target.entry.id;
 }
 
 static int move_load(struct move *m)
@@ -298,7 +360,7 @@ static struct entry moved_over(const struct entry *e, const struct entry *replac
 {
 	struct entry fresh = moved(e, now);
 	const uint64_t last = replaced->flags & ENTRY_UNPUBLISHED ? 0 : replaced->version;
-	const uint64_t set = e->flags & ENTRY_VERSION_SET ? e->version : 0;
+	const uint64_t set = e->flags & ENTRY_VERSION_SET || e->links > 1 ? e->version : 0;
 
 	if (entry_is_table(e))
 		return fresh;
@@ -307,12 +369,14 @@ static struct entry moved_over(const struct entry *e, const struct entry *replac
 	return fresh;
 }
 
-/* A table's ctime lies in its own record. */
-static void batch_moved_table(struct move *m, const struct loaded *l)
+/* What of a moved entry does not lie under its name: a shared one, and a table's ctime. */
+static void batch_moved(struct move *m, const struct loaded *l, const struct entry *fresh)
 {
 	struct table table = l->table;
 
-	if (!entry_is_table(&l->entry))
+	if (fresh->links)
+		batch_shared(&m->batch, &l->entry, fresh);
+	if (!entry_is_table(fresh))
 		return;
 	table.ctime_ns = m->now;
 	batch_table(&m->batch, l->entry.id, &table);
@@ -345,10 +409,10 @@ static void move_exchange(struct move *m)
 	const struct entry source = moved(&m->source.entry, m->now);
 	const struct entry target = moved(&m->target.entry, m->now);
 
-	batch_entry(&m->batch, m->to, &m->target.entry, &source);
-	batch_entry(&m->batch, m->from, &m->source.entry, &target);
-	batch_moved_table(m, &m->source);
-	batch_moved_table(m, &m->target);
+	batch_name(&m->batch, m->to, &m->target.entry, &source);
+	batch_name(&m->batch, m->from, &m->source.entry, &target);
+	batch_moved(m, &m->source, &source);
+	batch_moved(m, &m->target, &target);
 }
 
 static void move_replace(struct move *m) NEEDS(m->store->lock)
@@ -357,11 +421,11 @@ static void move_replace(struct move *m) NEEDS(m->store->lock)
 		moved_over(&m->source.entry, &m->target.entry, m->now) :
 		moved(&m->source.entry, m->now);
 
-	batch_entry(&m->batch, m->from, &m->source.entry, NULL);
-	batch_entry(&m->batch, m->to, m->taken ? &m->target.entry : NULL, &fresh);
-	batch_moved_table(m, &m->source);
+	batch_name(&m->batch, m->from, &m->source.entry, NULL);
+	batch_name(&m->batch, m->to, m->taken ? &m->target.entry : NULL, &fresh);
+	batch_moved(m, &m->source, &fresh);
 	if (m->taken)
-		batch_contents_gone(&m->batch, m->store, &m->target.entry);
+		batch_name_lost(&m->batch, m->store, &m->target.entry, m->now);
 }
 
 static int move_commit(struct move *m, uint64_t *revision) NEEDS(m->store->lock)
@@ -377,7 +441,7 @@ static int move_commit(struct move *m, uint64_t *revision) NEEDS(m->store->lock)
 		move_replace(m);
 	rc = store_commit(m->store, &m->batch, replaces, revision);
 	if (rc == 0 && replaces)
-		value_doomed(m->store, m->target.entry.value_id);
+		name_lost(m->store, &m->target.entry);
 	return rc;
 }
 
@@ -389,7 +453,7 @@ static int move_run(struct move *m, uint64_t *revision) NEEDS(m->store->lock)
 	rc = move_load(m);
 	if (rc < 0)
 		return rc;
-	if (move_same_place(m) && !(m->flags & STORE_NOREPLACE)) {
+	if ((move_same_place(m) || move_same_entry(m)) && !(m->flags & STORE_NOREPLACE)) {
 		*revision = 0;
 		return 0;
 	}
@@ -405,6 +469,8 @@ int store_rename(struct store *store, struct place from, struct place to, unsign
 
 	if (place_is_root(from) || place_is_root(to))
 		return -EBUSY;
+	if (place_is_shared(from) || place_is_shared(to))
+		return -EINVAL;
 	if ((flags & STORE_NOREPLACE && flags & STORE_EXCHANGE) ||
 	    flags & ~(unsigned)(STORE_NOREPLACE | STORE_EXCHANGE))
 		return -EINVAL;
@@ -417,10 +483,81 @@ int store_rename(struct store *store, struct place from, struct place to, unsign
 	return rc;
 }
 
+/* ---- linking -------------------------------------------------------------------------------- */
+
+static int link_check(struct store *store, struct place to, const struct entry *e)
+{
+	if (entry_is_table(e))
+		return -EPERM;
+	if (e->links >= STORE_LINKS_MAX)
+		return -EMLINK;
+	return check_free(store, to);
+}
+
+/* With its second name the entry becomes shared, and leaves its first name. */
+static int link_commit(struct store *store, struct place from, struct place to,
+		       const struct entry *old, const struct entry *fresh, uint64_t *revision)
+	NEEDS(store->lock)
+{
+	struct batch batch = { 0 };
+	struct table parent;
+	int rc = table_read(store, to.table, &parent);
+
+	if (rc < 0)
+		return rc;
+	table_gain(&parent, fresh, fresh->ctime_ns);
+	if (!old->links)
+		batch_name(&batch, from, old, fresh);
+	batch_shared(&batch, old->links ? old : NULL, fresh);
+	batch_name(&batch, to, NULL, fresh);
+	batch_table(&batch, to.table, &parent);
+	rc = store_commit(store, &batch, false, revision);
+	batch_done(&batch);
+	return rc;
+}
+
+static int link_locked(struct store *store, struct place from, struct place to, struct attr *out,
+		       uint64_t *revision) NEEDS(store->lock)
+{
+	struct loaded l = { 0 };
+	struct entry fresh;
+	int rc = loaded_read_live(store, from, &l);
+
+	if (rc == 0)
+		rc = link_check(store, to, &l.entry);
+	if (rc < 0)
+		goto out;
+	fresh = moved(&l.entry, store_now(store));
+	fresh.links = l.entry.links ? l.entry.links + 1 : 2;
+	rc = link_commit(store, from, to, &l.entry, &fresh, revision);
+	if (rc == 0 && out)
+		attr_describe(&fresh, NULL, out);
+out:
+	loaded_done(&l);
+	return rc;
+}
+
+int store_link(struct store *store, struct place from, struct place to, struct attr *out,
+	       uint64_t *revision)
+{
+	int rc;
+
+	if (place_is_root(to))
+		return -EEXIST;
+	rc = record_name_check(to.name);
+	if (rc < 0)
+		return rc;
+	mutex_lock(&store->lock);
+	rc = link_locked(store, from, to, out, revision);
+	mutex_unlock(&store->lock);
+	return rc;
+}
+
 /* ---- listing -------------------------------------------------------------------------------- */
 
 struct item {
 	struct attr attr;
+	bool refers;		/* to a shared entry, of which nothing else is known yet */
 	uint8_t name_size;
 	uint8_t name[STORE_NAME_MAX];
 };
@@ -439,32 +576,37 @@ static int visit_item(void *arg, const struct engine_entry *entry)
 	struct item *item = &page->items[page->count];
 	struct slice name;
 	struct entry e;
-	uint64_t table;
+	uint64_t table, id;
 	int rc;
 
 	if (page->count == LIST_PAGE)
 		return 1;
 	rc = record_name_parse(entry->key, &table, &name);
 	if (rc == 0)
-		rc = entry_decode(entry->value, &e);
+		rc = named_decode(entry->value, &e, &id);
 	if (rc < 0)
 		return rc;
 	page->next = record_name_after(table, name);
-	if (e.expires_ms && e.expires_ms <= page->now_ms)
+	item->refers = rc == 1;
+	if (!item->refers && e.expires_ms && e.expires_ms <= page->now_ms)
 		return 0;
-	attr_describe(&e, &unknown, &item->attr);
+	if (!item->refers)
+		attr_describe(&e, &unknown, &item->attr);
 	item->name_size = (uint8_t)name.size;
 	memcpy(item->name, name.data, name.size);
 	page->count++;
 	return 0;
 }
 
-/* Adds what a table's own record tells. -ENOENT: it has just been removed. */
-static int item_complete(struct store *store, struct item *item)
+/* Adds what lies in a record of its own. -ENOENT: the entry was just removed, or has expired. */
+static int item_complete(struct store *store, uint64_t in, struct item *item)
 {
+	const struct place place = { in, slice_of(item->name, item->name_size) };
 	struct table table;
 	int rc;
 
+	if (item->refers)
+		return store_lookup(store, place, &item->attr);
 	if (!S_ISDIR(item->attr.mode))
 		return 0;
 	rc = table_read(store, item->attr.id, &table);
@@ -473,7 +615,7 @@ static int item_complete(struct store *store, struct item *item)
 	return rc;
 }
 
-static int visit_page(struct store *store, struct item_page *page,
+static int visit_page(struct store *store, uint64_t table, struct item_page *page,
 		      int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg)
 {
 	int rc = 0;
@@ -481,7 +623,7 @@ static int visit_page(struct store *store, struct item_page *page,
 	for (int i = 0; i < page->count && rc == 0; i++) {
 		struct item *item = &page->items[i];
 
-		rc = item_complete(store, item);
+		rc = item_complete(store, table, item);
 		if (rc == 0)
 			rc = visit(arg, slice_of(item->name, item->name_size), &item->attr);
 		else if (rc == -ENOENT)
@@ -513,7 +655,7 @@ int store_list(struct store *store, uint64_t table, struct slice after,
 		page->now_ms = store_now_ms(store);
 		more = records_scan(store->engine, record_slice(&from), record_slice(&prefix),
 				    visit_item, page);
-		rc = more < 0 ? more : visit_page(store, page, visit, arg);
+		rc = more < 0 ? more : visit_page(store, table, page, visit, arg);
 	} while (more == 1 && rc == 0);
 	mem_free(page);
 	return rc;

@@ -57,13 +57,40 @@ struct record_key record_names_of(uint64_t table)
 	return of_id(RECORD_NAME, table);
 }
 
-/* No name has a NUL, so nothing lies between a name and the same name with a NUL behind it. */
+/* Nothing lies between a key and the same key with a NUL behind it. */
+struct record_key record_key_after(const struct record_key *key)
+{
+	struct record_key after = *key;
+
+	add_byte(&after, 0);
+	return after;
+}
+
 struct record_key record_name_after(uint64_t table, struct slice after)
 {
-	struct record_key key = record_name(table, after);
+	const struct record_key key = record_name(table, after);
 
-	add_byte(&key, 0);
+	return record_key_after(&key);
+}
+
+struct record_key record_shared(uint64_t id)
+{
+	return of_id(RECORD_SHARED, id);
+}
+
+struct record_key record_shared_name(uint64_t id, uint64_t table, struct slice name)
+{
+	struct record_key key = record_shared(id);
+
+	add_id(&key, table);
+	add_name(&key, name);
 	return key;
+}
+
+struct record_key record_at(struct place place)
+{
+	return place_is_shared(place) ? record_shared(get64be(place.name.data)) :
+					record_name(place.table, place.name);
 }
 
 struct record_key record_table(uint64_t table)
@@ -143,13 +170,33 @@ int record_name_parse(struct slice key, uint64_t *table, struct slice *name)
 	return 0;
 }
 
+int record_shared_parse(struct slice key, uint64_t *id, uint64_t *table, struct slice *name)
+{
+	const uint8_t *p = key.data;
+
+	if (key.size == 9)
+		return record_id_parse(key, id);
+	if (key.size < 17 || get64be(p + 1) == 0 || get64be(p + 9) == 0 ||
+	    record_name_check(behind(key, 17)) < 0)
+		return -EUCLEAN;
+	*id = get64be(p + 1);
+	*table = get64be(p + 9);
+	*name = behind(key, 17);
+	return 1;
+}
+
+static bool expiring_possible(struct place place)
+{
+	return place.table == 0 ? place_is_shared(place) : record_name_check(place.name) == 0;
+}
+
 int record_expiry_parse(struct slice key, uint64_t *expires_ms, uint64_t *table,
 			struct slice *name)
 {
 	const uint8_t *p = key.data;
 
-	if (key.size < 17 || get64be(p + 1) == 0 || get64be(p + 9) == 0 ||
-	    !place_possible(get64be(p + 9), behind(key, 17)))
+	if (key.size < 17 || get64be(p + 1) == 0 ||
+	    !expiring_possible((struct place){ get64be(p + 9), behind(key, 17) }))
 		return -EUCLEAN;
 	*expires_ms = get64be(p + 1);
 	*table = get64be(p + 9);

@@ -10,7 +10,8 @@
 #include "store.h"
 
 enum {
-	RECORD_NAME = 'N',		/* table, name: an entry */
+	RECORD_NAME = 'N',		/* table, name: an entry, or a reference to a shared one */
+	RECORD_SHARED = 'L',		/* entry: a shared entry; entry, table, name: one of its names */
 	RECORD_TABLE = 'T',		/* table: its times and counts */
 	RECORD_CHUNK = 'V',		/* value, chunk: a piece of a value */
 	RECORD_DOOMED = 'D',		/* value: its chunks are to be deleted */
@@ -23,7 +24,7 @@ enum {
 
 struct record_key {
 	uint16_t size;
-	uint8_t bytes[RECORD_KEY_MAX];
+	uint8_t bytes[RECORD_KEY_MAX + 1];	/* room for record_key_after */
 };
 
 static inline struct slice record_slice(const struct record_key *key)
@@ -33,6 +34,8 @@ static inline struct slice record_slice(const struct record_key *key)
 
 /* Names are at most STORE_NAME_MAX bytes; chunk numbers take all 32 bits. */
 struct record_key record_name(uint64_t table, struct slice name);
+struct record_key record_shared(uint64_t id);
+struct record_key record_shared_name(uint64_t id, uint64_t table, struct slice name);
 struct record_key record_table(uint64_t table);
 struct record_key record_chunk(uint64_t value, uint32_t chunk);
 struct record_key record_doomed(uint64_t value);
@@ -40,8 +43,14 @@ struct record_key record_unpublished(uint64_t table, struct slice name);
 struct record_key record_expiry(uint64_t expires_ms, uint64_t table, struct slice name);
 struct record_key record_catalogue(const char *name);
 
+/* Where the entry at a place lies: under its name, or, at place_shared, under its id. */
+struct record_key record_at(struct place place);
+
 /* The first key at which an entry of `table` with a name greater than `after` can lie. */
 struct record_key record_name_after(uint64_t table, struct slice after);
+
+/* The first key that is greater. */
+struct record_key record_key_after(const struct record_key *key);
 
 /* What all keys of one kind, or of one table or value, begin with. */
 struct record_key record_space(uint8_t kind);
@@ -52,8 +61,13 @@ struct record_key record_chunks_of(uint64_t value);
  * empty for the root's. */
 int record_name_parse(struct slice key, uint64_t *table, struct slice *name);
 int record_chunk_parse(struct slice key, uint64_t *value, uint32_t *chunk);
+
+/* For a shared entry, which has one such record whatever its names, it is place_shared's. */
 int record_expiry_parse(struct slice key, uint64_t *expires_ms, uint64_t *table,
 			struct slice *name);
+
+/* RECORD_SHARED: 0: an entry; 1: one of its names. */
+int record_shared_parse(struct slice key, uint64_t *id, uint64_t *table, struct slice *name);
 
 /* RECORD_TABLE and RECORD_DOOMED. */
 int record_id_parse(struct slice key, uint64_t *id);

@@ -56,18 +56,51 @@ int table_read(struct store *store, uint64_t id, struct table *table)
 	return rc;
 }
 
+static int read_shared(struct store *store, uint64_t id, struct loaded *l)
+{
+	const struct record_key key = record_shared(id);
+	const int rc = engine_get(store->engine, record_slice(&key), &l->record, NULL);
+
+	return rc < 0 ? rc : shared_decode(buffer_slice(&l->record), id, &l->entry);
+}
+
+/* 0: the entry; 1: it is the shared one *id. */
+static int read_name(struct store *store, struct place place, struct loaded *l, uint64_t *id)
+{
+	const struct record_key key = record_name(place.table, place.name);
+	const int rc = engine_get(store->engine, record_slice(&key), &l->record, NULL);
+
+	return rc < 0 ? rc : named_decode(buffer_slice(&l->record), &l->entry, id);
+}
+
+/* A name and what it refers to are read one after the other, and the entry may lose its last name
+ * in between. Then the name has another entry now, or none; ids never come back. */
+static int read_named(struct store *store, struct place place, struct loaded *l)
+{
+	uint64_t id = 0, missing;
+	int rc = read_name(store, place, l, &id);
+
+	while (rc == 1) {
+		missing = id;
+		rc = read_shared(store, id, l);
+		if (rc != -ENOENT)
+			return rc;
+		rc = read_name(store, place, l, &id);
+		if (rc == 1 && id == missing)
+			return -EUCLEAN;
+	}
+	return rc;
+}
+
 int loaded_read(struct store *store, struct place place, struct loaded *l)
 {
-	struct record_key key;
-	int rc = place_is_root(place) ? 0 : record_name_check(place.name);
+	int rc;
 
-	if (rc < 0)
-		return rc;
-	key = record_name(place.table, place.name);
-	rc = engine_get(store->engine, record_slice(&key), &l->record, NULL);
-	if (rc < 0)
-		return rc;
-	rc = entry_decode(buffer_slice(&l->record), &l->entry);
+	if (place_is_shared(place))
+		return read_shared(store, get64be(place.name.data), l);
+	rc = place_is_root(place) ? 0 : record_name_check(place.name);
+	if (rc == 0)
+		rc = read_named(store, place, l);
 	if (rc < 0 || !entry_is_table(&l->entry))
 		return rc;
 	return table_read(store, l->entry.id, &l->table);
@@ -119,7 +152,8 @@ void attr_describe(const struct entry *e, const struct table *table, struct attr
 		.mode = e->mode,
 		.uid = e->uid,
 		.gid = e->gid,
-		.links = 1,
+		.links = e->links ? e->links : 1,
+		.shared = e->links,
 		.rdev = e->rdev,
 		.size = e->size,
 		.version = e->version,
@@ -180,15 +214,16 @@ static void batch_expiry(struct batch *batch, struct place place, uint64_t was, 
 		batch_mark(batch, record_expiry(is, place.table, place.name), false, true);
 }
 
-void batch_entry(struct batch *batch, struct place place, const struct entry *old,
-		 const struct entry *fresh)
+/* `home`: where the entry itself lies. NULL: there was none, or shall be none. */
+static void batch_record(struct batch *batch, struct place home, const struct entry *old,
+			 const struct entry *fresh)
 {
-	const struct record_key key = record_name(place.table, place.name);
+	const struct record_key key = record_at(home);
 	struct buffer record = { 0 };
 	int rc = 0;
 
-	batch_expiry(batch, place, old ? old->expires_ms : 0, fresh ? fresh->expires_ms : 0);
-	batch_mark(batch, record_unpublished(place.table, place.name),
+	batch_expiry(batch, home, old ? old->expires_ms : 0, fresh ? fresh->expires_ms : 0);
+	batch_mark(batch, record_unpublished(home.table, home.name),
 		   old && old->flags & ENTRY_UNPUBLISHED, fresh && fresh->flags & ENTRY_UNPUBLISHED);
 	if (fresh)
 		rc = entry_encode(fresh, &record);
@@ -199,6 +234,47 @@ void batch_entry(struct batch *batch, struct place place, const struct entry *ol
 	else
 		batch_delete(batch, record_slice(&key));
 	buffer_done(&record);
+}
+
+void batch_shared(struct batch *batch, const struct entry *old, const struct entry *fresh)
+{
+	uint8_t name[STORE_SHARED_NAME];
+
+	batch_record(batch, place_shared(old ? old->id : fresh->id, name), old, fresh);
+}
+
+void batch_entry(struct batch *batch, struct place place, const struct entry *old,
+		 const struct entry *fresh)
+{
+	if (fresh->links)
+		batch_shared(batch, old, fresh);
+	else
+		batch_record(batch, place, old, fresh);
+}
+
+static void batch_reference(struct batch *batch, struct place place, uint64_t id)
+{
+	const struct record_key key = record_name(place.table, place.name);
+	uint8_t record[REFERENCE_MAX];
+
+	batch_put(batch, record_slice(&key), slice_of(record, reference_encode(id, record)));
+}
+
+void batch_name(struct batch *batch, struct place place, const struct entry *old,
+		const struct entry *fresh)
+{
+	const bool was = old && old->links, is = fresh && fresh->links;
+	const struct entry *old_here = was ? NULL : old, *fresh_here = is ? NULL : fresh;
+
+	if (was)
+		batch_mark(batch, record_shared_name(old->id, place.table, place.name), true, false);
+	if (is)
+		batch_mark(batch, record_shared_name(fresh->id, place.table, place.name), false,
+			   true);
+	if (old_here || !is)
+		batch_record(batch, place, old_here, fresh_here);
+	if (is)
+		batch_reference(batch, place, fresh->id);
 }
 
 void batch_table(struct batch *batch, uint64_t id, const struct table *table)
@@ -271,7 +347,7 @@ static int make_root(struct store *store, const struct store_options *options)
 	uint64_t revision;
 	int rc;
 
-	batch_entry(&batch, PLACE_ROOT, NULL, &root);
+	batch_name(&batch, PLACE_ROOT, NULL, &root);
 	batch_table(&batch, STORE_ROOT, &table);
 	batch_ids(&batch, STORE_ROOT + 1);
 	rc = store_commit(store, &batch, false, &revision);

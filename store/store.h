@@ -48,6 +48,7 @@ enum {
 	STORE_CHUNK = 64 * 1024,	/* large values are cut into these */
 	STORE_INLINE_MAX = 1024,	/* values up to this lie in their entry */
 };
+enum { STORE_LINKS_MAX = 65000 };	/* names of one entry */
 #define STORE_SIZE_MAX ((uint64_t)STORE_CHUNK << 32)	/* bytes of a value: 256 TiB */
 
 struct store_options {
@@ -71,6 +72,7 @@ struct attr {
 	uint32_t mode;		/* type and permissions, as in st_mode */
 	uint32_t uid, gid;
 	uint32_t links;		/* names; for a table 2 and its tables */
+	bool shared;		/* has, or once had, several names: see place_shared */
 	uint64_t rdev;		/* of a device node */
 	uint64_t size;		/* bytes of the value, or of a symbolic link's target; 0 for a table */
 	uint64_t version;	/* 0: not published yet; 0 for tables */
@@ -87,6 +89,24 @@ struct place {
 };
 
 #define PLACE_ROOT ((struct place){ 0, { "", 0 } })
+
+/* An entry that was given a second name is *shared* from then on. Its names come and go, but as
+ * long as it has one it can also be found here, by what is about the entry and not about a
+ * name: looking, reading, attributes, drafts, and as what store_link gives another name. `name`
+ * (STORE_SHARED_NAME bytes) is filled, and lent to the place. */
+enum { STORE_SHARED_NAME = 8 };
+
+static inline struct place place_shared(uint64_t id, uint8_t *name)
+{
+	put64be(name, id);
+	return (struct place){ 0, { name, STORE_SHARED_NAME } };
+}
+
+static inline bool place_is_shared(struct place place)
+{
+	return place.table == 0 && place.name.size == STORE_SHARED_NAME &&
+	       get64be((const uint8_t *)place.name.data) != 0;
+}
 
 /* ---- looking -------------------------------------------------------------------------- */
 
@@ -132,8 +152,15 @@ enum {
 	STORE_EXPIRED = 2,	/* only if it has expired; -EAGAIN if it has not */
 };
 
-/* Removes an entry. Its value stays readable through drafts that hold it. -EKEYEXPIRED: a table
- * that has only expired entries; store_due and remove those first. -EBUSY: the root. */
+/* Gives the entry at `from` another name, `to`, in any table: value, version, expiry and attributes
+ * are one and the same under both. An entry that is not published yet is published, as empty.
+ * Describes it in *out (unless NULL). -EPERM: a table; -EMLINK: it has STORE_LINKS_MAX names. */
+int store_link(struct store *store, struct place from, struct place to, struct attr *out,
+	       uint64_t *revision);
+
+/* Removes a name, and with its last name the entry. The value stays readable through drafts that
+ * hold it. -EKEYEXPIRED: a table that has only expired entries; store_due and remove those first.
+ * -EBUSY: the root. */
 int store_remove(struct store *store, struct place place, unsigned flags, uint64_t *revision);
 
 enum {
@@ -142,9 +169,10 @@ enum {
 };
 
 /* Renames; what was at the new name is replaced, as rename(2) has it: a table by a table and only
- * when empty. Renaming onto itself does nothing. A value that replaces another is published
- * as the key's next version: the replaced one's plus one, or the version explicitly set on the
- * source if that is greater. The source's expiry, mode, owner and attributes come along.
+ * when empty. Renaming onto itself, or onto another name of the same entry, does nothing. A value
+ * that replaces another is published as the key's next version: the replaced one's plus one, or
+ * the version explicitly set on the source, or that of a source with several names, if that is
+ * greater. The source's expiry, mode, owner and attributes come along.
  *   -EINVAL  a table into itself or below itself: the caller checks, with what it knows of parents;
  *            the store sees only what the two places say */
 int store_rename(struct store *store, struct place from, struct place to, unsigned flags,
@@ -204,8 +232,16 @@ struct due {
 };
 
 /* Fills `list` with up to `max` entries that expire first, expired ones included, in the order of
- * their expiry, and returns how many. */
+ * their expiry, and returns how many. A shared entry is listed with each of its names. */
 int store_due(struct store *store, struct due *list, int max);
+
+/* Fills `list` with up to `max` names of a shared entry, expired or not, those behind `after` (NULL:
+ * from the first), and returns how many; their expires_ms is 0. */
+int store_names(struct store *store, uint64_t id, const struct due *after, struct due *list,
+		int max);
+
+/* The id of the shared entry, expired or not, that this is a name of. -ENOENT: of none. */
+int store_shared_id(struct store *store, struct place place, uint64_t *id);
 
 /* ---- durability and care ---------------------------------------------------------------- */
 

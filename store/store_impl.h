@@ -39,8 +39,8 @@ struct loaded {
 	struct table table;	/* of a table */
 };
 
-/* Reads the entry at `place`, expired or not; *l is good for another load. -ENOENT, or what is
- * wrong with the name. */
+/* Reads the entry at `place`, shared or not, expired or not; *l is good for another load. -ENOENT,
+ * or what is wrong with the name. */
 int loaded_read(struct store *store, struct place place, struct loaded *l);
 
 /* The same, but -ENOENT for one that has expired. */
@@ -66,11 +66,19 @@ int records_scan(struct engine *engine, struct slice from, struct slice prefix,
 
 /* ---- changing records ---------------------------------------------------------------------- */
 
-/* Puts, replaces or deletes the entry at `place` together with what mentions it elsewhere (its
- * expiry, that it is unpublished). `old`: what is there now, NULL: nothing; `fresh`: what shall
- * be there. Failure is kept in the batch. */
+/* Replaces an entry by `fresh`, which keeps its names, with what mentions it elsewhere (its
+ * expiry, that it is unpublished). `place` is where it was found. Failure is kept in the batch. */
 void batch_entry(struct batch *batch, struct place place, const struct entry *old,
 		 const struct entry *fresh);
+
+/* Changes what the name `place` says. `old`: the entry it names now, NULL: none; `fresh`: the one
+ * it shall name. One that is not shared comes and goes with its name; of a shared one that is for
+ * batch_shared to do. */
+void batch_name(struct batch *batch, struct place place, const struct entry *old,
+		const struct entry *fresh);
+
+/* Puts (`old` is NULL), replaces or deletes (`fresh` is NULL) a shared entry. */
+void batch_shared(struct batch *batch, const struct entry *old, const struct entry *fresh);
 
 void batch_table(struct batch *batch, uint64_t id, const struct table *table);
 

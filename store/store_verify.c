@@ -1,6 +1,7 @@
 /* Do the records agree with each other? One walk over all of them, in key order, which is
- * fortunate: what is doomed comes before what has a name, names before tables and chunks, and
- * those before the expiry index. Memory grows with the number of tables and of values in chunks. */
+ * fortunate: what is doomed comes before what has a name, shared entries before names, names before
+ * tables and chunks, and those before the expiry index. Memory grows with the number of tables and
+ * of values in chunks. */
 #include <errno.h>
 #include <inttypes.h>
 
@@ -31,8 +32,10 @@ struct verify {
 	struct idmap tables;
 	struct idmap values;		/* a: size */
 	struct idmap doomed;		/* a: first chunk that is to go */
+	struct idmap shared;		/* a: how many names it says it has; b: how many it has */
 	uint64_t ids_next;		/* from the catalogue */
 	struct tally expiry_named, expiry_index, unpublished_named, unpublished_index;
+	struct tally shared_named, shared_index;
 
 	int page_left;
 	struct record_key next;		/* where the walk goes on */
@@ -107,7 +110,7 @@ static int see_value(struct verify *v, const struct entry *e)
 	return 0;
 }
 
-static int see_parent(struct verify *v, uint64_t table, const struct entry *e)
+static int see_parent(struct verify *v, uint64_t table, bool is_table)
 {
 	struct idmap_slot *slot;
 
@@ -117,39 +120,93 @@ static int see_parent(struct verify *v, uint64_t table, const struct entry *e)
 	if (!slot)
 		return -ENOMEM;
 	slot->a++;
-	slot->b += entry_is_table(e) ? TABLE_ONE : 0;
+	slot->b += is_table ? TABLE_ONE : 0;
+	return 0;
+}
+
+/* An entry, wherever it lies: `home` is its place, or that of a shared one. */
+static int see_entry(struct verify *v, struct place home, const struct entry *e)
+{
+	int rc = 0;
+
+	if (e->id >= v->ids_next || e->value_id >= v->ids_next)
+		return FAULT(v, "entry %" PRIu64 " has an id not handed out yet", e->id);
+	if (e->expires_ms) {
+		const struct record_key key = record_expiry(e->expires_ms, home.table, home.name);
+
+		tally_add(&v->expiry_named, &key);
+	}
+	if (e->flags & ENTRY_UNPUBLISHED) {
+		const struct record_key key = record_unpublished(home.table, home.name);
+
+		tally_add(&v->unpublished_named, &key);
+	}
+	if (entry_is_table(e))
+		rc = see_table_entry(v, e);
+	if (rc == 0 && e->value_id)
+		rc = see_value(v, e);
+	return rc;
+}
+
+static int see_reference(struct verify *v, struct place place, uint64_t id)
+{
+	const struct record_key key = record_shared_name(id, place.table, place.name);
+
+	tally_add(&v->shared_named, &key);
 	return 0;
 }
 
 static int see_name(struct verify *v, const struct engine_entry *r)
 {
-	struct slice name;
-	struct entry e;
-	uint64_t table;
+	struct place place;
+	struct entry e = { 0 };
+	uint64_t id;
 	int rc;
 
-	if (record_name_parse(r->key, &table, &name) < 0)
+	if (record_name_parse(r->key, &place.table, &place.name) < 0)
 		return FAULT(v, "the key of an entry is damaged");
-	if (entry_decode(r->value, &e) < 0)
-		return FAULT(v, "an entry in table %" PRIu64 " is damaged", table);
-	if (e.id >= v->ids_next || e.value_id >= v->ids_next)
-		return FAULT(v, "entry %" PRIu64 " has an id not handed out yet", e.id);
-	if (e.expires_ms) {
-		const struct record_key key = record_expiry(e.expires_ms, table, name);
+	rc = named_decode(r->value, &e, &id);
+	if (rc < 0)
+		return FAULT(v, "an entry in table %" PRIu64 " is damaged", place.table);
+	rc = rc == 1 ? see_reference(v, place, id) : see_entry(v, place, &e);
+	return rc < 0 ? rc : see_parent(v, place.table, entry_is_table(&e));
+}
 
-		tally_add(&v->expiry_named, &key);
-	}
-	if (e.flags & ENTRY_UNPUBLISHED) {
-		const struct record_key key = record_unpublished(table, name);
+static int see_shared_entry(struct verify *v, uint64_t id, struct slice record)
+{
+	uint8_t name[STORE_SHARED_NAME];
+	struct idmap_slot *slot;
+	struct entry e;
 
-		tally_add(&v->unpublished_named, &key);
-	}
-	rc = see_parent(v, table, &e);
-	if (rc == 0 && entry_is_table(&e))
-		rc = see_table_entry(v, &e);
-	if (rc == 0 && e.value_id)
-		rc = see_value(v, &e);
-	return rc;
+	if (shared_decode(record, id, &e) < 0)
+		return FAULT(v, "the shared entry %" PRIu64 " is damaged", id);
+	slot = idmap_add(&v->shared, id);
+	if (!slot)
+		return -ENOMEM;
+	slot->a = e.links;
+	return see_entry(v, place_shared(id, name), &e);
+}
+
+/* The entry comes first, then its names. */
+static int see_shared(struct verify *v, const struct engine_entry *r)
+{
+	struct idmap_slot *slot;
+	struct record_key key;
+	uint64_t id, table;
+	struct slice name;
+	const int rc = record_shared_parse(r->key, &id, &table, &name);
+
+	if (rc == 0)
+		return see_shared_entry(v, id, r->value);
+	if (rc < 0 || r->value.size)
+		return FAULT(v, "the record of a shared entry's name is damaged");
+	slot = idmap_find(&v->shared, id);
+	if (!slot)
+		return FAULT(v, "the shared entry %" PRIu64 " has a name, and is not there", id);
+	slot->b++;
+	key = record_shared_name(id, table, name);
+	tally_add(&v->shared_index, &key);
+	return 0;
 }
 
 static int see_table(struct verify *v, const struct engine_entry *r)
@@ -235,6 +292,8 @@ static int see_record(struct verify *v, const struct engine_entry *r)
 		return see_catalogue(v, r);
 	case RECORD_DOOMED:
 		return see_doomed(v, r);
+	case RECORD_SHARED:
+		return see_shared(v, r);
 	case RECORD_NAME:
 		return see_name(v, r);
 	case RECORD_TABLE:
@@ -256,7 +315,7 @@ static int visit_record(void *arg, const struct engine_entry *r)
 {
 	struct verify *v = arg;
 
-	if (r->key.size == 0 || r->key.size >= RECORD_KEY_MAX)
+	if (r->key.size == 0 || r->key.size > RECORD_KEY_MAX)
 		return FAULT(v, "a record's key has %zu bytes", r->key.size);
 	if (v->page_left-- == 0) {
 		memcpy(v->next.bytes, r->key.data, r->key.size);
@@ -299,6 +358,15 @@ static int check_rest(struct verify *v)
 			return FAULT(v, "table %" PRIu64 " has no record of its own, or no name",
 				     slot->id);
 	}
+	for (size_t i = 0; i < v->shared.capacity; i++) {
+		const struct idmap_slot *slot = &v->shared.slots[i];
+
+		if (slot->id && slot->a != slot->b)
+			return FAULT(v, "entry %" PRIu64 " counts %" PRIu64 " names, and has %" PRIu64,
+				     slot->id, slot->a, slot->b);
+	}
+	if (!tally_equal(&v->shared_named, &v->shared_index))
+		return FAULT(v, "the names of shared entries do not match their lists");
 	if (!idmap_find(&v->tables, STORE_ROOT))
 		return FAULT(v, "there is no root table");
 	if (!tally_equal(&v->expiry_named, &v->expiry_index))
@@ -332,5 +400,6 @@ int store_verify(struct store *store, int (*progress)(void *arg, uint64_t blocks
 	idmap_done(&v.tables);
 	idmap_done(&v.values);
 	idmap_done(&v.doomed);
+	idmap_done(&v.shared);
 	return rc;
 }

@@ -39,6 +39,7 @@ enum action {
 	MKDIR,
 	RMDIR,
 	RENAME,
+	LINK,
 	SYMLINK,
 	READLINK,
 	CHMOD,
@@ -55,7 +56,7 @@ enum action {
 static const char *const names[ACTIONS] = {
 	"open",      "close",        "write",  "read",     "ftruncate", "fsync",
 	"fstat",     "stat",         "unlink", "mkdir",    "rmdir",     "rename",
-	"symlink",   "readlink",     "chmod",  "truncate", "times",     "xattr_set",
+	"link",      "symlink",   "readlink",     "chmod",  "truncate", "times",     "xattr_set",
 	"xattr_get", "xattr_remove", "list",   "content",
 };
 
@@ -222,6 +223,8 @@ static long act_on_path(const struct step *s, int side, uint64_t *sum)
 		return rmdir(path);
 	case RENAME:
 		return syscall(SYS_renameat2, AT_FDCWD, path, AT_FDCWD, other, s->flags);
+	case LINK:
+		return linkat(AT_FDCWD, path, AT_FDCWD, other, 0);
 	case SYMLINK:
 		return symlink(path_of(s->other), path);
 	case READLINK:

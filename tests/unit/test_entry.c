@@ -66,6 +66,7 @@ static struct entry with_everything(void)
 	e.btime_ns = 0;
 	e.value_id = 1ull << 60;
 	e.size = STORE_SIZE_MAX;
+	e.links = UINT32_MAX;
 	e.xattrs = slice_of(one_xattr, sizeof(one_xattr));
 	return e;
 }
@@ -77,7 +78,7 @@ static void assert_same(const struct entry *a, const struct entry *b)
 	assert_true(a->expires_ms == b->expires_ms && a->value_id == b->value_id);
 	assert_true(a->size == b->size && a->atime_ns == b->atime_ns);
 	assert_true(a->mtime_ns == b->mtime_ns && a->ctime_ns == b->ctime_ns);
-	assert_true(a->btime_ns == b->btime_ns);
+	assert_true(a->btime_ns == b->btime_ns && a->links == b->links);
 	assert_true(slice_equal(a->contents, b->contents) && slice_equal(a->xattrs, b->xattrs));
 }
 
@@ -215,6 +216,42 @@ static void an_unknown_format_kind_or_flag_is_refused(void **state)
 	buffer_done(&record);
 }
 
+static void a_shared_entry_and_references_are_each_in_their_place(void **state)
+{
+	struct buffer record = { 0 };
+	struct entry e = with_contents(20), back;
+	uint8_t reference[REFERENCE_MAX + 1];
+	uint64_t id = 0;
+	(void)state;
+
+	assert_int_equal(entry_encode(&e, &record), 0);
+	assert_int_equal(named_decode(buffer_slice(&record), &back, &id), 0);
+	assert_same(&e, &back);
+	assert_int_equal(shared_decode(buffer_slice(&record), e.id, &back), -EUCLEAN);
+	e.links = 2;
+	assert_int_equal(entry_encode(&e, &record), 0);
+	assert_int_equal(named_decode(buffer_slice(&record), &back, &id), -EUCLEAN);
+	assert_int_equal(shared_decode(buffer_slice(&record), e.id + 1, &back), -EUCLEAN);
+	assert_int_equal(shared_decode(buffer_slice(&record), e.id, &back), 0);
+	assert_same(&e, &back);
+	buffer_done(&record);
+
+	for (uint64_t wanted = 1; wanted; wanted <<= 7) {
+		const size_t size = reference_encode(wanted, reference);
+		const struct slice whole = slice_of(reference, size);
+
+		assert_int_equal(named_decode(whole, &back, &id), 1);
+		assert_int_equal(id, wanted);
+		assert_int_equal(entry_decode(whole, &back), -EUCLEAN);
+		for (size_t n = 0; n < size; n++)
+			assert_int_equal(named_decode(slice_of(reference, n), &back, &id), -EUCLEAN);
+		reference[size] = 0;
+		assert_int_equal(named_decode(slice_of(reference, size + 1), &back, &id), -EUCLEAN);
+	}
+	reference[2] = 0;
+	assert_int_equal(named_decode(slice_of(reference, 3), &back, &id), -EUCLEAN);
+}
+
 static void a_small_value_over_the_limit_is_refused(void **state)
 {
 	struct entry e = with_contents(STORE_INLINE_MAX), back;
@@ -268,6 +305,7 @@ int main(void)
 		cmocka_unit_test(the_largest_entry_fits_into_a_record_of_the_engine),
 		cmocka_unit_test(mangled_bytes_are_refused_or_canonical),
 		cmocka_unit_test(an_unknown_format_kind_or_flag_is_refused),
+		cmocka_unit_test(a_shared_entry_and_references_are_each_in_their_place),
 		cmocka_unit_test(a_small_value_over_the_limit_is_refused),
 		cmocka_unit_test(table_records_survive_and_nonsense_is_refused),
 		cmocka_unit_test(without_memory_nothing_is_encoded),

@@ -81,6 +81,40 @@ static void the_root_and_nobody_else_has_no_name(void **state)
 	assert_int_equal(record_name_parse(record_slice(&key), &table, &name), -EUCLEAN);
 }
 
+static void a_shared_entry_has_a_place_of_its_own(void **state)
+{
+	uint8_t bytes[STORE_SHARED_NAME];
+	const struct place place = place_shared(300, bytes);
+	struct record_key key = record_at(place), plain = record_at((struct place){ 1, slice_str("x") });
+	uint64_t id, table = 0, expires;
+	struct slice name;
+	(void)state;
+
+	assert_true(place_is_shared(place));
+	assert_false(place_is_shared(PLACE_ROOT));
+	assert_false(place_is_shared((struct place){ 1, place.name }));
+	assert_int_equal(order(plain, record_name(1, slice_str("x"))), 0);
+	assert_int_equal(order(key, record_shared(300)), 0);
+	assert_int_equal(record_shared_parse(record_slice(&key), &id, &table, &name), 0);
+	assert_int_equal(id, 300);
+	key = record_shared_name(300, 7, slice_str("x"));
+	assert_int_equal(record_shared_parse(record_slice(&key), &id, &table, &name), 1);
+	assert_int_equal(table, 7);
+	assert_true(slice_equal(name, slice_str("x")));
+	for (size_t size = 1; size < 18; size++)
+		if (size != 9)
+			assert_int_equal(record_shared_parse(slice_of(key.bytes, size), &id, &table,
+							     &name), -EUCLEAN);
+	key = record_shared_name(300, 0, slice_str("x"));
+	assert_int_equal(record_shared_parse(record_slice(&key), &id, &table, &name), -EUCLEAN);
+
+	key = record_expiry(5, 0, place.name);
+	assert_int_equal(record_expiry_parse(record_slice(&key), &expires, &table, &name), 0);
+	assert_true(place_is_shared((struct place){ table, name }));
+	key = record_expiry(5, 0, slice_str("x"));
+	assert_int_equal(record_expiry_parse(record_slice(&key), &expires, &table, &name), -EUCLEAN);
+}
+
 static void a_key_of_another_length_is_refused(void **state)
 {
 	const struct record_key chunk = record_chunk(5, 5), doomed = record_doomed(5);
@@ -341,6 +375,7 @@ int main(void)
 		cmocka_unit_test(a_listing_goes_on_right_behind_a_name),
 		cmocka_unit_test(keys_are_parsed_as_they_were_made),
 		cmocka_unit_test(the_root_and_nobody_else_has_no_name),
+		cmocka_unit_test(a_shared_entry_has_a_place_of_its_own),
 		cmocka_unit_test(a_key_of_another_length_is_refused),
 		cmocka_unit_test(names_are_any_bytes_but_a_few),
 		cmocka_unit_test(chunks_say_how_they_are_kept_and_nonsense_is_refused),

@@ -198,6 +198,106 @@ static void an_id_that_was_never_handed_out_is_found(void **state)
 	is_found(&b, "id");
 }
 
+/* ---- shared entries -------------------------------------------------------------------------- */
+
+struct shared {
+	struct broken b;
+	uint64_t id;
+	struct loaded l;
+};
+
+static void begin_shared(struct shared *s)
+{
+	begin(&s->b);
+	assert_int_equal(store_link(s->b.kit.store, file_place(), at(1, "large2"), NULL,
+				    &s->b.kit.revision), 0);
+	kit_is_clean(&s->b.kit);
+	s->l = (struct loaded){ 0 };
+	assert_int_equal(loaded_read(s->b.kit.store, file_place(), &s->l), 0);
+	s->id = s->l.entry.id;
+}
+
+static void is_found_shared(struct shared *s, const char *word)
+{
+	is_found(&s->b, word);
+	loaded_done(&s->l);
+}
+
+static void a_shared_entry_that_counts_its_names_wrong_is_found(void **state)
+{
+	struct shared s;
+	struct entry wrong;
+	(void)state;
+
+	begin_shared(&s);
+	wrong = s.l.entry;
+	wrong.links++;
+	batch_shared(&s.b.batch, &s.l.entry, &wrong);
+	is_found_shared(&s, "counts 3 names, and has 2");
+}
+
+static void names_that_differ_from_the_list_of_the_shared_entry_are_found(void **state)
+{
+	struct shared s;
+	(void)state;
+
+	begin_shared(&s);
+	delete_key(&s.b, record_shared_name(s.id, 1, slice_str("large2")));
+	is_found_shared(&s, "names");
+	begin_shared(&s);
+	delete_key(&s.b, record_shared_name(s.id, 1, slice_str("large2")));
+	put_key(&s.b, record_shared_name(s.id, 1, slice_str("large3")), "");
+	is_found_shared(&s, "do not match");
+	begin_shared(&s);
+	put_key(&s.b, record_shared_name(s.id, 1, slice_str("large2")), "x");
+	is_found_shared(&s, "damaged");
+}
+
+static void a_name_of_a_shared_entry_that_is_not_there_is_found(void **state)
+{
+	struct shared s;
+	(void)state;
+
+	begin_shared(&s);
+	delete_key(&s.b, record_shared(s.id));
+	is_found_shared(&s, "not there");
+}
+
+static void a_shared_entry_under_a_name_or_under_another_id_is_found(void **state)
+{
+	struct buffer record = { 0 };
+	struct record_key key;
+	struct shared s;
+	(void)state;
+
+	begin_shared(&s);
+	assert_int_equal(entry_encode(&s.l.entry, &record), 0);
+	key = record_name(1, slice_str("large"));
+	batch_put(&s.b.batch, record_slice(&key), buffer_slice(&record));
+	is_found_shared(&s, "damaged");
+	begin_shared(&s);
+	key = record_shared(s.id + 1);
+	batch_put(&s.b.batch, record_slice(&key), buffer_slice(&record));
+	is_found_shared(&s, "damaged");
+	buffer_done(&record);
+}
+
+static void a_shared_entry_missing_from_the_expiry_index_is_found(void **state)
+{
+	uint8_t name[STORE_SHARED_NAME];
+	struct shared s;
+	(void)state;
+
+	begin_shared(&s);
+	delete_key(&s.b, record_expiry(s.l.entry.expires_ms, 0, place_shared(s.id, name).name));
+	is_found_shared(&s, "expiry");
+	begin_shared(&s);
+	put_key(&s.b, record_expiry(s.l.entry.expires_ms, 1, slice_str("large")), "");
+	is_found_shared(&s, "expiry");
+}
+
+/* ---- any record ------------------------------------------------------------------------------ */
+
 static void records_of_no_known_kind_or_content_are_found(void **state)
 {
 	struct broken b;
@@ -258,6 +358,11 @@ int main(void)
 		cmocka_unit_test(an_expiry_index_that_differs_is_found),
 		cmocka_unit_test(an_unpublished_entry_that_is_not_listed_as_one_is_found),
 		cmocka_unit_test(an_id_that_was_never_handed_out_is_found),
+		cmocka_unit_test(a_shared_entry_that_counts_its_names_wrong_is_found),
+		cmocka_unit_test(names_that_differ_from_the_list_of_the_shared_entry_are_found),
+		cmocka_unit_test(a_name_of_a_shared_entry_that_is_not_there_is_found),
+		cmocka_unit_test(a_shared_entry_under_a_name_or_under_another_id_is_found),
+		cmocka_unit_test(a_shared_entry_missing_from_the_expiry_index_is_found),
 		cmocka_unit_test(records_of_no_known_kind_or_content_are_found),
 		cmocka_unit_test(a_check_can_be_stopped),
 	};
