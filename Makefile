@@ -120,24 +120,23 @@ always:
 
 # ---- tests ------------------------------------------------------------------------------------
 # tests/run gives every program a time limit and ends with the sum of cmocka's closing lines.
-RUN     = CUBBY=$(abspath $(CUBBY)) tests/run
 CRASH_ENV = $(if $(N),N=$(N)) $(if $(SEED),SEED=$(SEED))
 
 .PHONY: test
 test: $(call binary,$(UNIT_SRC))	## run the unit tests (seconds)
-	@$(RUN) $^
+	@tests/run $^
 
 .PHONY: crash
 crash: $(call binary,$(CRASH_SRC))	## run the power cuts; N= for more, SEED= to repeat
-	@$(CRASH_ENV) $(RUN) $^
+	@$(CRASH_ENV) tests/run $^
 
 .PHONY: mount
 mount: $(call binary,$(MOUNT_SRC)) $(CUBBY)	## run the real mounts; KILLS= for more
-	@$(RUN) $(filter-out $(CUBBY),$^)
+	@tests/run $(filter-out $(CUBBY),$^)
 
 .PHONY: check-here
 check-here: tests $(CUBBY)
-	@$(RUN) $(call binary,$(UNIT_SRC) $(CRASH_SRC) $(MOUNT_SRC))
+	@tests/run $(call binary,$(UNIT_SRC) $(CRASH_SRC) $(MOUNT_SRC))
 
 .PHONY: check
 check:				## run everything; warnings are errors

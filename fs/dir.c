@@ -18,6 +18,7 @@ enum {
 
 struct dir {
 	struct node *node;		/* pinned */
+	struct dir *prev, *next;	/* of the open ones; guarded by fs.dirs_lock */
 	struct mutex lock;
 
 	/* The names at the cookies from `first` on, without gaps: packed, and where each ends.
@@ -26,6 +27,28 @@ struct dir {
 	struct buffer names;
 	struct buffer ends;		/* of uint32_t */
 };
+
+static void enlist(struct fs *fs, struct dir *dir)
+{
+	mutex_lock(&fs->dirs_lock);
+	dir->next = fs->dirs;
+	if (dir->next)
+		dir->next->prev = dir;
+	fs->dirs = dir;
+	mutex_unlock(&fs->dirs_lock);
+}
+
+static void unlist(struct fs *fs, struct dir *dir)
+{
+	mutex_lock(&fs->dirs_lock);
+	if (dir->prev)
+		dir->prev->next = dir->next;
+	else
+		fs->dirs = dir->next;
+	if (dir->next)
+		dir->next->prev = dir->prev;
+	mutex_unlock(&fs->dirs_lock);
+}
 
 int dir_open(struct fs *fs, struct node *node, struct dir **out)
 {
@@ -44,17 +67,26 @@ int dir_open(struct fs *fs, struct node *node, struct dir **out)
 	dir->node = node;
 	dir->first = COOKIE_FIRST;
 	mutex_init(&dir->lock);
+	enlist(fs, dir);
 	*out = dir;
 	return 0;
 }
 
 void dir_close(struct fs *fs, struct dir *dir)
 {
+	unlist(fs, dir);
 	nodes_unpin(&fs->nodes, dir->node);
 	buffer_done(&dir->names);
 	buffer_done(&dir->ends);
 	mutex_done(&dir->lock);
 	mem_free(dir);
+}
+
+/* Nobody is served any more: the list is ours alone. */
+void dir_close_all(struct fs *fs)
+{
+	while (fs->dirs)
+		dir_close(fs, fs->dirs);
 }
 
 /* ---- which name belongs to which cookie ------------------------------------------------------ */

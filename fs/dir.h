@@ -18,6 +18,9 @@ struct dir;
 int dir_open(struct fs *fs, struct node *node, struct dir **out);
 void dir_close(struct fs *fs, struct dir *dir);
 
+/* Closes the listings that nobody will any more: after a signal the kernel sends no RELEASEDIR. */
+void dir_close_all(struct fs *fs);
+
 /* Fills `bytes` with the entries behind `cookie` (0: from the start), in the kernel's form, for
  * READDIR or, if `plus`, for READDIRPLUS, where each entry counts as a lookup. Returns how many
  * bytes: 0 at the end. */

@@ -5,7 +5,7 @@
  *   names           who is where: held for reading while a node's place is used in a call of the
  *                   store, for writing while places change
  *   node.lock       one node's draft, handles and last attributes
- *   nodes.lock, warden.lock    leaves, held for a few instructions
+ *   nodes.lock, warden.lock, dirs_lock    leaves, held for a few instructions
  *
  * The store's own locks come below all of these. None is held across a reply, a notification to
  * the kernel or store_wait. DESIGN.md has the reasons.
@@ -21,6 +21,7 @@
 #include "options.h"
 #include "store.h"
 
+struct dir;
 struct fuse_session;
 
 struct fs {
@@ -31,6 +32,8 @@ struct fs {
 	struct nodes nodes;
 	struct rwlock names;
 	struct warden warden;
+	struct mutex dirs_lock;
+	struct dir *dirs;	/* the open listings, in no order; guarded by dirs_lock */
 	atomic_bool troubled;	/* the store's trouble has been told */
 };
 

@@ -24,6 +24,7 @@ static const char help[] =
 	"     stage=SECONDS   what a program has written to a file that it keeps open is\n"
 	"                     published after this; 0 for only when it closes or syncs (30)\n"
 	"     log=SIZE        how large the log may grow, such as 256M\n"
+	"     cache=SIZE      how much of the tree is kept in memory (64M)\n"
 	"     allow_other     other users may come in, as modes and owners allow\n"
 	"     ro              nothing may be changed\n"
 	"                 and what libfuse and mount(8) know\n"

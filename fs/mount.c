@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,8 +18,10 @@
 
 #include "cmd.h"
 #include "fs.h"
+#include "dir.h"
 #include "handle.h"
 #include "mem.h"
+#include "mounted.h"
 #include "ops.h"
 #include "path.h"
 #include "say.h"
@@ -39,17 +42,33 @@ struct where {
 
 static int complain(const char *path, int error)
 {
-	if (error == ENOTCONN)
-		say("%s: a dead mount is here; take it away with `cubby umount`", path);
-	else
-		say("%s: %s", path, strerror(error));
+	say("%s: %s", path, strerror(error));
 	return -error;
+}
+
+/* A daemon that was killed leaves a mount that answers nobody: it must go before there can be
+ * another. */
+static int clear_dead(const char *given)
+{
+	char point[PATH_MAX], store[PATH_MAX];
+
+	if (path_resolve(given, point) < 0 || mounted_find(point, store) < 0)
+		return complain(given, ENOTCONN);
+	say("%s: the daemon that served %s is gone; taking its mount away", given, store);
+	return mounted_take_away(point, true);
 }
 
 static int find_point(const char *given, char out[PATH_MAX])
 {
+	struct statvfs vfs;
 	struct stat st;
+	int rc = 0;
 
+	/* Not stat(2), which the kernel may answer from its cache. */
+	while (rc == 0 && statvfs(given, &vfs) < 0 && errno == ENOTCONN)
+		rc = clear_dead(given);
+	if (rc < 0)
+		return rc;
 	if (!realpath(given, out) || stat(out, &st) < 0)
 		return complain(given, errno);
 	return S_ISDIR(st.st_mode) ? 0 : complain(given, ENOTDIR);
@@ -161,6 +180,7 @@ static int store_begin(struct fs *fs, const char *path)
 		.gid = getegid(),
 		.commit_ns = fs->options.commit_ns,
 		.log_cap = fs->options.log_cap,
+		.cache = fs->options.cache,
 	};
 	struct err err = { "" };
 	int rc = store_open(fs->os, path, &options, &fs->store, &err);
@@ -184,6 +204,7 @@ static int store_end(struct fs *fs, const char *path, bool all_closed)
 {
 	int rc = handle_close_all(fs, all_closed), closed;
 
+	dir_close_all(fs);
 	nodes_done(&fs->nodes);
 	closed = store_close(fs->store);
 	if (rc == 0)
@@ -363,6 +384,7 @@ static int run(struct mount_plan *plan, const struct where *w, int ready)
 	block_signals();
 	fuse_set_log_func(fuse_says);
 	rwlock_init(&fs.names);
+	mutex_init(&fs.dirs_lock);
 	warden_init(&fs.warden);
 	status = session_new(&fs, w->store, plan->debug) < 0 ? EXIT_USAGE : 0;
 	if (status == 0) {
@@ -370,6 +392,7 @@ static int run(struct mount_plan *plan, const struct where *w, int ready)
 		fuse_session_destroy(fs.session);
 	}
 	warden_done(&fs.warden);
+	mutex_done(&fs.dirs_lock);
 	rwlock_done(&fs.names);
 	return status;
 }

@@ -112,6 +112,9 @@ static int read_own(struct options *o, const char *option, struct err *err)
 	} else if ((value = value_of(option, "log"))) {
 		if (read_size(value, &o->log_cap) < 0)
 			return err_set(err, -EINVAL, "%s: log is a size, such as 256M", option);
+	} else if ((value = value_of(option, "cache"))) {
+		if (read_size(value, &o->cache) < 0)
+			return err_set(err, -EINVAL, "%s: cache is a size, such as 64M", option);
 	} else if (strcmp(option, "allow_other") == 0) {
 		o->allow_other = true;
 	} else if (strcmp(option, "default_permissions") == 0) {

@@ -19,7 +19,7 @@ struct options {
 	enum sync_mode sync;
 	uint64_t commit_ns;		/* everything committed is on disk after this */
 	uint64_t stage_ns;		/* what is written is published after this; 0: never */
-	uint64_t log_cap;		/* bytes; 0: the store's default */
+	uint64_t log_cap, cache;	/* bytes; 0: the store's default */
 	bool allow_other;
 	bool default_permissions;
 	struct buffer fuse;		/* options for libfuse, a NUL behind each; none is empty */

@@ -40,14 +40,18 @@ static int mark(void *arg)
 	return rc;
 }
 
-/* Everything the superblock will refer to. */
+/* Everything the superblock will refer to. The file's size is noted before the sync: what others
+ * make it grow by later may not be there after a power cut. */
 static int write_all(struct checkpoint *c)
 {
 	struct engine *engine = c->engine;
+	struct space_stats space;
 	int rc = tree_write(engine->tree, &c->frozen);
 
 	if (rc == 0)
 		rc = space_store(engine->space, c->frozen.generation, &c->super.space);
+	space_stats(engine->space, &space);
+	c->super.units = space.units;
 	if (rc == 0)
 		rc = pages_sync(engine->pages);
 	if (rc == 0)
@@ -55,17 +59,23 @@ static int write_all(struct checkpoint *c)
 	return rc;
 }
 
+/* Checkpoints that failed have used up generations, and the slot follows from the generation: it
+ * must not be that of the superblock that counts now. */
+static uint64_t super_generation(const struct checkpoint *c)
+{
+	const uint64_t last = c->engine->super.generation, next = c->frozen.generation;
+
+	return next % SUPER_SLOTS == last % SUPER_SLOTS ? next + 1 : next;
+}
+
 static int write_super(struct checkpoint *c)
 {
 	struct engine *engine = c->engine;
-	struct space_stats space;
 
-	space_stats(engine->space, &space);
 	memcpy(c->super.store, engine->store, STORE_ID_SIZE);
-	c->super.generation = c->frozen.generation;
+	c->super.generation = super_generation(c);
 	c->super.root = c->frozen.ref;
 	c->super.entries = c->frozen.entries;
-	c->super.units = space.units;
 	return pages_write_super(engine->pages, &c->super);
 }
 
@@ -76,13 +86,14 @@ static int run(struct engine *engine) NEEDS(engine->checkpoint)
 
 	if (log_revision(engine->log) == engine->super.mark.revision)
 		return 0;
-	rc = log_prepare(engine->log);		/* what cannot be made ready, log_rotate will tell */
+	log_prepare(engine->log);	/* if that fails, log_rotate will tell */
 	rc = tree_freeze(engine->tree, mark, &c, &c.frozen);
 	if (rc < 0)
 		return rc;
 	rc = write_all(&c);
 	if (rc == 0)
 		rc = write_super(&c);
+	engine->map_ahead = rc < 0;
 	if (rc == 0) {
 		space_durable(engine->space);
 		log_recycle(engine->log, &c.super.mark);

@@ -445,6 +445,7 @@ int engine_run_write(struct engine *engine, struct slice bytes, struct ref *out)
 		return engine_note(engine, rc, NULL);
 	tree_stats(engine->tree, &tree);
 	rc = pages_write(engine->pages, ref.offset, tree.generation, bytes, &ref);
+	atomic_fetch_add(&engine->runs_written, 1);
 	if (rc < 0)
 		space_give_back(engine->space, &ref);
 	else

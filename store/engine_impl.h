@@ -26,6 +26,11 @@ struct engine {
 	 * the store's own; held for long, by threads that nobody waits for if all goes well. */
 	struct mutex checkpoint;
 	struct super super;		/* guarded by checkpoint; the last one that is on disk */
+	bool map_ahead;			/* guarded by checkpoint; the latest failed, and the free map in
+					 * memory is no longer the one that goes with `super` */
+
+	atomic_ullong runs_written;	/* since opening ... */
+	atomic_ullong runs_synced;	/* ... and how many of those are on disk, at least */
 
 	atomic_ullong checkpoints;
 	atomic_ullong logged;		/* bytes appended to the log since the last checkpoint began */

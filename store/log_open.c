@@ -201,6 +201,16 @@ static int check_live(const struct found *found, const struct log_mark *mark, st
 	return 0;
 }
 
+/* A file of impossible size, if it is the last, is one that was being made when the power went. */
+static int check_others(const struct found *found, unsigned last_index, struct err *err)
+{
+	for (const struct segment *s = found->others; s; s = s->next)
+		if (!segment_size_is_good(s->size) && s->index != last_index)
+			return err_set(err, -EUCLEAN, "%s: damaged: cut off at byte %llu", s->name,
+				       (unsigned long long)s->size);
+	return 0;
+}
+
 /* What was replayed may be in the page cache only, since the process that wrote it was killed;
  * and so may the header of the last segment, which log_rotate may name. */
 static int sync_tail(const struct log *log, const struct found *found, const struct log_end *end)
@@ -238,7 +248,7 @@ static int cut_off(const struct log *log, struct found *found, const struct log_
 	return rc;
 }
 
-/* A file of impossible size is one that was being made when the power went. */
+/* The half-made one is removed. */
 static NO_TSA void adopt_others(struct log *log, struct found *found)
 {
 	while (found->others) {
@@ -270,6 +280,16 @@ static void adopt(struct log *log, struct found *found, const struct log_end *en
 	set_history(log, revision, end->number, end->chain);
 }
 
+static unsigned highest_index(const struct segment *list)
+{
+	unsigned highest = 0;
+
+	for (; list; list = list->next)
+		if (list->index > highest)
+			highest = list->index;
+	return highest;
+}
+
 static uint64_t highest_sequence(const struct segment *list)
 {
 	uint64_t highest = 0;
@@ -288,6 +308,7 @@ int log_open(struct os *os, struct os_dir *dir, const struct log_options *option
 	struct segment *list = NULL;
 	struct found found = { 0 };
 	struct log_end end;
+	unsigned last_index;
 	int rc;
 
 	if (!log)
@@ -296,13 +317,18 @@ int log_open(struct os *os, struct os_dir *dir, const struct log_options *option
 	if (rc < 0)
 		goto out;
 	log->sequence = highest_sequence(list);
+	last_index = highest_index(list);
 	sort_out(&found, list, mark);
 	rc = check_live(&found, mark, err);
+	if (rc == 0)
+		rc = check_others(&found, last_index, err);
 	if (rc == 0)
 		rc = log_scan(os, found.live, found.others, mark, reader, &end, err);
 	if (rc < 0)
 		goto out;
-	rc = sync_tail(log, &found, &end);
+	rc = os->sync_dir(dir);		/* a spare whose maker was killed may be nameless yet */
+	if (rc == 0)
+		rc = sync_tail(log, &found, &end);
 	if (rc == 0)
 		rc = cut_off(log, &found, &end);
 	if (rc < 0) {

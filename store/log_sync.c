@@ -68,9 +68,8 @@ static void await(atomic_uint *word, uint32_t n)
 	}
 }
 
-static void announce(atomic_uint *word, uint32_t n, int sleepers)
+static void wake(atomic_uint *word, int sleepers)
 {
-	atomic_store(word, n);
 	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, sleepers, NULL, NULL, 0);
 }
 
@@ -158,12 +157,15 @@ static void sync_end(struct log *log, uint64_t number, int rc) WITHOUT(log->lock
 	hands_on = log->has_next;
 	log->has_next = false;
 	log->syncing = false;
-	if (hands_on)
+	atomic_store(&log->done[sync & 1], sync);	/* under the lock, or it might step back */
+	if (hands_on) {
 		sync_open(log);
+		atomic_store(&log->handed, log->sync);
+	}
 	mutex_unlock(&log->lock);
 	if (hands_on)
-		announce(&log->handed, sync + 1, 1);
-	announce(&log->done[sync & 1], sync, INT32_MAX);
+		wake(&log->handed, 1);
+	wake(&log->done[sync & 1], INT32_MAX);
 	tell_all(told, rc);
 }
 

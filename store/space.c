@@ -392,6 +392,13 @@ static struct extent extent_of(const struct ref *ref)
 	return (struct extent){ ref->offset / UNIT, ref_units(ref) };
 }
 
+/* No block lies across the end of a region. */
+static bool in_one_region(struct extent e)
+{
+	return e.count > 0 && e.count <= REGION_UNITS &&
+	       e.first % REGION_UNITS + e.count <= REGION_UNITS;
+}
+
 void space_give_back(struct space *space, const struct ref *ref)
 {
 	mutex_lock(&space->lock);
@@ -405,8 +412,7 @@ int space_hold(struct space *space, const struct ref *ref)
 	int rc;
 
 	mutex_lock(&space->lock);
-	if (!ref_plausible(ref, space->units) ||
-	    e.first / REGION_UNITS != (e.first + e.count - 1) / REGION_UNITS)
+	if (!ref_plausible(ref, space->units) || !in_one_region(e))
 		rc = -EUCLEAN;
 	else
 		rc = load(space, e.first / REGION_UNITS);
@@ -562,8 +568,7 @@ static int mark_list(struct space *space, const struct list *list, bool taken, b
 			const struct extent e = piece->items[i];
 			int rc;
 
-			if (e.count == 0 || e.count > REGION_UNITS || e.first >= space->units ||
-			    e.first % REGION_UNITS + e.count > REGION_UNITS)
+			if (!in_one_region(e) || e.first >= space->units)
 				return -EUCLEAN;
 			rc = load(space, e.first / REGION_UNITS);
 			if (rc < 0)
@@ -738,6 +743,20 @@ void space_durable(struct space *space)
 
 /* ---- opening and looking ---------------------------------------------------------------- */
 
+/* What the directory says of a region: can its counts be, and its bits lie there? */
+static bool region_is_plausible(const struct space *space, size_t index)
+{
+	const struct region *region = space->regions[index];
+	const uint32_t limit = region_limit(space, index);
+
+	if (region->taken > limit || region->broken > limit / QUAD ||
+	    region->broken > region->taken || region->taken > region->broken * QUAD)
+		return false;
+	if (!region->ref.length)
+		return region->taken <= (index == 0 ? SUPER_UNITS : 0);
+	return region->ref.length == UNIT && ref_plausible(&region->ref, space->units);
+}
+
 static int decode_directory(struct space *space, const uint8_t *block, uint32_t size,
 			    struct err *err)
 {
@@ -756,10 +775,7 @@ static int decode_directory(struct space *space, const uint8_t *block, uint32_t 
 		space->quads += region->broken;
 		region->taken = get32(at + SPACE_REGION_TAKEN);
 		region->broken = get32(at + SPACE_REGION_BROKEN);
-		if (region->taken > region_limit(space, i) || region->broken > region->taken ||
-		    (!region->ref.length && region->taken > SUPER_UNITS) ||
-		    (region->ref.length && (region->ref.length != UNIT ||
-					    !ref_plausible(&region->ref, space->units))))
+		if (!region_is_plausible(space, i))
 			return err_set(err, -EUCLEAN, FILE_PAGES
 				       ": the free map's region %zu makes no sense", i);
 		space->free -= region->taken;
@@ -773,8 +789,10 @@ static int read_directory(struct space *space, const struct ref *ref, struct err
 	uint8_t *block;
 	int rc;
 
-	if (ref->length < SPACE_HEADER)
-		return err_set(err, -EUCLEAN, FILE_PAGES ": the free map's directory is too short");
+	if (ref->length < SPACE_HEADER || ref->length > directory_size(space) ||
+	    !in_one_region(extent_of(ref)))
+		return err_set(err, -EUCLEAN, FILE_PAGES
+			       ": the free map's directory cannot be so long, or lie there");
 	block = mem_alloc(ref->length);
 	if (!block)
 		return -ENOMEM;
@@ -880,12 +898,26 @@ int space_each_taken(struct space *space,
 	return rc;
 }
 
+/* Copies where region `index`'s bits lie; false behind the last one. */
+static bool region_ref(struct space *space, size_t index, struct ref *ref)
+{
+	bool found;
+
+	mutex_lock(&space->lock);	/* a file that grows moves the regions */
+	found = index < space->region_count;
+	if (found)
+		*ref = space->regions[index]->ref;
+	mutex_unlock(&space->lock);
+	return found;
+}
+
 int space_each_own(struct space *space, int (*visit)(void *arg, const struct ref *ref), void *arg)
 {
 	int rc = space->directory.length ? visit(arg, &space->directory) : 0;
+	struct ref ref;
 
-	for (size_t i = 0; rc == 0 && i < space->region_count; i++)
-		if (space->regions[i]->ref.length)
-			rc = visit(arg, &space->regions[i]->ref);
+	for (size_t i = 0; rc == 0 && region_ref(space, i, &ref); i++)
+		if (ref.length)
+			rc = visit(arg, &ref);
 	return rc;
 }

@@ -402,20 +402,29 @@ out:
 	return rc;
 }
 
-/* Writes `node` and what is below it, children first. Only this thread sets node->ref, and
- * entries of a frozen node do not change; but readers hang children in, hence the lock. */
+/* The child, if it is in memory and not on disk yet: such a one stays until we have written it.
+ * One that is on disk may be forgotten as soon as the lock is given up. */
+static struct node *unwritten_child(struct tree *tree, const struct node *node, uint32_t index)
+{
+	struct node *child;
+
+	rwlock_read(&tree->lock);
+	child = inner_child(node, index);
+	if (child && child->ref.length)
+		child = NULL;
+	rwlock_read_done(&tree->lock);
+	return child;
+}
+
+/* Writes `node`, which is not on disk, and what is below it, children first. Only this thread
+ * sets node->ref, and entries of a frozen node do not change. */
 static int write_below(struct tree *tree, struct node *node)
 {
 	int rc = 0;
 
-	if (node->ref.length)
-		return 0;
 	for (uint32_t i = 0; node->level && rc == 0 && i < node->count; i++) {
-		struct node *child;
+		struct node *child = unwritten_child(tree, node, i);
 
-		rwlock_read(&tree->lock);
-		child = inner_child(node, i);
-		rwlock_read_done(&tree->lock);
 		if (child)
 			rc = write_below(tree, child);
 	}
@@ -426,7 +435,7 @@ int tree_write(struct tree *tree, struct frozen *frozen)
 {
 	int rc = 0;
 
-	if (frozen->root)
+	if (frozen->root && !frozen->root->ref.length)
 		rc = write_below(tree, frozen->root);
 	if (frozen->root && rc == 0)
 		frozen->ref = frozen->root->ref;

@@ -326,15 +326,36 @@ int mount_ended(void)
 
 /* ---- a test's beginning and end ----------------------------------------------------------- */
 
+/* The daemon built with us: we are BUILD/tests/mount/test_x, it is BUILD/cubby. */
+static int find_built(char *to, size_t size)
+{
+	const ssize_t n = readlink("/proc/self/exe", to, size - 1);
+	char *slash;
+
+	if (n < 0)
+		return -1;
+	to[n] = '\0';
+	for (int up = 0; up < 3; up++) {
+		slash = strrchr(to, '/');
+		if (!slash)
+			return -1;
+		*slash = '\0';
+	}
+	memmove(slash, "/cubby", sizeof("/cubby"));
+	return 0;
+}
+
 /* Finds the daemon before the first chdir makes a relative path mean something else. */
 static int find_program(void)
 {
 	const char *path = getenv("CUBBY");
-	char resolved[PATH_MAX];
+	char built[PATH_MAX], resolved[PATH_MAX];
 
 	if (m.program[0] || on_plain_folder())
 		return 0;
-	path = path ? path : "build/default/cubby";
+	if (!path && find_built(built, sizeof(built) - sizeof("/cubby")) < 0)
+		return -1;
+	path = path ? path : built;
 	if (!realpath(path, resolved)) {
 		perror(path);
 		return -1;

@@ -2,6 +2,7 @@
  * behind. */
 #include "mount/mount.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -163,6 +164,40 @@ static void a_signal_unmounts_cleanly(void **state)
 	}
 }
 
+/* With a program still in it, so that only a lazy unmount works. */
+static void mounting_over_a_dead_mount_clears_it_and_says_so(void **state)
+{
+	(void)state;
+	only_cubby();
+	cubby_run("mount %s other", store_path());
+	run("echo kept > other/k");
+	run("cd other; kill -9 $(cat %s/lock); until flock -n %s/lock true; do sleep 0.01; done; "
+	    "(sleep 5 & ) ; cd /", store_path(), store_path());
+	assert_int_not_equal(sh("ls other"), 0);
+	assert_int_equal(cubby_sh("mount %s other", store_path()), 0);
+	assert_said("is gone; taking its mount away");
+	assert_string_equal(run("cat other/k"), "kept");
+	assert_string_equal(run("grep -c ' %s/other ' /proc/self/mountinfo", base_path()), "1");
+}
+
+/* The kernel then tells of no closing: a sanitizer's leak report would be the exit status. */
+static void a_signal_during_a_listing_leaves_nothing_behind(void **state)
+{
+	DIR *listing;
+
+	(void)state;
+	only_cubby();
+	mount_start(NULL);
+	put("k", "1");
+	listing = opendir(".");
+	assert_non_null(listing);
+	assert_non_null(readdir(listing));
+	assert_ok(chdir(base_path()));
+	assert_ok(kill(daemon_pid(), SIGTERM));
+	assert_int_equal(mount_ended(), 0);
+	closedir(listing);
+}
+
 static void mount_8_and_fstab_find_what_they_expect(void **state)
 {
 	(void)state;
@@ -291,6 +326,8 @@ int main(void)
 		TEST(a_store_in_use_is_refused_with_its_holders_pid),
 		TEST(an_unmount_while_in_use_is_refused_and_harmless),
 		TEST(a_signal_unmounts_cleanly),
+		HAND(mounting_over_a_dead_mount_clears_it_and_says_so),
+		TEST(a_signal_during_a_listing_leaves_nothing_behind),
 		HAND(mount_8_and_fstab_find_what_they_expect),
 		HAND(mount_8_itself_mounts_by_type_and_by_fstab),
 		HAND(an_ordinary_user_mounts_and_is_held_to_the_modes),

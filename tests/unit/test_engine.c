@@ -565,6 +565,82 @@ static void threads_and_checkpoints_do_not_disturb_each_other(void **state)
 	sim_free(disk);
 }
 
+/* Reads over a cache that is far too small, so that every miss makes the clock's hand turn. */
+static void *reads_what_is_not_in_memory(void *arg)
+{
+	struct crowd *c = arg;
+	uint32_t k = c->number;
+
+	while (!atomic_load(c->stop)) {
+		struct buffer value = { 0 };
+		char text[32];
+		const int rc = engine_get(c->e, key_of(text, k), &value, NULL);
+
+		k = (k + 7919) % 3000;
+		buffer_done(&value);
+		if (rc < 0)
+			return (void *)(intptr_t)rc;
+	}
+	return NULL;
+}
+
+/* An address sanitizer is who sees it fail. */
+static void what_readers_have_forgotten_is_no_concern_of_a_checkpoint(void **state)
+{
+	const struct engine_options options = {
+		.create = true, .segment_size = 64 * 1024, .log_cap = 1 << 20, .cache = 40 * 1024,
+	};
+	struct sim *disk = sim_new(1);
+	struct crowd crowd[2];
+	pthread_t threads[2];
+	atomic_bool stop = false;
+	struct engine *e;
+	void *result;
+	(void)state;
+
+	assert_int_equal(try_open(disk, &options, &e, NULL), 0);
+	for (uint32_t k = 0; k < 3000; k++)
+		put(e, k, k, 300);
+	for (uint32_t t = 0; t < 2; t++) {
+		crowd[t] = (struct crowd){ e, t, &stop };
+		assert_int_equal(pthread_create(&threads[t], NULL, reads_what_is_not_in_memory,
+						&crowd[t]), 0);
+	}
+	for (uint32_t i = 0; i < 150; i++) {
+		put(e, i * 17 % 3000, i, 300);
+		assert_int_equal(engine_checkpoint(e), 0);
+	}
+	atomic_store(&stop, true);
+	for (uint32_t t = 0; t < 2; t++) {
+		pthread_join(threads[t], &result);
+		assert_null(result);
+	}
+	verified(e);
+	assert_int_equal(engine_close(e), 0);
+	sim_free(disk);
+}
+
+/* The map in memory has moved on, the one on disk is what the tree there goes with. */
+static void a_store_whose_checkpoint_failed_is_not_called_damaged(void **state)
+{
+	(void)state;
+	for (int64_t nth = 0; nth < 4; nth++) {
+		struct sim *disk = sim_new(1);
+		struct engine *e = open_engine(disk);
+
+		for (uint32_t k = 0; k < 100; k++)
+			put(e, k, k, 500);
+		assert_int_equal(engine_checkpoint(e), 0);
+		for (uint32_t k = 0; k < 100; k++)
+			put(e, k, k + 1, 500);
+		sim_fail(disk, SIM_SYNC, nth, -EIO);
+		if (engine_checkpoint(e) < 0)
+			verified(e);
+		engine_close(e);
+		sim_free(disk);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -583,6 +659,8 @@ int main(void)
 		cmocka_unit_test(opening_without_memory_fails_and_changes_nothing),
 		cmocka_unit_test(an_unreadable_page_fails_that_reading_only),
 		cmocka_unit_test(threads_and_checkpoints_do_not_disturb_each_other),
+		cmocka_unit_test(what_readers_have_forgotten_is_no_concern_of_a_checkpoint),
+		cmocka_unit_test(a_store_whose_checkpoint_failed_is_not_called_damaged),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

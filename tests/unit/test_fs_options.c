@@ -78,7 +78,8 @@ static void our_options_are_taken_and_the_last_one_counts(void **state)
 	assert_int_equal(o.log_cap, 64 << 20);
 	take("sync=standard,sync=close");
 	assert_int_equal(o.sync, SYNC_CLOSE);
-	take("stage=3600,log=1g");
+	take("stage=3600,log=1g,cache=32M");
+	assert_int_equal(o.cache, 32 << 20);
 	assert_int_equal(o.stage_ns, 3600 * S);
 	assert_int_equal(o.log_cap, 1 << 30);
 	take("log=4096");
@@ -91,7 +92,7 @@ static void a_value_that_makes_no_sense_is_refused_by_name(void **state)
 		"sync=", "sync=sometimes", "sync=closed", "commit=", "commit=0", "commit=0.0",
 		"commit=never", "commit=-1", "commit=1s", "commit=99999999999999999999", "stage=",
 		"stage=-1", "stage=1.x", "log=", "log=0", "log=M", "log=1X", "log=1MM", "log=-1",
-		"log=99999999999999999999", "log=99999999T",
+		"log=99999999999999999999", "log=99999999T", "cache=", "cache=0", "cache=big",
 	};
 
 	(void)state;

@@ -113,6 +113,23 @@ static void a_segment_cut_short_is_refused_and_a_half_made_one_is_removed(void *
 	assert_int_equal(reopen(b), -EUCLEAN);
 }
 
+/* Removing it would leave a gap, for which the next opening would refuse the log. */
+static void a_spare_cut_short_is_refused_while_later_files_exist(void **state)
+{
+	struct bench *b = *state;
+	struct os_file *file;
+
+	assert_int_equal(log_prepare(b->log), 0);
+	assert_int_equal(b->os->open(b->dir, "log.00000001", 0, &file), 0);
+	assert_int_equal(b->os->truncate(file, UNIT), 0);
+	b->os->close(file);
+	shut(b);
+	assert_int_equal(reopen(b), -EUCLEAN);
+	assert_string_equal(b->err.text, "log.00000001: damaged: cut off at byte 4096");
+	shut(b);
+	assert_int_equal(reopen(b), -EUCLEAN);
+}
+
 static void what_relies_on_missing_pages_is_cut_off_unless_it_was_synced(void **state)
 {
 	struct bench *b = *state, t;
@@ -295,6 +312,7 @@ int main(void)
 		BENCH_TEST(a_missing_segment_is_refused),
 		BENCH_TEST(a_segment_of_another_store_is_refused),
 		BENCH_TEST(a_segment_cut_short_is_refused_and_a_half_made_one_is_removed),
+		BENCH_TEST(a_spare_cut_short_is_refused_while_later_files_exist),
 		BENCH_TEST(what_relies_on_missing_pages_is_cut_off_unless_it_was_synced),
 		BENCH_TEST(segments_behind_a_torn_tail_do_not_come_back),
 		BENCH_TEST(what_was_cut_off_does_not_come_back_after_a_checkpoint),
