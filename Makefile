@@ -102,7 +102,7 @@ ENGINES_HERE = $(filter-out $(RIVAL_SRC),$(ENGINES_SRC)) \
                $(patsubst %,tests/bench/engine/driver_%.c,$(RIVALS))
 
 $(BENCH_ENGINE): $(call object,$(ENGINES_SRC)) $(STORE_LIB)
-	$(call say,LINK,$@)$(LINK) $^ $(RIVAL_LIBS) $(STORE_LIBS) -o $@
+	$(call say,LINK,$@)$(LINK) $^ $(RIVAL_LIBS) $(STORE_LIBS) -lm -o $@
 
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(HELPER_LIB) $(STORE_LIB)
 	$(call say,LINK,$@)$(LINK) $^ $(TEST_LIBS) $(STORE_LIBS) -o $@

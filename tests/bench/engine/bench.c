@@ -60,7 +60,7 @@ const struct figure figures[FIGURES] = {
 static double values[FIGURES][ENGINES][ROUNDS_MAX];
 static int counts[FIGURES][ENGINES];
 
-/* ---- options --------------------------------------------------------------------------------- */
+/* ---- options -------------------------------------------------------------------------------- */
 
 static double option(const char *name, double otherwise)
 {
@@ -94,7 +94,7 @@ static bool chosen(const struct driver *driver)
 	return driver && (!names || strstr(names, driver->name));
 }
 
-/* ---- running ------------------------------------------------------------------------------------ */
+/* ---- running -------------------------------------------------------------------------------- */
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
@@ -177,7 +177,7 @@ static void run_all(const char *base, int rounds)
 	}
 }
 
-/* ---- the table -------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------ */
 
 static int by_size(const void *a, const void *b)
 {

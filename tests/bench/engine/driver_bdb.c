@@ -113,7 +113,6 @@ static uint64_t scan(void *arg, struct slice from, uint64_t limit)
 	DBT key = { .data = key_bytes, .size = (uint32_t)from.size, .ulen = sizeof(key_bytes),
 		    .flags = DB_DBT_USERMEM };
 	DBT value = { .data = value_bytes, .ulen = sizeof(value_bytes), .flags = DB_DBT_USERMEM };
-	volatile unsigned seen = 0;
 	uint64_t count = 0;
 	DBC *cursor;
 	int rc;
@@ -122,7 +121,7 @@ static uint64_t scan(void *arg, struct slice from, uint64_t limit)
 	check(h->db->cursor(h->db, NULL, &cursor, 0), "cursor");
 	for (rc = cursor->get(cursor, &key, &value, DB_SET_RANGE); rc == 0;
 	     rc = cursor->get(cursor, &key, &value, DB_NEXT)) {
-		seen += value.size ? *(const uint8_t *)value.data : 0;
+		look_at(value.data, value.size);
 		if (++count == limit)
 			break;
 	}

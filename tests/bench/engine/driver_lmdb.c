@@ -114,7 +114,6 @@ static uint64_t scan(void *arg, struct slice from, uint64_t limit)
 {
 	struct session *s = arg;
 	MDB_val key = val(from), value;
-	volatile unsigned seen = 0;
 	uint64_t count = 0;
 	MDB_cursor *cursor;
 	int rc;
@@ -123,7 +122,7 @@ static uint64_t scan(void *arg, struct slice from, uint64_t limit)
 	check(mdb_cursor_open(s->reading, s->db->dbi, &cursor), "cursor");
 	rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
 	while (rc == 0) {
-		seen += value.mv_size ? *(const uint8_t *)value.mv_data : 0;
+		look_at(value.mv_data, value.mv_size);
 		if (++count == limit)
 			break;
 		rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);

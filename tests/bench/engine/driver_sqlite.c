@@ -1,4 +1,5 @@
-/* SQLite in WAL mode, a connection for each session; synchronous=FULL where durable, else NORMAL. */
+/* SQLite in WAL mode, a connection for each session; synchronous=FULL where durable, else
+ * NORMAL. */
 #include <err.h>
 #include <limits.h>
 #include <sqlite3.h>
@@ -149,14 +150,11 @@ static uint64_t scan(void *arg, struct slice from, uint64_t limit)
 {
 	struct session *s = arg;
 	sqlite3_stmt *st = s->statements[SCAN];
-	volatile unsigned seen = 0;
 	uint64_t count = 0;
 
 	bind(s, SCAN, 1, from);
 	while (count < limit && sqlite3_step(st) == SQLITE_ROW) {
-		const uint8_t *value = sqlite3_column_blob(st, 1);
-
-		seen += value ? *value : 0;
+		look_at(sqlite3_column_blob(st, 1), (size_t)sqlite3_column_bytes(st, 1));
 		count++;
 	}
 	sqlite3_reset(st);

@@ -3,6 +3,7 @@
 #include <err.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <math.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -16,7 +17,7 @@
 
 enum { KEY = 16, VALUE = 200, BATCH = 1000, NOISE = 4 << 20, BIG = 1 << 20, OUTSTANDING = 64 };
 
-/* ---- keys, values, clocks -------------------------------------------------------------------- */
+/* ---- keys, values, clocks ------------------------------------------------------------------- */
 
 static uint8_t *noise;		/* values are cut out of it, so that nothing compresses */
 
@@ -63,7 +64,7 @@ static double now(void)
 	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* ---- what the kernel knows of us ----------------------------------------------------------------- */
+/* ---- what the kernel knows of us ------------------------------------------------------------ */
 
 static double proc_number(const char *file, const char *name)
 {
@@ -95,7 +96,8 @@ static double device_bytes(const char *path)
 
 	if (stat(path, &st) != 0)
 		err(1, "%s", path);
-	snprintf(name, sizeof(name), "/sys/dev/block/%u:%u/stat", major(st.st_dev), minor(st.st_dev));
+	snprintf(name, sizeof(name), "/sys/dev/block/%u:%u/stat", major(st.st_dev),
+		 minor(st.st_dev));
 	f = fopen(name, "r");
 	if (!f || fscanf(f, "%*u %*u %*u %*u %*u %*u %llu", &sectors) != 1)
 		sectors = 0;
@@ -146,7 +148,7 @@ static void report(FILE *out, enum figure_id id, double value)
 	fflush(out);
 }
 
-/* ---- sessions --------------------------------------------------------------------------------- */
+/* ---- sessions ------------------------------------------------------------------------------- */
 
 static void *session_begin(const struct driver *driver, void *db)
 {
@@ -267,7 +269,7 @@ static void *put_and_go_on(void *arg)
 /* Puts a second while `threads` do `work`. */
 static double rate(struct crowd *c, void *(*work)(void *), int threads, double seconds)
 {
-	const struct timespec nap = { (time_t)seconds, (long)((seconds - (time_t)seconds) * 1e9) };
+	const struct timespec nap = { (time_t)seconds, (long)(fmod(seconds, 1) * 1e9) };
 	pthread_t ids[64];
 	double start, result;
 
@@ -346,7 +348,7 @@ static void measure_big(const struct driver *driver, const char *path, const str
 	report(out, PUT_1M_BYTES, written_since(&before, path) / ((double)i * BIG));
 }
 
-/* ---- the large table ------------------------------------------------------------------------- */
+/* ---- the large table ------------------------------------------------------------------------ */
 
 static void measure_updates(const struct driver *driver, void *session, const struct scale *scale,
 			    uint64_t *count, FILE *out)
@@ -450,7 +452,8 @@ static double get_rate(const struct driver *driver, void *session, const struct 
 	for (uint64_t i = 0; i < count; i++) {
 		struct key key;
 
-		found += driver->get(session, make_key(&key, 'K', from + mix(~i) % scale->keys), &value);
+		make_key(&key, 'K', from + mix(~i) % scale->keys);
+		found += driver->get(session, slice_of(key.bytes, KEY), &value);
 	}
 	end = now();
 	if (found != (from ? 0 : count))
@@ -484,7 +487,7 @@ static void measure_read(const struct driver *driver, const char *path, const st
 	driver->close(db);
 }
 
-/* ---- dying with a long log ------------------------------------------------------------------- */
+/* ---- dying with a long log ------------------------------------------------------------------ */
 
 static void measure_kill(const struct driver *driver, const char *path, const struct scale *scale,
 			 FILE *out)
@@ -517,7 +520,7 @@ static void measure_revive(const struct driver *driver, const char *path,
 	driver->close(db);
 }
 
-/* ---- the list of phases -------------------------------------------------------------------------- */
+/* ---- the list of phases --------------------------------------------------------------------- */
 
 static bool all(const struct driver *driver)
 {

@@ -21,8 +21,9 @@ struct scale {
 /* Makes what values are made of. Before any phase. */
 void measure_prepare(void);
 
-/* A phase measures what it does in the folder `path` and prints a line "figure value" for each. Those from
- * LOAD on use one folder, in this order; KILL ends the process with SIGKILL. */
+/* A phase works in the folder `path` and prints a line "figure value" for each thing measured.
+ * Those that want no empty folder go on with what the one before left; "kill" ends its own
+ * process with SIGKILL. */
 struct phase {
 	const char *name;
 	bool (*suits)(const struct driver *driver);
