@@ -38,11 +38,12 @@ UNIT_SRC   := $(wildcard tests/unit/test_*.c)
 CRASH_SRC  := $(wildcard tests/crash/test_*.c)
 MOUNT_SRC  := $(wildcard tests/mount/test_*.c)
 BENCH_SRC  := $(wildcard tests/bench/*.c)
+ENGINES_SRC := $(wildcard tests/bench/engine/*.c)
 # What several tests share: any file beside them that is not a test itself.
 HELPER_SRC := $(filter-out $(UNIT_SRC) $(CRASH_SRC) $(MOUNT_SRC), \
                 $(wildcard $(addprefix tests/,$(addsuffix /*.c,sim unit crash mount))))
 SOURCES    := $(STORE_SRC) $(FS_SRC) $(UNIT_SRC) $(CRASH_SRC) $(MOUNT_SRC) $(BENCH_SRC) \
-              $(HELPER_SRC)
+              $(ENGINES_SRC) $(HELPER_SRC)
 
 object = $(patsubst %.c,$(BUILD)/%.o,$(1))
 binary = $(patsubst %.c,$(BUILD)/%,$(1))
@@ -51,6 +52,7 @@ STORE_LIB  := $(BUILD)/libstore.a
 FS_LIB     := $(BUILD)/libfs.a
 HELPER_LIB := $(BUILD)/libhelpers.a
 BENCH      := $(BUILD)/tests/bench/bench
+BENCH_ENGINE := $(BUILD)/tests/bench/engine/bench
 
 .PHONY: all
 all: $(CUBBY)			## build $(BUILD)/cubby
@@ -89,6 +91,18 @@ $(BUILD)/tests/unit/test_fs_%: $(BUILD)/tests/unit/test_fs_%.o $(HELPER_LIB) $(F
 
 $(BENCH): $(call object,$(BENCH_SRC))
 	$(call say,LINK,$@)$(LINK) $^ -o $@
+
+# Other engines are measured where their headers are: driver, header, library.
+header = $(shell echo '\#include <$(1)>' | $(CC) -E -x c - > /dev/null 2>&1 && echo $(2))
+RIVALS = $(call header,lmdb.h,lmdb) $(call header,rocksdb/c.h,rocksdb) \
+         $(call header,leveldb/c.h,leveldb) $(call header,sqlite3.h,sqlite) $(call header,db.h,bdb)
+RIVAL_LIBS = $(patsubst %,-l%,$(patsubst sqlite,sqlite3,$(patsubst bdb,db,$(RIVALS))))
+RIVAL_SRC = $(patsubst %,tests/bench/engine/driver_%.c,lmdb rocksdb leveldb sqlite bdb)
+ENGINES_HERE = $(filter-out $(RIVAL_SRC),$(ENGINES_SRC)) \
+               $(patsubst %,tests/bench/engine/driver_%.c,$(RIVALS))
+
+$(BENCH_ENGINE): $(call object,$(ENGINES_SRC)) $(STORE_LIB)
+	$(call say,LINK,$@)$(LINK) $^ $(RIVAL_LIBS) $(STORE_LIBS) -lm -o $@
 
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(HELPER_LIB) $(STORE_LIB)
 	$(call say,LINK,$@)$(LINK) $^ $(TEST_LIBS) $(STORE_LIBS) -o $@
@@ -175,6 +189,11 @@ arrows:				## print which module includes which
 .PHONY: bench
 bench: $(CUBBY) $(BENCH)		## measure cubby beside the file system below it (minutes)
 	@CUBBY=$(abspath $(CUBBY)) BENCH=$(abspath $(BENCH)) tests/bench/run
+
+.PHONY: bench-engine
+bench-engine:			## measure the engine beside others (half an hour); BENCH_QUICK=1
+	@$(MAKE) --no-print-directory ENGINES_SRC='$(ENGINES_HERE)' $(BENCH_ENGINE)
+	@BENCH=$(abspath $(BENCH_ENGINE)) tests/bench/engine/run
 
 # ---- installing -------------------------------------------------------------------------------
 # mount(8) looks for its helpers in /sbin only, which is /usr/sbin today. When we install to

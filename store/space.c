@@ -28,6 +28,7 @@ struct region {
 	uint32_t held;			/* units held and not taken */
 	uint32_t broken;		/* quads of which any unit is taken, as on disk */
 	uint32_t no_run;		/* no run of so many units is free; 0: not known */
+	uint32_t gap_from[2];		/* no broken quad before this unit has room for 1, for 2 */
 	bool dirty;			/* `taken` differs from what is on disk */
 	struct bits *bits;		/* NULL: not read yet, and nothing held */
 };
@@ -191,6 +192,9 @@ static void mark(struct space *space, struct extent e, bool taken, bool held)
 
 	for (uint32_t u = first; u < first + e.count; u++)
 		mark_unit(space, region, u, taken, held);
+	for (int i = 0; i < 2; i++)
+		if (region->gap_from[i] > first)
+			region->gap_from[i] = first / QUAD * QUAD;
 	if (!held && !taken)
 		region->no_run = 0;
 }
@@ -283,9 +287,10 @@ static bool find_run(const struct bits *bits, uint32_t from, uint32_t limit, uin
 	uint32_t u = (from + align - 1) / align * align;
 
 	while (u + count <= limit) {
+		const uint64_t used = bits->taken[u / 64] | bits->held[u / 64];
 		uint32_t run;
 
-		if ((bits->taken[u / 64] | bits->held[u / 64]) == UINT64_MAX) {
+		if (used == UINT64_MAX || (broken && used == 0)) {
 			u = u / 64 * 64 + 64;
 			continue;
 		}
@@ -298,6 +303,16 @@ static bool find_run(const struct bits *bits, uint32_t from, uint32_t limit, uin
 		u += run / align * align + align;
 	}
 	return false;
+}
+
+/* A place for one or two units in a quad that is in use already, the first there is. */
+static bool find_gap(struct region *region, uint32_t limit, uint32_t count, uint32_t *found)
+{
+	uint32_t *from = &region->gap_from[count - 1];
+	const bool any = find_run(region->bits, *from, limit, count, true, found);
+
+	*from = (any ? *found : limit) / QUAD * QUAD;
+	return any;
 }
 
 /* Looks in region `index` from unit `from` of it on. 0: found; -ENOSPC: not here. */
@@ -313,8 +328,7 @@ static int find_in(struct space *space, size_t index, uint32_t from, uint32_t co
 	rc = load(space, index);
 	if (rc < 0)
 		return rc;
-	if (!(count < 3 && find_run(region->bits, 0, region_limit(space, index), count, true,
-				    &found)) &&
+	if (!(count < 3 && find_gap(region, region_limit(space, index), count, &found)) &&
 	    !find_run(region->bits, from, region_limit(space, index), count, false, &found)) {
 		if (from == 0)
 			region->no_run = count;
