@@ -394,9 +394,10 @@ static void the_second_cut_may_come_much_later(void **state)
 			assert_int_equal(commit(engine, i + 1, &revision), 0);
 			assert_int_equal(engine_wait_blocking(engine, revision, LOG_WRITTEN), 0);
 		}
+		assert_int_equal(engine_wait_blocking(engine, engine_revision(engine), LOG_SYNCED), 0);
 		sim_cut_after(disk, 0);
 		engine_close(engine);
-		sim_reboot(disk, SIM_KEEP, (uint64_t)n);
+		sim_reboot(disk, n % 2 ? SIM_LOSE : SIM_KEEP, (uint64_t)n);
 		p = (struct progress){ i, i, i };
 		comes_back(disk, &p);
 		sim_free(disk);
