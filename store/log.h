@@ -78,8 +78,8 @@ struct log_reader {
  * this returns. `*torn`, unless NULL, tells whether something was cut. Gives *out.
  *   -EUCLEAN  damage: a group or segment that was synced is broken, missing, or of another store;
  *             err names the file and the offset; nothing was changed
- * The next append has the revision after the last one found, plus `leap` if the log was not
- * empty: revisions that somebody may have seen before a power cut are not used again. */
+ * The next append has the revision after the last one found, plus `leap`: revisions that somebody
+ * may have seen before a power cut, which took every trace of them, are not used again. */
 int log_open(struct os *os, struct os_dir *dir, const struct log_options *options,
 	     const struct log_mark *mark, uint64_t leap, const struct log_reader *reader,
 	     struct log **out, bool *torn, struct err *err);

@@ -335,8 +335,6 @@ int log_open(struct os *os, struct os_dir *dir, const struct log_options *option
 		err_set(err, rc, "the end of the log cannot be made durable");
 		goto out;
 	}
-	if (end.number == mark->number && !end.torn)
-		leap = 0;
 	adopt(log, &found, &end, end.revision + leap);
 
 	if (torn)

@@ -5,8 +5,8 @@
 #include "mem.h"
 
 enum {
-	/* Revisions skipped after a crash: somebody may have seen some that the disk lost. Far more
-	 * than can be committed between two syncs. */
+	/* Revisions skipped at an opening: somebody may have seen some that the disk lost, perhaps
+	 * without a trace. Far more than can be committed between two syncs. */
 	REVISION_LEAP = 1 << 20,
 };
 
