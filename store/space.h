@@ -16,9 +16,10 @@
  * space_freeze, works them into the map with space_store, and ends with space_durable, or, having
  * failed, with space_thaw, after which a later one does it again.
  *
- * So that a checkpoint never fails for want of units in a row, blocks lie aligned: one of 3 or 4
+ * So that a checkpoint does not fail for want of units in a row, blocks lie aligned: one of 3 or 4
  * units, as tree nodes are at most, fills a *quad* of 4; smaller ones share quads; larger ones
  * begin with a quad. As long as there is a free quad for each node to be written, there is room.
+ * Only blocks of more than 4 units (entries over 16 KiB, runs) may find the free quads scattered.
  *
  * The map is read region by region when it is needed; opening reads the directory only.
  *
