@@ -7,7 +7,7 @@
 
 struct node *node_new(uint32_t capacity, uint8_t level, uint64_t generation)
 {
-	struct node *node = mem_alloc(sizeof(*node) + capacity);
+	struct node *node = capacity == NODE_BYTES ? mem_block() : mem_alloc(sizeof(*node) + capacity);
 
 	if (node) {
 		node->capacity = capacity;
@@ -18,7 +18,10 @@ struct node *node_new(uint32_t capacity, uint8_t level, uint64_t generation)
 
 void node_free(struct node *node)
 {
-	mem_free(node);
+	if (node && node->capacity == NODE_BYTES)
+		mem_block_free(node);
+	else
+		mem_free(node);
 }
 
 void node_reset(struct node *node, uint8_t level, uint64_t generation)

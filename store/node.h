@@ -17,6 +17,7 @@
 #include "bytes.h"
 #include "err.h"
 #include "format.h"
+#include "mem.h"
 #include "ref.h"
 
 struct node {
@@ -38,7 +39,7 @@ struct node {
 };
 
 enum {
-	NODE_ALLOCATION = 16 * 1024,
+	NODE_ALLOCATION = MEM_BLOCK,
 	NODE_BYTES = NODE_ALLOCATION - sizeof(struct node),
 	NODE_SLOT = 4,			/* what an entry costs beyond its own bytes */
 	INNER_ENTRY_TAIL = REF_SIZE + sizeof(struct node *),
