@@ -125,6 +125,12 @@ int store_list(struct store *store, uint64_t table, struct slice after,
 ssize_t store_read(struct store *store, struct place place, uint64_t offset, void *bytes,
 		   size_t size);
 
+/* Finds the first place at or behind `offset` in the published value that is in a hole, or that is not.
+ * Holes are whole chunks of which nothing is kept, and the end of the value counts as one; not every
+ * stretch of zeros is a hole, but every hole is zeros. -ENXIO: at or beyond the end, or no data there. */
+int store_seek(struct store *store, struct place place, uint64_t offset, bool hole,
+	       uint64_t *found);
+
 /* Copies a symbolic link's target to `out`. -EINVAL: it is none. */
 int store_readlink(struct store *store, struct place place, struct buffer *out);
 
