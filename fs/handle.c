@@ -320,6 +320,30 @@ ssize_t handle_read(struct fs *fs, struct node *node, uint64_t offset, void *byt
 	return got;
 }
 
+static int seek_held(struct fs *fs, struct node *node, uint64_t offset, bool hole, uint64_t *found)
+	NEEDS_SHARED(fs->names)
+{
+	struct draft *draft = atomic_load(&node->draft);
+
+	if (draft)
+		return draft_seek(draft, offset, hole, found);
+	if (node->gone)
+		return -ESTALE;
+	return store_seek(fs->store, node_place(node), offset, hole, found);
+}
+
+int handle_seek(struct fs *fs, struct node *node, uint64_t offset, bool hole, uint64_t *found)
+{
+	int rc;
+
+	do {
+		rwlock_read(&fs->names);
+		rc = seek_held(fs, node, offset, hole, found);
+		rwlock_read_done(&fs->names);
+	} while (expired_meanwhile(fs, node, rc));
+	return rc;
+}
+
 /* A value changed in too many places at once (draft.h) is published in between. */
 static int publish_and_write(struct fs *fs, struct node *node, struct draft *draft,
 			     uint64_t offset, struct slice bytes)
@@ -355,15 +379,48 @@ int handle_write(struct fs *fs, struct node *node, uint64_t offset, struct slice
 	return rc;
 }
 
-int handle_truncate(struct fs *fs, struct node *node, uint64_t size)
+/* Changes the size, or not all of it, as draft_truncate and draft_grow do. */
+static int resize(struct fs *fs, struct node *node, uint64_t size,
+		  int (*change)(struct draft *draft, uint64_t size))
 {
 	struct draft *draft;
 	int rc = draft_of(fs, node, &draft);
 
 	if (rc == 0)
-		rc = draft_truncate(draft, size);
+		rc = change(draft, size);
 	if (rc == 0)
 		mark_written(fs, node);
+	return rc;
+}
+
+int handle_truncate(struct fs *fs, struct node *node, uint64_t size)
+{
+	return resize(fs, node, size, draft_truncate);
+}
+
+int handle_grow(struct fs *fs, struct node *node, uint64_t size)
+{
+	return resize(fs, node, size, draft_grow);
+}
+
+/* A hole that takes away more than one publication can is made in several. */
+int handle_punch(struct fs *fs, struct node *node, uint64_t offset, uint64_t size)
+{
+	struct draft *draft;
+	uint64_t revision;
+	int rc = draft_of(fs, node, &draft);
+
+	if (rc < 0)
+		return rc;
+	while ((rc = draft_punch(draft, offset, size)) == -EFBIG && draft_staged_since(draft)) {
+		rc = handle_publish(fs, node, &revision);
+		if (rc < 0)
+			break;
+	}
+	if (rc == 0)
+		mark_written(fs, node);
+	else
+		write_failed(node, rc);
 	return rc;
 }
 

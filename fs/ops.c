@@ -6,6 +6,7 @@
 
 #include "attr.h"
 #include "dir.h"
+#include "extent.h"
 #include "handle.h"
 #include "mem.h"
 #include "names.h"
@@ -263,6 +264,12 @@ static struct attr_change change_of(struct fs *fs, const struct stat *st, int to
 	return c;
 }
 
+/* What an ordinary user writes to loses set-user-id and set-group-id. */
+static int strip(fuse_req_t req, struct node *node)
+{
+	return fuse_req_ctx(req)->uid ? attr_strip(fs_of(req), node) : 0;
+}
+
 static int set_size(struct fs *fs, struct node *node, uint64_t size, bool open, struct wait *wait)
 {
 	if (open)
@@ -281,6 +288,8 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 	int rc = 0;
 
 	if (to_set & FUSE_SET_ATTR_SIZE)
+		rc = strip(req, node);
+	if (rc == 0 && to_set & FUSE_SET_ATTR_SIZE)
 		rc = set_size(fs, node, (uint64_t)st->st_size, fi != NULL, &wait);
 	if (rc == 0 && change.mask)
 		rc = attr_set(fs, node, &change, &wait.revision);
@@ -421,12 +430,23 @@ static bool writes_through(const struct fs *fs, const struct fuse_file_info *fi,
 	return *care == CARE_SYNCED || fs->options.sync == SYNC_ALWAYS;
 }
 
+/* After a change of contents by the handle `fi` that is not through write(2). */
+static void finish_change(fuse_req_t req, const struct fuse_file_info *fi, int rc)
+{
+	struct fs *fs = fs_of(req);
+	struct wait wait = { 0 };
+
+	if (rc == 0 && writes_through(fs, fi, &wait.care))
+		rc = handle_flush(fs, file_of(fi), &wait.revision);
+	finish(req, rc, wait);
+}
+
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, off_t offset,
 		     struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	struct wait wait = { 0 };
-	int rc = fuse_req_ctx(req)->uid ? attr_strip(fs, file_of(fi)) : 0;
+	int rc = strip(req, file_of(fi));
 
 	(void)ino;
 	if (rc == 0)
@@ -437,6 +457,52 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t s
 		reply_err(fs, req, rc);
 	else
 		reply_write(fs, req, size, wait);
+}
+
+static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t size,
+			 struct fuse_file_info *fi)
+{
+	int rc = strip(req, file_of(fi));
+
+	(void)ino;
+	if (rc == 0)
+		rc = extent_allocate(fs_of(req), file_of(fi), mode, (uint64_t)offset, (uint64_t)size);
+	finish_change(req, fi, rc);
+}
+
+static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence,
+		     struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	uint64_t found;
+	const int rc = extent_seek(fs, file_of(fi), (uint64_t)offset, whence, &found);
+
+	(void)ino;
+	if (rc < 0)
+		reply_err(fs, req, rc);
+	else
+		fuse_reply_lseek(req, (off_t)found);
+}
+
+static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino, off_t offset,
+			       struct fuse_file_info *fi, fuse_ino_t to_ino, off_t to_offset,
+			       struct fuse_file_info *to, size_t size, int flags)
+{
+	struct fs *fs = fs_of(req);
+	struct wait wait = { 0 };
+	ssize_t done = flags ? -EINVAL : strip(req, file_of(to));
+	int rc = 0;
+
+	(void)ino, (void)to_ino;
+	if (done == 0)
+		done = extent_copy(fs, file_of(fi), (uint64_t)offset, file_of(to),
+				   (uint64_t)to_offset, size);
+	if (done > 0 && writes_through(fs, to, &wait.care))
+		rc = handle_flush(fs, file_of(to), &wait.revision);
+	if (done < 0 || rc < 0)
+		reply_err(fs, req, rc < 0 ? rc : (int)done);
+	else
+		reply_write(fs, req, (size_t)done, wait);
 }
 
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -534,7 +600,7 @@ static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fus
 	reply_done(fs, req, (struct wait){ store_revision(fs->store), CARE_SYNCED });
 }
 
-/* What is missing here (access, locks, lseek, copy_file_range, ...) the kernel does by itself,
+/* What is missing here (access, locks, ...) the kernel does by itself,
  * once it was told ENOSYS. */
 const struct fuse_lowlevel_ops ops = {
 	.init = op_init,
@@ -560,6 +626,9 @@ const struct fuse_lowlevel_ops ops = {
 	.create = op_create,
 	.read = op_read,
 	.write = op_write,
+	.fallocate = op_fallocate,
+	.lseek = op_lseek,
+	.copy_file_range = op_copy_file_range,
 	.flush = op_flush,
 	.fsync = op_fsync,
 	.release = op_release,

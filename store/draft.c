@@ -335,7 +335,7 @@ ssize_t draft_read(struct draft *d, uint64_t offset, void *bytes, size_t size)
 
 /* ---- staging --------------------------------------------------------------------------------- */
 
-static void touch(struct draft *d) NEEDS(d->lock)
+void draft_touch(struct draft *d)
 {
 	struct os *os = d->store->os;
 
@@ -535,7 +535,7 @@ static int write_locked(struct draft *d, struct write *w) NEEDS(d->lock)
 	d->write_end = end;
 	if (end > d->size)
 		d->size = end;
-	touch(d);
+	draft_touch(d);
 	return 0;
 }
 
@@ -598,7 +598,7 @@ int draft_truncate(struct draft *d, uint64_t size)
 	rc = size < d->size || size == 0 ? cut(d, size) : check_growth(d, size);
 	if (rc == 0) {
 		d->size = size;
-		touch(d);
+		draft_touch(d);
 	}
 	mutex_unlock(&d->lock);
 	return rc;

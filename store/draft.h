@@ -45,6 +45,16 @@ int draft_write(struct draft *draft, uint64_t offset, struct slice bytes);
  * one is read or rewritten. */
 int draft_truncate(struct draft *draft, uint64_t size);
 
+/* Stages a new size unless it has that or more. As draft_truncate. */
+int draft_grow(struct draft *draft, uint64_t size);
+
+/* Stages zeros where the value has `size` bytes at `offset`: a hole, as far as it covers whole
+ * chunks. The value's size stays. With an error, a part of it may be done; -EFBIG as draft_write. */
+int draft_punch(struct draft *draft, uint64_t offset, uint64_t size);
+
+/* As store_seek, of what a reader sees now. */
+int draft_seek(struct draft *draft, uint64_t offset, bool hole, uint64_t *found);
+
 /* What stat is to show. */
 uint64_t draft_size(struct draft *draft);
 

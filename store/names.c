@@ -1,8 +1,10 @@
 /* Names come, go and move: make, link, remove, rename, list. */
+#include <assert.h>
 #include <errno.h>
 
 #include "mem.h"
 #include "value.h"
+#include "xattr_set.h"
 
 enum { LIST_PAGE = 64 };	/* entries read at a time */
 
@@ -37,6 +39,7 @@ static int new_check(struct place place, const struct store_new *what)
 
 	if (place_is_root(place))
 		return -EEXIST;
+	assert(xattr_set_check(what->xattrs) == 0);
 	if (!entry_type_known(what->mode) || (what->staged && !S_ISREG(what->mode)) ||
 	    (what->rdev && !device))
 		return -EINVAL;
@@ -78,6 +81,7 @@ static struct entry entry_new(const struct store_new *what, uint64_t id, int64_t
 		.btime_ns = now,
 		.size = what->target.size,
 		.contents = what->target,
+		.xattrs = what->xattrs,
 	};
 }
 

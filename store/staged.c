@@ -156,6 +156,15 @@ int piece_reserve(struct staged *s, struct piece *piece, uint32_t size)
 	return 0;
 }
 
+void piece_clear(struct staged *s, struct piece *piece)
+{
+	if (piece->run.length)
+		engine_run_drop(s->engine, &piece->run);
+	s->memory -= piece->capacity;
+	mem_free(piece->bytes);
+	*piece = (struct piece){ .number = piece->number };
+}
+
 void piece_free(struct staged *s, struct piece *piece)
 {
 	if (!piece)

@@ -58,6 +58,9 @@ struct piece *piece_new(uint32_t number);
 /* Room for `size` bytes; those it has are kept. It may be in `s` or not yet. */
 int piece_reserve(struct staged *s, struct piece *piece, uint32_t size);
 
+/* Takes all bytes away from one that is in `s`: a chunk of zeros. */
+void piece_clear(struct staged *s, struct piece *piece);
+
 /* Frees it and gives its run back. Accepts NULL. */
 void piece_free(struct staged *s, struct piece *piece);
 
