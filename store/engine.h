@@ -111,8 +111,10 @@ int engine_run_write(struct engine *engine, struct slice bytes, struct ref *out)
 void engine_run_drop(struct engine *engine, const struct ref *run);
 
 /* Reads a run whole, to `bytes` (run->length of them). The reference stays good while its
- * entry does; -EBADMSG from one whose entry was replaced meanwhile means: get the entry again. */
+ * entry does; -EBADMSG from one whose entry was replaced meanwhile means: get the entry again. Only
+ * the caller can know, so it is no trouble until he says that the entry still has this run: */
 int engine_run_read(struct engine *engine, const struct ref *run, void *bytes);
+void engine_run_damaged(struct engine *engine, const struct ref *run);
 
 /* Writes the whole state to the page file, so that the log can be recycled. One at a time;
  * whoever comes second waits and then does its own. */

@@ -34,7 +34,7 @@ struct engine {
 
 	atomic_ullong checkpoints;
 	atomic_ullong logged;		/* bytes appended to the log since the last checkpoint began */
-	atomic_ullong unprepared;	/* ... since the keeper last saw to the spare segment */
+	bool closing;			/* only engine_close is there still */
 
 	struct mutex keeper_lock;	/* guards the next three */
 	pthread_cond_t keeper_wake;
@@ -43,6 +43,14 @@ struct engine {
 	pthread_t keeper;
 	bool keeper_runs;		/* immutable after opening */
 	atomic_bool keeper_idle;
+
+	struct mutex filler_lock;	/* guards the next three */
+	pthread_cond_t filler_wake;
+	bool filler_stop;
+	bool filler_wanted;
+	pthread_t filler;
+	bool filler_runs;		/* immutable after opening */
+	atomic_bool filler_busy;
 
 	struct mutex trouble_lock;	/* guards the next two; innermost */
 	struct err trouble;
@@ -60,8 +68,22 @@ uint64_t checkpoint_overhead(struct engine *engine);
 int keeper_start(struct engine *engine);
 void keeper_stop(struct engine *engine);
 
+/* A checkpoint, unless there is one more now than the `seen` that the caller knew of: of many who
+ * wait for room, one makes it. */
+int checkpoint_after(struct engine *engine, unsigned long long seen);
+
 /* `bytes` have been committed: wakes the keeper if there is something to do for it. */
 void keeper_committed(struct engine *engine, uint64_t bytes);
+
+/* ---- filler.c ---- */
+
+void filler_init(struct engine *engine);
+void filler_done(struct engine *engine);
+int filler_start(struct engine *engine);
+void filler_stop(struct engine *engine);
+
+/* The log wants spare segments. */
+void filler_wake(struct engine *engine);
 
 /* ---- recovery.c ---- */
 

@@ -53,6 +53,8 @@ static int chunk_read_try(struct store *store, uint64_t value, uint32_t chunk, u
 		*seen = run;
 		return -EAGAIN;
 	}
+	if (rc == -EBADMSG)
+		engine_run_damaged(store->engine, &run);
 	return rc;
 }
 
