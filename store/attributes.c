@@ -79,7 +79,7 @@ int store_set(struct store *store, struct place place, unsigned mask, const stru
 	struct table table;
 	int rc;
 
-	mutex_lock(&store->lock);
+	store_lock_to_change(store);
 	rc = loaded_read_live(store, place, &l);
 	if (rc < 0)
 		goto out;
@@ -150,7 +150,7 @@ static int xattr_change(struct store *store, struct place place, struct slice na
 	struct table table;
 	int rc;
 
-	mutex_lock(&store->lock);
+	store_lock_to_change(store);
 	rc = loaded_read_live(store, place, &l);
 	if (rc < 0)
 		goto out;

@@ -35,7 +35,6 @@ static int mark(void *arg)
 
 	if (rc == 0) {
 		space_freeze(c->engine->space);
-		atomic_store(&c->engine->logged, 0);
 	}
 	return rc;
 }
@@ -104,9 +103,12 @@ static int run(struct engine *engine) NEEDS(engine->checkpoint)
 
 	if (log_last(engine->log) == engine->super.mark.revision)
 		return engine->closing ? close_super(engine) : 0;
+	pace_begin(engine);
 	rc = tree_freeze(engine->tree, mark, &c, &c.frozen);
-	if (rc < 0)
+	if (rc < 0) {
+		pace_end(engine);
 		return rc;
+	}
 	rc = write_all(&c);
 	if (rc == 0)
 		rc = write_super(&c);
@@ -119,6 +121,7 @@ static int run(struct engine *engine) NEEDS(engine->checkpoint)
 	} else {
 		space_thaw(engine->space);
 	}
+	pace_end(engine);
 	tree_release(engine->tree, &c.frozen);
 	tree_shrink(engine->tree);
 	return rc;
@@ -147,6 +150,14 @@ int checkpoint_after(struct engine *engine, unsigned long long seen)
 
 /* ---- the keeper ------------------------------------------------------------------------- */
 
+static bool log_is_half_full(struct engine *engine)
+{
+	uint64_t fill, limit;
+
+	log_fill(engine->log, &fill, &limit);
+	return fill > limit / 2;
+}
+
 static bool checkpoint_due(struct engine *engine)
 {
 	struct space_stats space;
@@ -155,23 +166,17 @@ static bool checkpoint_due(struct engine *engine)
 	space_stats(engine->space, &space);
 	tree_stats(engine->tree, &tree);
 	return tree.dirty_memory > engine->options.cache ||
-	       atomic_load(&engine->logged) > engine->options.log_cap / 2 ||
+	       log_is_half_full(engine) ||
 	       (space.dead_units > DEAD_MIN && space.dead_units > space.units / DEAD_FRACTION);
 }
 
-static bool crosses(uint64_t before, uint64_t more, uint64_t limit)
+void keeper_committed(struct engine *engine)
 {
-	return before < limit && before + more >= limit;
-}
-
-void keeper_committed(struct engine *engine, uint64_t bytes)
-{
-	const uint64_t logged = atomic_fetch_add(&engine->logged, bytes);
-
 	if (!engine->keeper_runs ||
 	    !(atomic_load(&engine->keeper_idle) ||
-	      crosses(logged, bytes, engine->options.log_cap / 2)))
+	      (!atomic_load(&engine->keeper_told) && log_is_half_full(engine))))
 		return;
+	atomic_store(&engine->keeper_told, true);
 	mutex_lock(&engine->keeper_lock);
 	engine->keeper_wanted = true;
 	pthread_cond_signal(&engine->keeper_wake);
@@ -226,12 +231,15 @@ static void *keep(void *arg)
 
 	while (keeper_sleep(engine, idle, seen)) {
 		const uint64_t revision = log_revision(engine->log);
+		int rc = 0;
 
 		log_wait_blocking(engine->log, revision, LOG_SYNCED);
 		quiet = revision == seen ? quiet + 1 : 0;
 		seen = revision;
 		if (checkpoint_due(engine) || quiet >= IDLE_TICKS)
-			engine_checkpoint(engine);
+			rc = engine_checkpoint(engine);
+		if (rc == 0)	/* else again when the interval is over, not at each commit */
+			atomic_store(&engine->keeper_told, false);
 		idle = quiet >= IDLE_TICKS;
 	}
 	return NULL;

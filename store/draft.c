@@ -117,7 +117,7 @@ static int built_flush(struct draft *d) NEEDS(d->lock)
 	if (!d->doomed)
 		batch_doom_from(&batch, d->floor, 0);
 	draft_batch_pieces(&batch, d->floor, &d->staged);
-	mutex_lock(&d->store->lock);	/* store_verify must not see the half of it */
+	store_lock_to_change(d->store);	/* store_verify must not see the half of it */
 	rc = store_commit(d->store, &batch, false, &revision);
 	mutex_unlock(&d->store->lock);
 	if (rc < 0)

@@ -397,7 +397,8 @@ int engine_commit(struct engine *engine, const struct batch *batch, bool reclaim
 	}
 	if (rc < 0)
 		return engine_note(engine, rc, &err);
-	keeper_committed(engine, a.batch.size);
+	keeper_committed(engine);
+	pace_charge(engine);
 	if (log_wants_spares(engine->log))
 		filler_wake(engine);
 	*revision = a.revision;

@@ -94,6 +94,10 @@ int engine_scan(struct engine *engine, struct slice from,
 int engine_commit(struct engine *engine, const struct batch *batch, bool reclaim,
 		  uint64_t *revision);
 
+/* Stands still for a moment if the log fills up faster than checkpoints empty it; who commits calls
+ * this before, with no lock held that others want. (Without it commits stop when the log is full.) */
+void engine_pace(struct engine *engine);
+
 uint64_t engine_batch_max(const struct engine *engine);
 
 /* As log_wait and log_wait_blocking (see there): a revision is written when it survives kill -9,

@@ -40,8 +40,18 @@ void log_add_spare(struct log *log, struct segment *s)
 	log_count_spares(log);
 }
 
+void log_count_fill(struct log *log)
+{
+	atomic_store_explicit(&log->fill, log->behind + log->position + gathered(log),
+			      memory_order_relaxed);
+}
+
 void log_count_spares(struct log *log)
 {
+	const uint64_t cap = log->options.cap;
+
+	atomic_store_explicit(&log->limit, log->total_size > cap ? log->total_size : cap,
+			      memory_order_relaxed);
 	atomic_store(&log->wants_spares, log->spare_count < LOG_SPARES && !log_is_capped(log));
 }
 
@@ -132,6 +142,7 @@ static void turn_to_spare(struct log *log) NEEDS(log->baton) NEEDS(log->lock)
 	memcpy(s->header.store, log->options.store, STORE_ID_SIZE);
 	s->has_header = true;
 	s->end = SEGMENT_HEADER;
+	log->behind += log->current->size;
 	log->current->next = s;
 	log->current = s;
 	log->position = SEGMENT_HEADER;
@@ -247,6 +258,7 @@ int log_flush(struct log *log)
 	log->written = p.last;
 	p.segment->end = group_up(p.offset + GROUP_HEADER + p.group.size);
 	mark_dirty(log, p.segment);
+	log_count_fill(log);
 	log->stats.groups++;
 	log->stats.bytes_written += written;
 	mutex_unlock(&log->lock);
@@ -345,6 +357,7 @@ int log_append(struct log *log, struct slice batch, uint64_t *revision)
 		*revision = log->last = ++log->revision;
 		log->stats.batches++;
 		log->stats.bytes_appended += batch.size;
+		log_count_fill(log);
 	}
 	mutex_unlock(&log->lock);
 	return rc;
@@ -378,6 +391,7 @@ static int write_header(struct log *log, struct segment *s) NEEDS(log->baton) WI
 		return log_die(log, rc, "writing", s->name);
 	mutex_lock(&log->lock);
 	mark_dirty(log, s);
+	log_count_fill(log);
 	if (log->barrier > log->last)
 		log->barrier = log->last;
 	log->stats.bytes_written += sizeof(bytes);
@@ -454,9 +468,11 @@ void log_recycle(struct log *log, const struct log_mark *mark)
 		struct segment *s = log->live;
 
 		log->live = s->next;
+		log->behind -= s->size;
 		log_add_spare(log, s);
 	}
 	log->rotated = false;
+	log_count_fill(log);
 	mutex_unlock(&log->lock);
 }
 
@@ -487,14 +503,10 @@ uint64_t log_last(struct log *log)
 	return last;
 }
 
-void log_fill(struct log *log, uint64_t *bytes, uint64_t *limit)
+void log_fill(const struct log *log, uint64_t *bytes, uint64_t *limit)
 {
-	mutex_lock(&log->lock);
-	*limit = log->total_size > log->options.cap ? log->total_size : log->options.cap;
-	*bytes = log->total_size + log->position - log->current->size;
-	for (const struct segment *s = log->spare; s; s = s->next)
-		*bytes -= s->size;
-	mutex_unlock(&log->lock);
+	*bytes = atomic_load_explicit(&log->fill, memory_order_relaxed);
+	*limit = atomic_load_explicit(&log->limit, memory_order_relaxed);
 }
 
 void log_stats(struct log *log, struct log_stats *out)

@@ -153,8 +153,8 @@ int log_rotate(struct log *log, struct log_mark *mark);
 /* Ends a checkpoint: a durable superblock has `mark`, so segments before it may be used again. */
 void log_recycle(struct log *log, const struct log_mark *mark);
 
-/* How much of the log is in use, and at how much appends will find no segment. */
-void log_fill(struct log *log, uint64_t *bytes, uint64_t *limit);
+/* How much of the log is in use, and at how much appends will find no segment. Costs nothing. */
+void log_fill(const struct log *log, uint64_t *bytes, uint64_t *limit);
 
 struct log_stats {
 	uint64_t batches, groups, syncs;	/* since the log was opened */

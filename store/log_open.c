@@ -280,8 +280,11 @@ static NO_TSA void adopt(struct log *log, struct found *found, const struct log_
 	adopt_others(log, found);
 	limit_batches(log, log->options.segment_size);
 	log->has_remains = end->torn;
-	log_count_spares(log);
+	for (const struct segment *s = log->live; s != end->last; s = s->next)
+		log->behind += s->size;
 	set_current(log, end->last, end->last->size);
+	log_count_spares(log);
+	log_count_fill(log);
 	set_history(log, end->last_batch, revision, end->number, end->chain);
 }
 

@@ -67,6 +67,7 @@ struct log {
 	struct segment *spare;		/* those in which nothing matters */
 	unsigned spare_count;
 	uint64_t total_size;		/* of all segments */
+	uint64_t behind;		/* of the live ones before `current` */
 	uint64_t sequence;		/* the highest ever used */
 	uint64_t position;		/* in `current`, behind the last group */
 	bool has_remains;		/* `current` holds what recovery cut off */
@@ -85,6 +86,7 @@ struct log {
 	struct queue waiting;		/* for the next one */
 	struct log_stats stats;
 
+	atomic_ullong fill, limit;	/* see log_fill */
 	atomic_bool wants_spares;	/* fewer than LOG_SPARES are there, and there may be more */
 	atomic_uint handed;		/* the sync whose lead was handed on last */
 	atomic_uint done[2];		/* the last sync that has ended, by parity */
@@ -107,6 +109,9 @@ void log_add_spare(struct log *log, struct segment *segment) NEEDS(log->lock);
 
 /* Their number has changed, or that of all segments. */
 void log_count_spares(struct log *log) NEEDS(log->lock);
+
+/* More is in use, or less. */
+void log_count_fill(struct log *log) NEEDS(log->lock);
 
 /* Are there as many segments as there may be? */
 bool log_is_capped(const struct log *log) NEEDS(log->lock);

@@ -168,7 +168,7 @@ ssize_t store_read(struct store *store, struct place place, uint64_t offset, voi
 	for (int tries = 0; tries < READ_TRIES && rc == -EAGAIN; tries++)
 		rc = read_try(store, place, offset, bytes, size);
 	if (rc == -EAGAIN) {
-		mutex_lock(&store->lock);
+		store_lock_to_change(store);
 		rc = read_try(store, place, offset, bytes, size);
 		mutex_unlock(&store->lock);
 	}
