@@ -1,7 +1,7 @@
 /* A checkpoint writes the state of one moment to the page file, so that the log before it can be
  * used again: freeze, write nodes, write the free map, sync, wait for the log, superblock, sync.
- * Commits go on meanwhile. The keeper is the thread that does this unasked, fills spare log
- * segments, and syncs what nobody waits for. */
+ * Commits go on meanwhile. The keeper is the thread that does this unasked, and syncs what nobody
+ * waits for. */
 #include <errno.h>
 #include <time.h>
 
@@ -35,7 +35,6 @@ static int mark(void *arg)
 
 	if (rc == 0) {
 		space_freeze(c->engine->space);
-		atomic_store(&c->engine->logged, 0);
 	}
 	return rc;
 }
@@ -76,7 +75,25 @@ static int write_super(struct checkpoint *c)
 	c->super.generation = super_generation(c);
 	c->super.root = c->frozen.ref;
 	c->super.entries = c->frozen.entries;
+	c->super.mark.closed = engine->closing;
 	return pages_write_super(engine->pages, &c->super);
+}
+
+/* Nothing was committed since the last superblock; let it say so. */
+static int close_super(struct engine *engine) NEEDS(engine->checkpoint)
+{
+	struct super super = engine->super;
+	int rc;
+
+	super.generation++;
+	super.mark.closed = true;
+	super.mark.seen = log_revision(engine->log);
+	rc = pages_sync(engine->pages);
+	if (rc == 0)
+		rc = pages_write_super(engine->pages, &super);
+	if (rc == 0)
+		engine->super = super;
+	return rc;
 }
 
 static int run(struct engine *engine) NEEDS(engine->checkpoint)
@@ -84,12 +101,14 @@ static int run(struct engine *engine) NEEDS(engine->checkpoint)
 	struct checkpoint c = { .engine = engine };
 	int rc;
 
-	if (log_revision(engine->log) == engine->super.mark.revision)
-		return 0;
-	(void)log_prepare(engine->log);	/* else log_rotate makes what it needs */
+	if (log_last(engine->log) == engine->super.mark.revision)
+		return engine->closing ? close_super(engine) : 0;
+	pace_begin(engine);
 	rc = tree_freeze(engine->tree, mark, &c, &c.frozen);
-	if (rc < 0)
+	if (rc < 0) {
+		pace_end(engine);
 		return rc;
+	}
 	rc = write_all(&c);
 	if (rc == 0)
 		rc = write_super(&c);
@@ -102,6 +121,7 @@ static int run(struct engine *engine) NEEDS(engine->checkpoint)
 	} else {
 		space_thaw(engine->space);
 	}
+	pace_end(engine);
 	tree_release(engine->tree, &c.frozen);
 	tree_shrink(engine->tree);
 	return rc;
@@ -117,7 +137,26 @@ int engine_checkpoint(struct engine *engine)
 	return engine_note(engine, rc, NULL);
 }
 
+int checkpoint_after(struct engine *engine, unsigned long long seen)
+{
+	int rc = 0;
+
+	mutex_lock(&engine->checkpoint);
+	if (atomic_load(&engine->checkpoints) == seen)
+		rc = run(engine);
+	mutex_unlock(&engine->checkpoint);
+	return engine_note(engine, rc, NULL);
+}
+
 /* ---- the keeper ------------------------------------------------------------------------- */
+
+static bool log_is_half_full(struct engine *engine)
+{
+	uint64_t fill, limit;
+
+	log_fill(engine->log, &fill, &limit);
+	return fill > limit / 2;
+}
 
 static bool checkpoint_due(struct engine *engine)
 {
@@ -127,25 +166,17 @@ static bool checkpoint_due(struct engine *engine)
 	space_stats(engine->space, &space);
 	tree_stats(engine->tree, &tree);
 	return tree.dirty_memory > engine->options.cache ||
-	       atomic_load(&engine->logged) > engine->options.log_cap / 2 ||
+	       log_is_half_full(engine) ||
 	       (space.dead_units > DEAD_MIN && space.dead_units > space.units / DEAD_FRACTION);
 }
 
-static bool crosses(uint64_t before, uint64_t more, uint64_t limit)
+void keeper_committed(struct engine *engine)
 {
-	return before < limit && before + more >= limit;
-}
-
-void keeper_committed(struct engine *engine, uint64_t bytes)
-{
-	const uint64_t logged = atomic_fetch_add(&engine->logged, bytes);
-	const uint64_t unprepared = atomic_fetch_add(&engine->unprepared, bytes);
-
 	if (!engine->keeper_runs ||
 	    !(atomic_load(&engine->keeper_idle) ||
-	      crosses(unprepared, bytes, engine->options.segment_size / 2) ||
-	      crosses(logged, bytes, engine->options.log_cap / 2)))
+	      (!atomic_load(&engine->keeper_told) && log_is_half_full(engine))))
 		return;
+	atomic_store(&engine->keeper_told, true);
 	mutex_lock(&engine->keeper_lock);
 	engine->keeper_wanted = true;
 	pthread_cond_signal(&engine->keeper_wake);
@@ -200,14 +231,15 @@ static void *keep(void *arg)
 
 	while (keeper_sleep(engine, idle, seen)) {
 		const uint64_t revision = log_revision(engine->log);
+		int rc = 0;
 
-		if (atomic_exchange(&engine->unprepared, 0) > 0)
-			log_prepare(engine->log);
 		log_wait_blocking(engine->log, revision, LOG_SYNCED);
 		quiet = revision == seen ? quiet + 1 : 0;
 		seen = revision;
 		if (checkpoint_due(engine) || quiet >= IDLE_TICKS)
-			engine_checkpoint(engine);
+			rc = engine_checkpoint(engine);
+		if (rc == 0)	/* else again when the interval is over, not at each commit */
+			atomic_store(&engine->keeper_told, false);
 		idle = quiet >= IDLE_TICKS;
 	}
 	return NULL;

@@ -117,7 +117,7 @@ static int built_flush(struct draft *d) NEEDS(d->lock)
 	if (!d->doomed)
 		batch_doom_from(&batch, d->floor, 0);
 	draft_batch_pieces(&batch, d->floor, &d->staged);
-	mutex_lock(&d->store->lock);	/* store_verify must not see the half of it */
+	store_lock_to_change(d->store);	/* store_verify must not see the half of it */
 	rc = store_commit(d->store, &batch, false, &revision);
 	mutex_unlock(&d->store->lock);
 	if (rc < 0)
@@ -230,10 +230,14 @@ static int chunk_fetch(struct draft *d, uint32_t number, uint8_t *bytes, uint32_
 	NEEDS(d->lock)
 {
 	const struct piece *piece = staged_find(&d->staged, number);
+	int rc;
 
 	if (piece && piece->run.length) {
 		*used = piece->used;
-		return engine_run_read(d->store->engine, &piece->run, bytes);
+		rc = engine_run_read(d->store->engine, &piece->run, bytes);
+		if (rc == -EBADMSG)	/* it is ours, so nobody replaced it */
+			engine_run_damaged(d->store->engine, &piece->run);
+		return rc;
 	}
 	if (!piece && d->floor && number < d->floor_chunks)
 		return chunk_read(d->store, d->floor, number, bytes, used);

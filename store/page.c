@@ -36,6 +36,8 @@ void super_encode(const struct super *super, uint8_t unit[UNIT])
 	ref_encode(&super->space, unit + SUPER_SPACE);
 	put64(unit + SUPER_UNITS_TOTAL, super->units);
 	put64(unit + SUPER_ENTRIES, super->entries);
+	put64(unit + SUPER_SEEN, super->mark.seen);
+	put64(unit + SUPER_CLOSED, super->mark.closed);
 	put64(unit + SUPER_SUM, sum64(unit, SUPER_SUM));
 }
 
@@ -56,6 +58,8 @@ int super_decode(const uint8_t unit[UNIT], struct super *super, uint32_t *versio
 			.segment = get64(unit + SUPER_LOG_SEGMENT),
 			.number = get64(unit + SUPER_LOG_NUMBER),
 			.chain = get64(unit + SUPER_LOG_CHAIN),
+			.seen = get64(unit + SUPER_SEEN),
+			.closed = get64(unit + SUPER_CLOSED) == 1,
 		},
 		.root = ref_decode(unit + SUPER_ROOT),
 		.space = ref_decode(unit + SUPER_SPACE),
@@ -233,6 +237,12 @@ int pages_grow(struct pages *pages, uint64_t units)
 
 /* ---- blocks ----------------------------------------------------------------------------- */
 
+int pages_blame(const struct ref *ref, struct err *err)
+{
+	return err_set(err, -EBADMSG, FILE_PAGES ": the block at offset %" PRIu64 ", length %" PRIu32
+		       ", is damaged: wrong checksum", ref->offset, ref->length);
+}
+
 int pages_read(struct pages *pages, const struct ref *ref, void *bytes, struct err *err)
 {
 	ssize_t got;
@@ -245,9 +255,7 @@ int pages_read(struct pages *pages, const struct ref *ref, void *bytes, struct e
 		return err_set(err, (int)got, FILE_PAGES ": cannot read at offset %" PRIu64,
 			       ref->offset);
 	if ((size_t)got != ref->length || sum64(bytes, ref->length) != ref->sum)
-		return err_set(err, -EBADMSG, FILE_PAGES ": the block at offset %" PRIu64
-			       ", length %" PRIu32 ", is damaged: wrong checksum",
-			       ref->offset, ref->length);
+		return pages_blame(ref, err);
 	return 0;
 }
 

@@ -50,6 +50,9 @@ void pages_close(struct pages *pages);
 /* Reads the block `ref` refers to, ref->length bytes. */
 int pages_read(struct pages *pages, const struct ref *ref, void *bytes, struct err *err);
 
+/* Says in *err that this block is damaged. Returns -EBADMSG. */
+int pages_blame(const struct ref *ref, struct err *err);
+
 /* Fills in *ref and writes the block. `offset` is the caller's to write to. */
 int pages_write(struct pages *pages, uint64_t offset, uint64_t generation, struct slice bytes,
 		struct ref *ref);

@@ -165,7 +165,7 @@ static int publish_staged(struct draft *d, struct publication *p, uint64_t *revi
 	rc = p->small ? prepare_small(d, p) : prepare_large(d, p);
 	if (rc < 0)
 		return rc;
-	mutex_lock(&d->store->lock);
+	store_lock_to_change(d->store);
 	rc = publish_check(d, p);
 	if (rc == 0)
 		rc = publish_commit(d, p, revision);

@@ -53,6 +53,8 @@ static int chunk_read_try(struct store *store, uint64_t value, uint32_t chunk, u
 		*seen = run;
 		return -EAGAIN;
 	}
+	if (rc == -EBADMSG)
+		engine_run_damaged(store->engine, &run);
 	return rc;
 }
 
@@ -166,7 +168,7 @@ ssize_t store_read(struct store *store, struct place place, uint64_t offset, voi
 	for (int tries = 0; tries < READ_TRIES && rc == -EAGAIN; tries++)
 		rc = read_try(store, place, offset, bytes, size);
 	if (rc == -EAGAIN) {
-		mutex_lock(&store->lock);
+		store_lock_to_change(store);
 		rc = read_try(store, place, offset, bytes, size);
 		mutex_unlock(&store->lock);
 	}
