@@ -36,10 +36,11 @@ struct engine {
 	atomic_ullong logged;		/* bytes appended to the log since the last checkpoint began */
 	atomic_ullong unprepared;	/* ... since the keeper last saw to the spare segment */
 
-	struct mutex keeper_lock;	/* guards the next three */
-	pthread_cond_t keeper_wake;
+	struct mutex keeper_lock;	/* guards the next four */
+	pthread_cond_t keeper_wake;	/* it sleeps, or rests in the middle of a checkpoint */
 	bool keeper_stop;
 	bool keeper_wanted;
+	int checkpoint_awaited;		/* how many wait for one */
 	pthread_t keeper;
 	bool keeper_runs;		/* immutable after opening */
 	atomic_bool keeper_idle;
