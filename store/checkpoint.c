@@ -13,6 +13,7 @@ enum {
 	IDLE_TICKS = 5,			/* commit intervals without a commit, then a checkpoint */
 	DEAD_FRACTION = 4,		/* of the file dead: a checkpoint makes it free */
 	DEAD_MIN = 64 * 1024,		/* units: 256 MiB, below which nobody cares */
+	REST_MAX_MS = 20,		/* of a checkpoint that is not in a hurry, between two writes */
 };
 
 uint64_t checkpoint_overhead(struct engine *engine)
@@ -24,7 +25,50 @@ struct checkpoint {
 	struct engine *engine;
 	struct super super;
 	struct frozen frozen;
+	bool leisurely;			/* nobody waits for it */
+	uint64_t rested_ns;		/* when it did so last */
 };
+
+static struct timespec after(uint64_t ns)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	ns += (uint64_t)t.tv_nsec;
+	t.tv_sec += (time_t)(ns / 1000000000);
+	t.tv_nsec = (long)(ns % 1000000000);
+	return t;
+}
+
+/* Does somebody want it over? Whoever waits does, and the log, which it keeps from being used
+ * again, when three quarters of it are. */
+static bool hurried(const struct checkpoint *c)
+{
+	uint64_t fill, limit;
+
+	log_fill(c->engine->log, &fill, &limit);
+	return !c->leisurely || fill > limit / 4 * 3;
+}
+
+/* Leaves the disk to others for as long as it has been ours; unless somebody waits for the
+ * checkpoint by now, or will soon, for the log fills up. */
+static void rest(void *arg)
+{
+	struct checkpoint *c = arg;
+	struct engine *engine = c->engine;
+	const uint64_t now = engine->os->monotonic_ns(engine->os), worked = now - c->rested_ns;
+	const uint64_t most = (uint64_t)REST_MAX_MS * 1000000;
+	const struct timespec until = after(worked < most ? worked : most);
+	int rc = 0;
+
+	if (hurried(c))
+		return;
+	mutex_lock(&engine->keeper_lock);
+	while (rc != ETIMEDOUT && !engine->keeper_stop && !engine->checkpoint_awaited)
+		rc = pthread_cond_timedwait(&engine->keeper_wake, &engine->keeper_lock.m, &until);
+	mutex_unlock(&engine->keeper_lock);
+	c->rested_ns = engine->os->monotonic_ns(engine->os);
+}
 
 /* The moment itself, under the tree's lock: where the log turns to a new segment is where the
  * frozen tree ends. */
@@ -33,9 +77,8 @@ static int mark(void *arg)
 	struct checkpoint *c = arg;
 	const int rc = log_rotate(c->engine->log, &c->super.mark);
 
-	if (rc == 0) {
+	if (rc == 0)
 		space_freeze(c->engine->space);
-	}
 	return rc;
 }
 
@@ -45,7 +88,7 @@ static int write_all(struct checkpoint *c)
 {
 	struct engine *engine = c->engine;
 	struct space_stats space;
-	int rc = tree_write(engine->tree, &c->frozen);
+	int rc = tree_write(engine->tree, &c->frozen, rest, c);
 
 	if (rc == 0)
 		rc = space_store(engine->space, c->frozen.generation, &c->super.space);
@@ -96,9 +139,12 @@ static int close_super(struct engine *engine) NEEDS(engine->checkpoint)
 	return rc;
 }
 
-static int run(struct engine *engine) NEEDS(engine->checkpoint)
+static int run(struct engine *engine, bool leisurely) NEEDS(engine->checkpoint)
 {
-	struct checkpoint c = { .engine = engine };
+	struct checkpoint c = {
+		.engine = engine, .leisurely = leisurely,
+		.rested_ns = engine->os->monotonic_ns(engine->os),
+	};
 	int rc;
 
 	if (log_last(engine->log) == engine->super.mark.revision)
@@ -127,24 +173,45 @@ static int run(struct engine *engine) NEEDS(engine->checkpoint)
 	return rc;
 }
 
-int engine_checkpoint(struct engine *engine)
+static int checkpoint(struct engine *engine, bool leisurely)
 {
 	int rc;
 
 	mutex_lock(&engine->checkpoint);
-	rc = run(engine);
+	rc = run(engine, leisurely);
 	mutex_unlock(&engine->checkpoint);
 	return engine_note(engine, rc, NULL);
+}
+
+/* One more waits for a checkpoint, or one less. */
+static void await(struct engine *engine, int more)
+{
+	mutex_lock(&engine->keeper_lock);
+	engine->checkpoint_awaited += more;
+	pthread_cond_signal(&engine->keeper_wake);
+	mutex_unlock(&engine->keeper_lock);
+}
+
+int engine_checkpoint(struct engine *engine)
+{
+	int rc;
+
+	await(engine, 1);
+	rc = checkpoint(engine, false);
+	await(engine, -1);
+	return rc;
 }
 
 int checkpoint_after(struct engine *engine, unsigned long long seen)
 {
 	int rc = 0;
 
+	await(engine, 1);
 	mutex_lock(&engine->checkpoint);
 	if (atomic_load(&engine->checkpoints) == seen)
-		rc = run(engine);
+		rc = run(engine, false);
 	mutex_unlock(&engine->checkpoint);
+	await(engine, -1);
 	return engine_note(engine, rc, NULL);
 }
 
@@ -181,17 +248,6 @@ void keeper_committed(struct engine *engine)
 	engine->keeper_wanted = true;
 	pthread_cond_signal(&engine->keeper_wake);
 	mutex_unlock(&engine->keeper_lock);
-}
-
-static struct timespec after(uint64_t ns)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	ns += (uint64_t)t.tv_nsec;
-	t.tv_sec += (time_t)(ns / 1000000000);
-	t.tv_nsec = (long)(ns % 1000000000);
-	return t;
 }
 
 /* Sleeps until somebody wants something or the commit interval is over; if nothing was committed
@@ -237,7 +293,7 @@ static void *keep(void *arg)
 		quiet = revision == seen ? quiet + 1 : 0;
 		seen = revision;
 		if (checkpoint_due(engine) || quiet >= IDLE_TICKS)
-			rc = engine_checkpoint(engine);
+			rc = checkpoint(engine, true);
 		if (rc == 0)	/* else again when the interval is over, not at each commit */
 			atomic_store(&engine->keeper_told, false);
 		idle = quiet >= IDLE_TICKS;

@@ -39,10 +39,11 @@ struct engine {
 	atomic_ullong paid_until;	/* when writers may go on, monotonic ns; 0: at once */
 	bool closing;			/* only engine_close is there still */
 
-	struct mutex keeper_lock;	/* guards the next three */
-	pthread_cond_t keeper_wake;
+	struct mutex keeper_lock;	/* guards the next four */
+	pthread_cond_t keeper_wake;	/* it sleeps, or rests in the middle of a checkpoint */
 	bool keeper_stop;
 	bool keeper_wanted;
+	int checkpoint_awaited;		/* how many wait for one */
 	pthread_t keeper;
 	bool keeper_runs;		/* immutable after opening */
 	atomic_bool keeper_idle;

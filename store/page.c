@@ -259,21 +259,44 @@ int pages_read(struct pages *pages, const struct ref *ref, void *bytes, struct e
 	return 0;
 }
 
-int pages_write(struct pages *pages, uint64_t offset, uint64_t generation, struct slice bytes,
-		struct ref *ref)
+struct ref page_ref(uint64_t offset, uint64_t generation, struct slice bytes)
 {
-	const int rc = pages->os->write(pages->file, bytes.data, bytes.size, offset);
-
-	atomic_fetch_add(&pages->writes, 1);
-	if (rc < 0)
-		return rc;
-	*ref = (struct ref){
+	return (struct ref){
 		.offset = offset,
 		.generation = generation,
 		.sum = sum64(bytes.data, bytes.size),
 		.length = (uint32_t)bytes.size,
 	};
-	return 0;
+}
+
+int pages_put(struct pages *pages, uint64_t offset, struct slice blocks)
+{
+	const int rc = pages->os->write(pages->file, blocks.data, blocks.size, offset);
+
+	atomic_fetch_add(&pages->writes, 1);
+	return rc;
+}
+
+int pages_write(struct pages *pages, uint64_t offset, uint64_t generation, struct slice bytes,
+		struct ref *ref)
+{
+	const int rc = pages_put(pages, offset, bytes);
+
+	if (rc == 0)
+		*ref = page_ref(offset, generation, bytes);
+	return rc;
+}
+
+int pages_flush(struct pages *pages, uint64_t offset, uint64_t size, bool wait)
+{
+	const int rc = pages->os->flush(pages->file, offset, size, wait);
+
+	if (rc < 0) {
+		mutex_lock(&pages->lock);
+		pages->failed = -EROFS;
+		mutex_unlock(&pages->lock);
+	}
+	return rc;
 }
 
 void pages_touch(struct pages *pages)

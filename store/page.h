@@ -57,6 +57,15 @@ int pages_blame(const struct ref *ref, struct err *err);
 int pages_write(struct pages *pages, uint64_t offset, uint64_t generation, struct slice bytes,
 		struct ref *ref);
 
+/* The same in two steps, for several blocks that lie one behind the other: what the reference to
+ * a block will be, and one write of all of them. */
+struct ref page_ref(uint64_t offset, uint64_t generation, struct slice bytes);
+int pages_put(struct pages *pages, uint64_t offset, struct slice blocks);
+
+/* Has the disk begin with what was written there, or waits until it is done with it, so that the
+ * next sync has less to do. A failure is final, as of a sync. */
+int pages_flush(struct pages *pages, uint64_t offset, uint64_t size, bool wait);
+
 /* Makes everything written durable. Does nothing if nothing was written since the last time. A
  * failed sync is final: this and every later one answers -EROFS. */
 int pages_sync(struct pages *pages);

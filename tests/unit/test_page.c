@@ -204,6 +204,28 @@ static void after_a_failed_sync_no_superblock_is_trusted(void **state)
 	}
 }
 
+/* The kernel tells of a lost page once only, be it to a flush. */
+static void after_a_failed_flush_no_superblock_is_trusted(void **state)
+{
+	struct sim *disk = sim_new(1);
+	struct os_dir *dir = open_dir(disk);
+	const struct super super = { .generation = 1, .units = SUPER_UNITS };
+	struct pages *pages;
+	(void)state;
+
+	assert_int_equal(pages_create(sim_os(disk), dir, &pages, NULL), 0);
+	assert_int_equal(pages_grow(pages, 8), 0);
+	assert_int_equal(pages_put(pages, 5 * UNIT, slice_of("x", 1)), 0);
+	assert_int_equal(pages_flush(pages, 5 * UNIT, UNIT, true), 0);
+	sim_fail(disk, SIM_FLUSH, 0, -EIO);
+	assert_int_equal(pages_flush(pages, 5 * UNIT, UNIT, true), -EIO);
+	assert_int_equal(pages_sync(pages), -EROFS);
+	assert_int_equal(pages_write_super(pages, &super), -EROFS);
+	pages_close(pages);
+	sim_os(disk)->close_dir(dir);
+	sim_free(disk);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -213,6 +235,7 @@ int main(void)
 		cmocka_unit_test(a_file_that_was_cut_short_is_refused),
 		cmocka_unit_test(a_block_is_read_only_through_its_reference),
 		cmocka_unit_test(after_a_failed_sync_no_superblock_is_trusted),
+		cmocka_unit_test(after_a_failed_flush_no_superblock_is_trusted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
