@@ -56,7 +56,8 @@ struct node {
 	uint64_t revision;			/* of its last publication */
 	bool renewed;				/* truncated by open since then */
 	int failed;				/* first error of a write since then, if renewed */
-	struct attr attr;			/* as last seen: what is left once it is gone */
+	struct attr attr;			/* as last seen: what is left once it is gone, */
+	struct buffer xattrs;			/* and its attributes then, a set of xattr_set.h */
 };
 
 struct nodes {
