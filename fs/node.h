@@ -53,6 +53,8 @@ struct node {
 	struct mutex lock;
 	/* Guarded by lock. */
 	unsigned opens, writers;		/* handles, and those that may write */
+	unsigned flushes;			/* since the last of those was opened */
+	bool settling;				/* see handle_settle */
 	uint64_t revision;			/* of its last publication */
 	bool renewed;				/* truncated by open since then */
 	int failed;				/* first error of a write since then, if renewed */

@@ -8,6 +8,7 @@
 
 #include "acl.h"
 #include "attr.h"
+#include "handle.h"
 #include "names.h"
 #include "when.h"
 #include "xattr_set.h"
@@ -176,6 +177,8 @@ static int get_special(struct fs *fs, struct node *node, const char *name, struc
 
 	if (!s)
 		return -ENODATA;
+	if (s->get == get_version)
+		handle_settle(node);
 	rc = attr_get(fs, node, &attr);
 	return rc < 0 ? rc : s->get(fs, &attr, out);
 }
