@@ -10,6 +10,7 @@
 
 #include <sys/stat.h>
 
+#include "connection.h"
 #include "fs.h"
 
 struct shown {
@@ -17,9 +18,6 @@ struct shown {
 	double attr_seconds;	/* how long the kernel may keep `st` */
 	double entry_seconds;	/* and that the name is there */
 };
-
-/* How long the kernel may keep that a name is not there, or what never expires. */
-#define CACHE_SECONDS 86400.0
 
 /* What is known of the node: from the store or, once it is gone, as last seen; with what is
  * staged. */

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "attr.h"
+#include "connection.h"
 #include "dir.h"
 #include "extent.h"
 #include "handle.h"
@@ -12,8 +13,6 @@
 #include "names.h"
 #include "reply.h"
 #include "xattr.h"
-
-enum { MAX_WRITE = 1 << 20 };
 
 static struct fs *fs_of(fuse_req_t req)
 {
@@ -43,22 +42,13 @@ static struct place place_of(fuse_ino_t parent, const char *name)
 
 /* ---- the connection -------------------------------------------------------------------------- */
 
-/* MEASURED 21 to 23 say what each of these is worth. The kernel's automatic invalidation is off:
- * contents change only through this mount, and the few exceptions are told (warden.h). */
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	const struct fs *fs = userdata;
 
-	conn->want |= conn->capable &
-		      (FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_EXPLICIT_INVAL_DATA |
-		       FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_READ |
-		       FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_EXPIRE_ONLY);
-	conn->want &= ~(unsigned)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE |
-				  FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
-				  FUSE_CAP_SPLICE_MOVE | FUSE_CAP_HANDLE_KILLPRIV);
+	connection_init(conn);
 	if (fs->options.acl)	/* a default list takes the umask's place, which only we can know */
 		conn->want |= conn->capable & (FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK);
-	conn->max_write = MAX_WRITE;
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
@@ -389,15 +379,10 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
-/* MEASURED 21: who only writes needs no page cache, and who only reads nothing at close. */
 static void hand_out(struct fuse_file_info *fi, struct node *node)
 {
-	const int access = fi->flags & O_ACCMODE;
-
 	fi->fh = (uintptr_t)node;
-	fi->keep_cache = 1;
-	fi->direct_io = access == O_WRONLY;
-	fi->noflush = access == O_RDONLY;
+	connection_open(fi);
 }
 
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

@@ -346,21 +346,17 @@ static int make_room(struct engine *engine, const struct admission *a)
 	return rc == -EAGAIN ? -ENOSPC : rc;
 }
 
-static int check_sizes(const struct batch *batch)
+int engine_check_batch(struct slice bytes)
 {
 	struct batch_op op;
 	size_t offset = BATCH_HEADER;
 	int rc;
 
-	if (batch->failed)
-		return batch->failed;
-	if (batch->count == 0)
-		return -EINVAL;
-	while ((rc = batch_next(buffer_slice(&batch->bytes), &offset, &op)) > 0)
-		if (op.key.size > ENGINE_KEY_MAX || op.value.size > ENGINE_VALUE_MAX ||
-		    op.run.length > ENGINE_RUN_MAX)
+	while ((rc = batch_next(bytes, &offset, &op)) > 0)
+		if (op.key.size > ENGINE_KEY_MAX || op.offset > ENGINE_VALUE_MAX ||
+		    op.value.size > ENGINE_VALUE_MAX - op.offset || op.run.length > ENGINE_RUN_MAX)
 			return -EINVAL;
-	return rc < 0 ? -EINVAL : 0;
+	return rc < 0 || offset == BATCH_HEADER ? -EINVAL : 0;
 }
 
 int engine_commit(struct engine *engine, const struct batch *batch, bool reclaim,
@@ -371,7 +367,7 @@ int engine_commit(struct engine *engine, const struct batch *batch, bool reclaim
 		.engine = engine, .batch = buffer_slice(&batch->bytes), .reclaim = reclaim,
 	};
 	struct err err = { "" };
-	int rc = check_sizes(batch);
+	int rc = batch->failed ? batch->failed : engine_check_batch(a.batch);
 
 	if (rc < 0)
 		return rc;

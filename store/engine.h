@@ -4,7 +4,7 @@
  * bytes. A value may carry a *run*: up to ENGINE_RUN_MAX bytes that lie in the page file and are
  * not dragged through the log; it lives and dies with the entry.
  *
- * A batch of puts and deletes commits as a whole, or not at all: it is visible to every reader
+ * A batch of puts, patches and deletes commits as a whole, or not at all: it is visible to every reader
  * when engine_commit returns, and as safe as engine_wait makes it. After a crash the map is as
  * it was after some commit, and no earlier than the last one that was waited for.
  *
@@ -89,7 +89,8 @@ int engine_scan(struct engine *engine, struct slice from,
 
 /* Applies the batch and returns its revision. Nothing waits for the disk here, except while
  * a full log waits for a checkpoint. Runs named in the batch belong to their entries from here on.
- * An empty batch is -EINVAL; one over engine_batch_max is -E2BIG.
+ * An empty batch is -EINVAL, and so is one with a patch of what is not there, that begins behind a
+ * value's end, or that would make it too long; one over engine_batch_max is -E2BIG.
  * `reclaim`: the batch makes room in the end, and may use the space kept back for such. */
 int engine_commit(struct engine *engine, const struct batch *batch, bool reclaim,
 		  uint64_t *revision);

@@ -52,6 +52,9 @@ struct engine {
 /* Keeps the sentence for engine_trouble, if `rc` is one that has one. Returns rc. */
 int engine_note(struct engine *engine, int rc, const struct err *err);
 
+/* 0, or -EINVAL for what can be no batch of ours: its form, or the size of something in it. */
+int engine_check_batch(struct slice bytes);
+
 /* ---- checkpoint.c ---- */
 
 /* Units that a checkpoint may need beyond those of the tree: the free map. */

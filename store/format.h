@@ -121,12 +121,15 @@ enum {
 };
 
 /* A batch: size 4 (of what follows), then operations, each: kind 1, key size 2, key, and, but for
- * a delete, value size 4, value. A value of kind RUN begins with a reference. */
+ * a delete, value size 4, value. A value of kind RUN begins with a reference, one of kind PATCH with
+ * the offset (4) at which its bytes belong. */
 enum {
 	BATCH_HEADER = 4,
 	BATCH_PUT = 1,
 	BATCH_PUT_RUN = 2,
 	BATCH_DELETE = 3,
+	BATCH_PATCH = 4,
+	BATCH_PATCH_OFFSET = 4,		/* bytes of the offset */
 };
 
 #endif

@@ -5,8 +5,10 @@
  * contract below is what both keep, and all that the store may rely on after a power cut:
  *
  * - bytes written are durable once `sync` of that file has returned 0 after the write returned;
- * - before that, any subset of the written 512-byte sectors may be durable, in any order;
+ * - before that, any subset of what was written may be durable, in any order and across files;
+ *   of a sector of 512 or 4096 bytes, its beginning or its end only;
  * - a file's name is durable once `sync_dir` has returned 0 after it was created or removed;
+ *   before that, any subset of such changes may be;
  * - what is durable stays, bit for bit (rot is found by checksums, not promised away here).
  *
  * Functions return 0 (or a count) or a negative errno, and may be called from any thread. Names

@@ -1,5 +1,6 @@
 /* From what is on disk to a running engine: the newest superblock, then the log's tail. */
 #include <errno.h>
+#include <inttypes.h>
 
 #include "engine_impl.h"
 #include "mem.h"
@@ -96,13 +97,15 @@ static int admit_all(void *arg, uint64_t units)
 static int apply(void *arg, uint64_t revision, struct slice batch)
 {
 	struct engine *engine = arg;
-	int rc = batch_check(batch);
+	int rc = engine_check_batch(batch);
 
-	(void)revision;
 	if (rc == 0)
 		rc = hold_runs(engine, batch);
 	if (rc == 0)
 		rc = tree_apply(engine->tree, batch, admit_all, NULL, &engine->trouble);
+	if (rc == -EINVAL)	/* it was refused before it was logged, if it is one of ours */
+		rc = err_set(&engine->trouble, -EUCLEAN, "log: commit %" PRIu64 " is none that can be "
+			     "made of what is there before it", revision);
 	atomic_fetch_add(&engine->logged, batch.size);
 	return rc;
 }

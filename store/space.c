@@ -523,13 +523,21 @@ void space_dead(struct space *space, const struct ref *ref)
 	mutex_unlock(&space->lock);
 }
 
+/* Makes room for one more in a list of a checkpoint. The spare pieces are left to the commit under
+ * way that reserved them. */
+static int reserve_frozen(struct space *space, const struct list *list) NEEDS(space->lock)
+{
+	if (list->last && list->last->count < PIECE_ITEMS)
+		return 0;
+	return reserve(space, space->spare_count + 1);
+}
+
 int space_born_frozen(struct space *space, const struct ref *ref)
 {
 	int rc;
 
 	mutex_lock(&space->lock);
-	/* One more than needed: the spare pieces of a commit under way are not taken from it. */
-	rc = reserve(space, space->spare_count + 1);
+	rc = reserve_frozen(space, &space->frozen.born);
 	if (rc == 0)
 		list_add(space, &space->frozen.born, ref);
 	mutex_unlock(&space->lock);
@@ -591,7 +599,7 @@ static int move_own(struct space *space, struct ref *ref, uint32_t length) NEEDS
 
 		rc = load(space, old.first / REGION_UNITS);
 		if (rc == 0)
-			rc = reserve(space, space->spare_count + 1);
+			rc = reserve_frozen(space, &space->frozen.dead);
 		if (rc < 0)
 			return rc;
 		mark(space, old, false, true);

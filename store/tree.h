@@ -43,7 +43,8 @@ int tree_scan(struct tree *tree, struct slice from,
 	      int (*visit)(void *arg, const struct leaf_entry *entry), void *arg,
 	      struct err *err);
 
-/* Applies a batch, whole or not at all. Once the memory is at hand and nothing can fail any more,
+/* Applies a batch, whole or not at all. -EINVAL: a patch of what is not there, or that begins
+ * behind a value's end. Once the memory is at hand and nothing can fail any more,
  * `admit` is asked, under the lock: the answer 0 means go, and whatever it did (appending to the
  * log) is in the order in which batches are applied. `units` is what the next tree_write may
  * need, at most. */

@@ -27,8 +27,14 @@ static uint64_t states;			/* opened and compared */
 
 /* ---- what should be there --------------------------------------------------------------- */
 
-/* After commit i, key k has the value made of stamp history[i][k]; 0: no such key. */
-static uint32_t history[COMMITS + 1][KEYS];
+/* What a key has: a value made of `stamp` (0: no such key), and, unless it is 0, bytes made of
+ * `patched` over it, always in the same place. */
+struct cell {
+	uint32_t stamp, patched;
+};
+
+/* After commit i, key k has history[i][k]. */
+static struct cell history[COMMITS + 1][KEYS];
 
 struct dice {
 	uint64_t state;
@@ -74,6 +80,17 @@ static struct slice key_of(char *text, uint32_t k)
 	return slice_of(text, (size_t)sprintf(text, "key %u", k));
 }
 
+/* Where such a value is patched: in the middle of what lies in the tree, and beyond its end. */
+static struct slice patch_of(struct cell cell, uint32_t *offset)
+{
+	static uint8_t bytes[VALUE_MAX];
+	const uint32_t size = has_run(cell.stamp) ? 3 : size_of(cell.stamp);
+
+	*offset = size / 2;
+	fill(bytes, cell.patched, size / 2 + 1 + cell.stamp % 300);
+	return slice_of(bytes, size / 2 + 1 + cell.stamp % 300);
+}
+
 /* ---- the workload ----------------------------------------------------------------------- */
 
 /* Commit number i: a few puts and deletes, and the key "now", which says i. */
@@ -93,11 +110,20 @@ static int commit(struct engine *engine, uint32_t i, uint64_t *revision)
 		const uint32_t k = pick(&d, KEYS), stamp = i * 8 + n;
 
 		if (pick(&d, 3) == 0) {
-			history[i][k] = 0;
+			history[i][k] = (struct cell){ 0 };
 			batch_delete(&batch, key_of(text, k));
 			continue;
 		}
-		history[i][k] = stamp;
+		if (history[i][k].stamp && pick(&d, 2)) {
+			struct slice patch;
+			uint32_t offset;
+
+			history[i][k].patched = stamp;
+			patch = patch_of(history[i][k], &offset);
+			batch_patch(&batch, key_of(text, k), offset, patch);
+			continue;
+		}
+		history[i][k] = (struct cell){ stamp, 0 };
 		fill(bytes, stamp, size_of(stamp));
 		if (!has_run(stamp)) {
 			batch_put(&batch, key_of(text, k), slice_of(bytes, size_of(stamp)));
@@ -163,27 +189,33 @@ static void work(struct sim *disk, struct progress *p)
 
 /* ---- what is there ---------------------------------------------------------------------- */
 
-static void check_key(struct engine *engine, uint32_t k, uint32_t stamp)
+static void check_key(struct engine *engine, uint32_t k, struct cell cell)
 {
 	static uint8_t bytes[RUN_MAX], wanted[RUN_MAX];
 	struct buffer value = { 0 };
 	struct ref run;
 	char text[32];
+	uint32_t size = size_of(cell.stamp);
 	const int rc = engine_get(engine, key_of(text, k), &value, &run);
 
-	assert_int_equal(rc, stamp ? 0 : -ENOENT);
-	if (!stamp)
+	assert_int_equal(rc, cell.stamp ? 0 : -ENOENT);
+	if (!cell.stamp)
 		return;
-	fill(wanted, stamp, size_of(stamp));
-	if (has_run(stamp)) {
-		assert_int_equal(run.length, size_of(stamp));
+	fill(wanted, cell.stamp, size);
+	assert_int_equal(run.length, has_run(cell.stamp) ? size : 0);
+	if (run.length) {
 		assert_int_equal(engine_run_read(engine, &run, bytes), 0);
 		assert_memory_equal(bytes, wanted, run.length);
-		assert_true(slice_equal(buffer_slice(&value), slice_str("run")));
-	} else {
-		assert_int_equal(run.length, 0);
-		assert_true(slice_equal(buffer_slice(&value), slice_of(wanted, size_of(stamp))));
+		memcpy(wanted, "run", size = 3);
 	}
+	if (cell.patched) {
+		uint32_t offset;
+		const struct slice patch = patch_of(cell, &offset);
+
+		memcpy(wanted + offset, patch.data, patch.size);
+		size = offset + (uint32_t)patch.size;
+	}
+	assert_true(slice_equal(buffer_slice(&value), slice_of(wanted, size)));
 	buffer_done(&value);
 }
 

@@ -26,6 +26,8 @@ struct sim {
 	uint64_t counts[SIM_KINDS];
 	int64_t fail_after[SIM_KINDS];
 	int fail_rc[SIM_KINDS];
+	void (*see)(void *arg, struct sim *clone);
+	void *see_arg;
 };
 
 struct os_dir {
@@ -54,6 +56,8 @@ static bool changes_disk(enum sim_kind kind)
 	return kind != SIM_OPEN && kind != SIM_READ && kind != SIM_RANDOM;
 }
 
+static struct sim *clone_of(const struct sim *disk);
+
 /* Each operation asks first; `rc` is what to answer unless it may GO. */
 static enum outcome begin(struct sim *sim, enum sim_kind kind, uint64_t boot, int *rc)
 {
@@ -63,6 +67,8 @@ static enum outcome begin(struct sim *sim, enum sim_kind kind, uint64_t boot, in
 		sim->changes++;
 	if (sim->cut || boot != sim->boot)
 		return OFF;
+	if (changes_disk(kind) && sim->see)
+		sim->see(sim->see_arg, clone_of(sim));
 	if (changes_disk(kind) && sim->cut_after >= 0 && sim->cut_after-- == 0) {
 		sim->cut = true;
 		return CAUGHT;
@@ -464,16 +470,24 @@ struct sim *sim_new(uint64_t seed)
 	return sim;
 }
 
-struct sim *sim_clone(struct sim *disk)
+static struct sim *clone_of(const struct sim *disk)
 {
 	struct sim *sim = sim_new(0);
 
-	mutex_lock(&disk->lock);
 	medium_copy(&sim->medium, &disk->medium);
 	sim->now_ns = disk->now_ns;
 	sim->monotonic_ns = disk->monotonic_ns;
 	sim->limit = disk->limit;
 	sim->cut = disk->cut;
+	return sim;
+}
+
+struct sim *sim_clone(struct sim *disk)
+{
+	struct sim *sim;
+
+	mutex_lock(&disk->lock);
+	sim = clone_of(disk);
 	mutex_unlock(&disk->lock);
 	return sim;
 }
@@ -510,6 +524,14 @@ bool sim_is_cut(struct sim *disk)
 	cut = disk->cut;
 	mutex_unlock(&disk->lock);
 	return cut;
+}
+
+void sim_watch(struct sim *disk, void (*see)(void *arg, struct sim *clone), void *arg)
+{
+	mutex_lock(&disk->lock);
+	disk->see = see;
+	disk->see_arg = arg;
+	mutex_unlock(&disk->lock);
 }
 
 static void power_on(struct sim *sim)
