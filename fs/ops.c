@@ -44,8 +44,11 @@ static struct place place_of(fuse_ino_t parent, const char *name)
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
-	(void)userdata;
+	const struct fs *fs = userdata;
+
 	connection_init(conn);
+	if (fs->options.acl)	/* a default list takes the umask's place, which only we can know */
+		conn->want |= conn->capable & (FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK);
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
@@ -117,7 +120,8 @@ static void make(fuse_req_t req, fuse_ino_t parent, const char *name, struct sto
 
 	what->uid = fuse_req_ctx(req)->uid;
 	what->gid = fuse_req_ctx(req)->gid;
-	rc = names_make(fs, place_of(parent, name), what, &node, &shown, &wait.revision);
+	rc = names_make(fs, place_of(parent, name), what, fuse_req_ctx(req)->umask, &node, &shown,
+			&wait.revision);
 	if (rc < 0)
 		reply_err(fs, req, rc);
 	else
@@ -247,6 +251,8 @@ static struct attr_change change_of(struct fs *fs, const struct stat *st, int to
 		 (to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW) ? SET_ATIME : 0) |
 		 (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW) ? SET_MTIME : 0);
 	c.mtime_now = to_set & FUSE_SET_ATTR_MTIME_NOW;
+	/* chown(2) that changes nothing still takes these off, and says nothing else */
+	c.strip = to_set == 0 || to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID);
 	if (c.mtime_now && to_set & FUSE_SET_ATTR_SIZE)
 		c.mask &= ~(unsigned)SET_MTIME;
 	c.values.atime_ns = to_set & FUSE_SET_ATTR_ATIME_NOW ? now_ns : ns_of(st->st_atim);
@@ -254,10 +260,19 @@ static struct attr_change change_of(struct fs *fs, const struct stat *st, int to
 	return c;
 }
 
-/* What an ordinary user writes to loses set-user-id and set-group-id. */
+/* What is written to loses its capabilities, whoever writes, and if an ordinary user does,
+ * set-user-id and set-group-id. */
 static int strip(fuse_req_t req, struct node *node)
 {
-	return fuse_req_ctx(req)->uid ? attr_strip(fs_of(req), node) : 0;
+	struct fs *fs = fs_of(req);
+	uint64_t revision;
+	int rc = 0;
+
+	if (fs->options.security)
+		rc = xattr_remove(fs, node, "security.capability", &revision);
+	if (rc == -ENODATA)
+		rc = 0;
+	return rc == 0 && fuse_req_ctx(req)->uid ? attr_strip(fs, node) : rc;
 }
 
 static int set_size(struct fs *fs, struct node *node, uint64_t size, bool open, struct wait *wait)
@@ -281,7 +296,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 		rc = strip(req, node);
 	if (rc == 0 && to_set & FUSE_SET_ATTR_SIZE)
 		rc = set_size(fs, node, (uint64_t)st->st_size, fi != NULL, &wait);
-	if (rc == 0 && change.mask)
+	if (rc == 0 && (change.mask || change.strip))
 		rc = attr_set(fs, node, &change, &wait.revision);
 	if (rc < 0)
 		reply_err(fs, req, rc);
@@ -306,7 +321,8 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
 	struct fs *fs = fs_of(req);
 	struct buffer names = { 0 };
-	const int rc = xattr_list(fs, node_of(req, ino), &names);
+	const bool root = fuse_req_ctx(req)->uid == 0;
+	const int rc = xattr_list(fs, node_of(req, ino), root, &names);
 
 	if (rc < 0)
 		reply_err(fs, req, rc);
@@ -315,11 +331,39 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	buffer_done(&names);
 }
 
+static bool in_group(fuse_req_t req, gid_t gid)
+{
+	gid_t groups[256];
+	int count;
+
+	if (fuse_req_ctx(req)->gid == gid)
+		return true;
+	count = fuse_req_getgroups(req, sizeof(groups) / sizeof(*groups), groups);
+	for (int i = 0; i < count && i < (int)(sizeof(groups) / sizeof(*groups)); i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
+}
+
+/* Who is not of a file's group must not make others of it by set-group-id. */
+static bool keeps_setgid(fuse_req_t req, struct node *node)
+{
+	uint32_t mode, gid;
+
+	mutex_lock(&node->lock);
+	mode = node->attr.mode;
+	gid = node->attr.gid;
+	mutex_unlock(&node->lock);
+	return !(mode & S_ISGID) || fuse_req_ctx(req)->uid == 0 || in_group(req, gid);
+}
+
 static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
 			size_t size, int flags)
 {
 	struct wait wait = { .care = xattr_is_ours(name) ? CARE_KEPT : CARE_LOGGED };
-	const int rc = xattr_set(fs_of(req), node_of(req, ino), name, slice_of(value, size), flags,
+	struct node *node = node_of(req, ino);
+	const struct xattr_how how = { flags, keeps_setgid(req, node) };
+	const int rc = xattr_set(fs_of(req), node, name, slice_of(value, size), &how,
 				 &wait.revision);
 
 	finish(req, rc, wait);
@@ -345,8 +389,10 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	struct node *node = node_of(req, ino);
-	const int rc = handle_open(fs, node, fi->flags);
+	int rc = fi->flags & O_TRUNC ? strip(req, node) : 0;
 
+	if (rc == 0)
+		rc = handle_open(fs, node, fi->flags);
 	if (rc < 0) {
 		reply_err(fs, req, rc);
 		return;
@@ -383,7 +429,8 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	uint64_t revision;
 	struct shown shown;
 	struct node *node;
-	const int rc = names_make(fs, place_of(parent, name), &what, &node, &shown, &revision);
+	const int rc = names_make(fs, place_of(parent, name), &what, fuse_req_ctx(req)->umask,
+				  &node, &shown, &revision);
 
 	if (rc < 0)
 		reply_err(fs, req, rc);
