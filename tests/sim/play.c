@@ -487,13 +487,12 @@ static bool open_again(struct play *p, uint32_t from)
 			return false;
 		}
 	}
-	if (!play_compare(p->engine, &p->moments, from, p->progress.tried, &found, p->wrong) ||
-	    !verify(p->engine, p->wrong))
+	if (!play_compare(p->engine, &p->moments, from, p->progress.tried, &found, p->wrong))
 		return false;
 	p->revision = engine_revision(p->engine);
 	p->progress = (struct play_progress){ found, found, found };
 	moments_cut(&p->moments, found);
-	return true;
+	return verify(p->engine, p->wrong);
 }
 
 /* After a kill or a power cut. */

@@ -7,111 +7,45 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
-#include "sim/play.h"
+#include "sim/tell.h"
 
 enum {
 	STORY = 4000,		/* steps of one */
-	STEPS = 1000000,		/* of all, unless STEPS= says otherwise */
-	PATIENCE = 60,		/* seconds; a story that hangs fails */
-	LESS_PATIENCE = 5,	/* with one that is being shortened */
+	STEPS = 1000000,	/* of all, unless STEPS= says otherwise */
 };
 
-struct telling {
-	const struct mix *mix;
-	uint64_t seed;
-	unsigned patience;
-	char wrong[PLAY_WRONG_SIZE];
-};
-
-/* Plays it whole and closes the store, in a process of its own: so a story that kills its player can
- * be shortened as well. */
-static int tell(const struct telling *t, const struct story *story, int to)
+static bool engine_and_map_agree(const struct tale *tale, const struct story *story, char *wrong)
 {
 	struct play p;
 	bool right;
 
-	alarm(t->patience);
-	play_begin(&p, t->mix, t->seed);
+	play_begin(&p, tale->mix, tale->seed);
 	right = play(&p, story) && play_close(&p);
-	if (!right)
-		(void)!write(to, p.wrong, strlen(p.wrong));
+	strcpy(wrong, p.wrong);
 	play_end(&p);
-	return right ? 0 : 1;
-}
-
-static bool fails(void *arg, const struct story *story)
-{
-	struct telling *t = arg;
-	size_t got = 0;
-	int pipes[2], status;
-	ssize_t n;
-	pid_t child;
-
-	assert_int_equal(pipe(pipes), 0);
-	fflush(NULL);
-	child = fork();
-	assert_true(child >= 0);
-	if (child == 0)
-		_exit(tell(t, story, pipes[1]));
-	close(pipes[1]);
-	while ((n = read(pipes[0], t->wrong + got, sizeof(t->wrong) - 1 - got)) > 0)
-		got += (size_t)n;
-	close(pipes[0]);
-	assert_int_equal(waitpid(child, &status, 0), child);
-	if (got == 0 && WIFSIGNALED(status))
-		got = (size_t)snprintf(t->wrong, sizeof(t->wrong), "killed by signal %d",
-				       WTERMSIG(status));
-	t->wrong[got] = '\0';
-	return status != 0;
-}
-
-static void tell_and_shrink(struct telling *t)
-{
-	struct story story = story_draw(t->mix, t->seed, STORY);
-
-	if (fails(t, &story)) {
-		print_message("%s, SEED=%llu: %s\n", t->mix->name, (unsigned long long)t->seed,
-			      t->wrong);
-		t->patience = LESS_PATIENCE;
-		story_shrink(&story, fails, t);
-		assert_true(fails(t, &story));
-		print_message("the same in %zu steps: %s\n", story.count, t->wrong);
-		story_print(&story, stdout);
-		story_done(&story);
-		fail_msg("the engine and the map disagree");
-	}
-	story_done(&story);
-}
-
-static uint64_t given(const char *name, uint64_t otherwise)
-{
-	const char *text = getenv(name);
-
-	return text ? strtoull(text, NULL, 10) : otherwise;
+	return right;
 }
 
 static void the_engine_is_a_map(void **state)
 {
-	const uint64_t steps = given("STEPS", STEPS);
+	const uint64_t steps = tell_given("STEPS", STEPS);
 	const char *only = getenv("MIX");
-	uint64_t told = 0, seed = given("SEED", 1);
+	uint64_t told = 0, seed = tell_given("SEED", 1);
 	(void)state;
 
 	print_message("SEED=%llu\n", (unsigned long long)seed);
 	for (; told < steps; seed++)
 		for (const struct mix *mix = mixes; mix->name; mix++) {
-			struct telling t = { .mix = mix, .seed = seed, .patience = PATIENCE };
+			const struct tale tale = { mix, seed, engine_and_map_agree, NULL };
 
 			if (only && strcmp(only, mix->name) != 0)
 				continue;
-			tell_and_shrink(&t);
+			if (!tell(&tale, STORY))
+				fail_msg("the engine and the map disagree");
 			told += STORY;
 		}
 	print_message("%llu steps\n", (unsigned long long)told);
