@@ -124,14 +124,14 @@ always:
 
 # ---- tests ------------------------------------------------------------------------------------
 # tests/run gives every program a time limit and ends with the sum of cmocka's closing lines.
-CRASH_ENV = $(if $(N),N=$(N)) $(if $(SEED),SEED=$(SEED))
+CRASH_ENV = TEST_LIMIT=7200 CUTS=$(or $(CUTS),0) $(if $(N),N=$(N)) $(if $(SEED),SEED=$(SEED))
 
 .PHONY: test
 test: $(call binary,$(UNIT_SRC))	## run the unit tests (seconds)
 	@tests/run $^
 
 .PHONY: crash
-crash: $(call binary,$(CRASH_SRC))	## run the power cuts; N= for more, SEED= to repeat
+crash: $(call binary,$(CRASH_SRC))	## cut the power at every operation (minutes); SEED= to repeat, CUTS= for fewer
 	@$(CRASH_ENV) tests/run $^
 
 .PHONY: mount
