@@ -37,7 +37,7 @@ static struct stat stat_of(const struct attr *attr)
 		.st_rdev = attr->rdev,
 		.st_size = (off_t)attr->size,
 		.st_blksize = BLOCK_SIZE,
-		.st_blocks = (blkcnt_t)(attr->size / STAT_BLOCK + (attr->size % STAT_BLOCK != 0)),
+		.st_blocks = (blkcnt_t)(attr->stored / STAT_BLOCK + (attr->stored % STAT_BLOCK != 0)),
 		.st_atim = timespec_of(attr->atime_ns),
 		.st_mtim = timespec_of(attr->mtime_ns),
 		.st_ctim = timespec_of(attr->ctime_ns),
@@ -70,6 +70,7 @@ static bool overlay(struct node *node, struct attr *attr) NEEDS(node->lock)
 	if (!draft)
 		return S_ISREG(attr->mode) && attr->version == 0;
 	attr->size = draft_size(draft);
+	attr->stored = draft_stored(draft);
 	mtime_ns = draft_mtime_ns(draft);
 	if (mtime_ns)
 		attr->mtime_ns = mtime_ns;
