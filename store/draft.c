@@ -479,7 +479,7 @@ static const uint8_t *write_bytes(const struct write *w, uint32_t number, uint32
 }
 
 /* A chunk that is written whole goes to the page file at once. */
-static int write_whole(struct draft *d, struct write *w, uint32_t number)
+static int write_whole(struct draft *d, struct write *w, uint32_t number) NEEDS(d->lock)
 {
 	const struct slice bytes = slice_of(write_bytes(w, number, 0), STORE_CHUNK);
 	struct piece *piece = piece_renew(d, number);
