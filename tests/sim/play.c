@@ -67,10 +67,7 @@ static void keep_run(struct looking *l, const struct ref *ref, struct what what)
 
 static bool value_is(struct slice value, const struct ref *run, struct what what)
 {
-	const struct what beside = { .stamp = what.stamp, .size = 4 };
-
-	return what.run ? run->length == what.size && moments_match(value, beside) :
-	       run->length == 0 && moments_match(value, what);
+	return run->length == what.run_size && moments_match_value(value, what);
 }
 
 static int see(void *arg, const struct engine_entry *entry)
@@ -107,7 +104,7 @@ static bool compare_run(struct engine *engine, const struct ref *ref, struct wha
 
 	if (rc < 0)
 		right = is_wrong(wrong, "run %u cannot be read: %d", what.stamp, rc);
-	else if (!moments_match(slice_of(bytes, ref->length), what))
+	else if (!moments_match_run(slice_of(bytes, ref->length), what))
 		right = is_wrong(wrong, "run %u has other bytes", what.stamp);
 	free(bytes);
 	return right;
@@ -363,7 +360,7 @@ static bool put_value(struct play *p, const struct step *s)
 	if (!gather(p, s->size))
 		return false;
 	bytes = sim_alloc(what.size);
-	moments_fill(bytes, what);
+	moments_fill(bytes, s->stamp, s->size);
 	batch_put(&p->batch, moments_key(s->key), slice_of(bytes, what.size));
 	moments_set(&p->moments, p->progress.tried + 1, s->key, what);
 	p->puts = true;
@@ -372,20 +369,20 @@ static bool put_value(struct play *p, const struct step *s)
 }
 
 /* Gives *run, unless rc says otherwise. */
-static int write_run(struct play *p, struct what what, struct ref *run)
+static int write_run(struct play *p, const struct step *s, struct ref *run)
 {
-	uint8_t *bytes = sim_alloc(what.size);
+	uint8_t *bytes = sim_alloc(s->size);
 	int rc;
 
-	moments_fill(bytes, what);
-	rc = engine_run_write(p->engine, slice_of(bytes, what.size), run);
+	moments_fill(bytes, s->stamp, s->size);
+	rc = engine_run_write(p->engine, slice_of(bytes, s->size), run);
 	free(bytes);
 	return rc;
 }
 
 static bool put_run(struct play *p, const struct step *s)
 {
-	const struct what what = { .stamp = s->stamp, .size = s->size, .run = true };
+	const struct what what = { .stamp = s->stamp, .size = 4, .run_size = s->size };
 	uint8_t beside[4];
 	struct ref *run;
 	int rc;
@@ -393,10 +390,10 @@ static bool put_run(struct play *p, const struct step *s)
 	if (!gather(p, 0))
 		return false;
 	run = &p->runs[p->run_count];
-	rc = write_run(p, what, run);
+	rc = write_run(p, s, run);
 	if (rc < 0)
 		return goes_on(p, rc, "run_write");
-	moments_fill(beside, (struct what){ .stamp = s->stamp, .size = sizeof(beside) });
+	moments_fill(beside, s->stamp, sizeof(beside));
 	batch_put_run(&p->batch, moments_key(s->key), run, slice_of(beside, sizeof(beside)));
 	moments_set(&p->moments, p->progress.tried + 1, s->key, what);
 	p->run_count++;
@@ -406,13 +403,35 @@ static bool put_run(struct play *p, const struct step *s)
 
 static bool drop_run(struct play *p, const struct step *s)
 {
-	const struct what what = { .stamp = s->stamp, .size = s->size, .run = true };
 	struct ref run;
-	const int rc = write_run(p, what, &run);
+	const int rc = write_run(p, s, &run);
 
 	if (rc == 0)
 		engine_run_drop(p->engine, &run);
 	return goes_on(p, rc, "run_write");
+}
+
+/* What is not there cannot be patched, and a value may not grow for ever. */
+static bool patch(struct play *p, const struct step *s)
+{
+	struct what what;
+	uint32_t offset;
+	uint8_t *bytes;
+
+	if (!gather(p, s->size))
+		return false;
+	what = moments_get(&p->moments, p->progress.tried + 1, s->key);
+	if (!what.stamp || what.size + s->size > ENGINE_VALUE_MAX || s->size == 0)
+		return true;
+	offset = s->stamp % (what.size + 1);
+	bytes = sim_alloc(s->size);
+	moments_fill(bytes, s->stamp, s->size);
+	batch_patch(&p->batch, moments_key(s->key), offset, slice_of(bytes, s->size));
+	moments_patch(&p->moments, p->progress.tried + 1, s->key, offset,
+		      slice_of(bytes, s->size));
+	p->puts = true;
+	free(bytes);
+	return true;
 }
 
 static bool delete(struct play *p, const struct step *s)
@@ -559,6 +578,8 @@ static bool play_step(struct play *p, const struct step *s)
 		return put_run(p, s);
 	case STEP_DROP:
 		return drop_run(p, s);
+	case STEP_PATCH:
+		return patch(p, s);
 	case STEP_DELETE:
 		return delete(p, s);
 	case STEP_COMMIT:
