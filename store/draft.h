@@ -74,8 +74,8 @@ void draft_keep_mtime(struct draft *draft);
 
 /* Publishes what is staged as the entry's next version: contents, size, mtime (as above) and
  * ctime, in one commit. `place` is where the entry is now; -ENOENT if another one is there, or
- * none. With nothing staged it publishes an entry that never was (version 0) as empty, and
- * otherwise does nothing (*revision is then 0). Describes the result in *out (unless NULL). */
+ * none. With nothing staged it publishes an entry that never was (version 0) as empty, with the
+ * times it has, and otherwise does nothing (*revision is then 0). Describes the result in *out (unless NULL). */
 int draft_publish(struct draft *draft, struct place place, struct attr *out, uint64_t *revision);
 
 #endif

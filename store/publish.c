@@ -97,7 +97,8 @@ static struct entry publish_entry(struct draft *d, const struct publication *p) 
 	fresh.holes = p->small ? 0 : d->size - p->stored;
 	fresh.value_id = p->small ? 0 : d->floor;
 	fresh.contents = p->small ? slice_of(p->contents, (size_t)d->size) : slice_of(NULL, 0);
-	fresh.ctime_ns = store_now(d->store);
+	if (d->since_ns)	/* else nothing has changed since it was made */
+		fresh.ctime_ns = store_now(d->store);
 	if (d->mtime_ns)
 		fresh.mtime_ns = d->mtime_ns;
 	return fresh;

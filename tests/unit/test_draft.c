@@ -180,15 +180,18 @@ static void only_files_have_drafts(void **state)
 static void a_bare_create_is_published_as_empty_and_then_nothing_is(void **state)
 {
 	struct draft *d;
-	struct attr attr;
+	struct attr attr, made;
 	struct kit k;
 	(void)state;
 
 	kit_begin(&k);
 	create(&k, KEY);
+	made = look(&k, KEY);
 	d = draft_of(&k, KEY);
+	sim_advance(k.disk, 1000000000);
 	assert_int_equal(draft_publish(d, KEY, &attr, &k.revision), 0);
 	assert_true(k.revision > 0 && attr.version == 1 && attr.size == 0 && !attr.unpublished);
+	assert_true(attr.mtime_ns == made.mtime_ns && attr.ctime_ns == made.ctime_ns);
 	assert_int_equal(draft_publish(d, KEY, &attr, &k.revision), 0);
 	assert_true(k.revision == 0 && attr.version == 1);
 	assert_int_equal(draft_truncate(d, 0), 0);
