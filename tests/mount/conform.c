@@ -47,12 +47,6 @@ static void change_user(uid_t uid, gid_t gid)
 		assert_ok(syscall(SYS_setresuid, uid, uid, 0));
 }
 
-void become(uid_t uid, gid_t gid)
-{
-	only_root();
-	change_user(uid, gid);
-}
-
 void become_root(void)
 {
 	uid_t real, effective, saved;
@@ -60,6 +54,13 @@ void become_root(void)
 	assert_ok(getresuid(&real, &effective, &saved));
 	if (saved == 0)
 		change_user(0, 0);
+}
+
+void become(uid_t uid, gid_t gid)
+{
+	become_root();
+	only_root();
+	change_user(uid, gid);
 }
 
 /* ---- vocabulary ----------------------------------------------------------------------------- */
@@ -114,7 +115,7 @@ static int group_begin(void **state)
 {
 	if (mount_fresh(state) < 0 || chmod(base_path(), 0711) < 0)
 		return -1;
-	mount_start(geteuid() == 0 ? "sync=standard,allow_other" : "sync=standard");
+	mount_start(geteuid() == 0 ? "sync=standard,allow_other,acl,security" : "sync=standard");
 	return chmod(".", 0755);
 }
 
