@@ -17,7 +17,6 @@ static const char *const reasons[DIFFERENCES] = {
 	[NO_TMPFILE] = "O_TMPFILE: libfuse 3.14 does not know it, and programs fall back",
 	[NO_WHITEOUT] = "RENAME_WHITEOUT: only overlayfs asks for it, below which cubby is not meant to lie",
 	[NO_BTIME] = "statx's birth time: libfuse 3.14 cannot pass it on",
-	[NO_LEASE] = "leases: FUSE has none",
 	[VERSION_IS_LISTED] = "user.cubby.version is listed, so that copies and backups keep it",
 };
 
