@@ -11,6 +11,8 @@ enum {
 	MAP_UNITS = 16,			/* of the free map that one checkpoint rewrites, beside ... */
 	MAP_REGIONS = REGION_UNITS / 2,	/* ... one for each so many units of the file */
 	IDLE_TICKS = 5,			/* commit intervals without a commit, then a checkpoint */
+	INNER_FRACTION = 4,		/* of the cache in inner nodes that wait for a checkpoint ... */
+	INNER_MIN = 8 << 20,		/* ... or so many bytes, if that is more */
 	DEAD_FRACTION = 4,		/* of the file dead: a checkpoint makes it free */
 	DEAD_MIN = 64 * 1024,		/* units: 256 MiB, below which nobody cares */
 	REST_MAX_MS = 20,		/* of a checkpoint that is not in a hurry, between two writes */
@@ -47,8 +49,18 @@ static void prepare_log(struct engine *engine)
 		(void)log_prepare(engine->log);
 }
 
-/* Leaves the disk to others for as long as it has been ours; unless somebody waits for the
- * checkpoint by now, or will soon, for the log fills up. */
+/* Will somebody have to wait soon, for the log is filling up or memory is? */
+static bool is_urgent(struct engine *engine)
+{
+	struct tree_stats tree;
+
+	tree_stats(engine->tree, &tree);
+	return atomic_load(&engine->logged) > engine->options.log_cap / 4 ||
+	       tree.memory > engine->options.cache;
+}
+
+/* Leaves the disk to others for as long as it has been ours, unless somebody waits for the
+ * checkpoint. */
 static void rest(void *arg)
 {
 	struct checkpoint *c = arg;
@@ -59,7 +71,7 @@ static void rest(void *arg)
 	int rc = 0;
 
 	prepare_log(engine);
-	if (!c->leisurely || atomic_load(&engine->logged) > engine->options.log_cap / 4)
+	if (!c->leisurely || is_urgent(engine))
 		return;
 	mutex_lock(&engine->keeper_lock);
 	while (rc != ETIMEDOUT && !engine->keeper_stop && !engine->checkpoint_awaited)
@@ -185,12 +197,13 @@ int engine_checkpoint(struct engine *engine)
 
 static bool checkpoint_due(struct engine *engine)
 {
+	const uint64_t cache = engine->options.cache / INNER_FRACTION;
 	struct space_stats space;
 	struct tree_stats tree;
 
 	space_stats(engine->space, &space);
 	tree_stats(engine->tree, &tree);
-	return tree.dirty_memory > engine->options.cache ||
+	return tree.dirty_inner > (cache < INNER_MIN ? INNER_MIN : cache) ||
 	       atomic_load(&engine->logged) > engine->options.log_cap / 2 ||
 	       (space.dead_units > DEAD_MIN && space.dead_units > space.units / DEAD_FRACTION);
 }

@@ -123,6 +123,7 @@ static int open_engine(struct sim *disk, struct engine **engine, struct err *err
 {
 	const struct engine_options options = {
 		.create = true, .segment_size = 48 * 1024, .log_cap = 192 * 1024,
+		.cache = 40 * 1024,	/* so that leaves are written before their checkpoint */
 	};
 
 	return engine_open(sim_os(disk), "/store", &options, engine, err);
