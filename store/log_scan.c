@@ -45,6 +45,8 @@ struct scan {
 	uint64_t vouched;	/* the revision up to which the mark says that all was on disk */
 	uint64_t synced;	/* the highest that any group told */
 	uint64_t last;		/* revision of the last batch, or of the mark */
+	struct segment *doubt;	/* see struct log_end */
+	uint64_t doubt_offset;
 	bool remains;		/* something that once followed the end is still to be seen */
 	struct err *err;
 };
@@ -359,6 +361,15 @@ static int apply_all(struct scan *scan, const struct log_reader *reader, uint64_
 	return rc;
 }
 
+/* No group vouches for the one at this place. */
+static void doubt(struct scan *scan, const struct cursor *at)
+{
+	if (scan->doubt)
+		return;
+	scan->doubt = at->segment;
+	scan->doubt_offset = at->offset == SEGMENT_HEADER ? 0 : at->offset;
+}
+
 /* Hands out everything before group `end`. *cut: what a group relies on is missing, and the log
  * ends before it. */
 static int replay(struct scan *scan, const struct log_reader *reader, uint64_t end, bool *cut)
@@ -375,14 +386,16 @@ static int replay(struct scan *scan, const struct log_reader *reader, uint64_t e
 		rc = next_group(scan, &g, &batches);
 		if (rc == 0)	/* it was there a moment ago */
 			return cannot_read(scan, scan->at.segment, -EIO);
-		if (rc > 0)
-			rc = g.number > scan->synced ? check_all(scan, reader, g.revision, batches) : 0;
+		if (rc > 0 && g.number > scan->synced)
+			rc = check_all(scan, reader, g.revision, batches);
 		if (rc == -ENODATA) {
 			scan->at = before;
 			*cut = true;
 			return 0;
 		}
-		if (rc == 0)
+		if (rc >= 0 && g.number > scan->synced)
+			doubt(scan, &before);
+		if (rc >= 0)
 			rc = apply_all(scan, reader, g.revision, batches);
 		if (rc < 0)
 			return rc;
@@ -425,6 +438,8 @@ int log_scan(struct os *os, struct segment *live, struct segment *others,
 		.revision = scan.at.revision,
 		.last_batch = scan.last,
 		.synced = scan.synced,
+		.doubt = scan.doubt,
+		.doubt_offset = scan.doubt_offset,
 		.torn = cut || scan.remains,
 	};
 out:

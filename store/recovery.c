@@ -40,7 +40,8 @@ static struct log_options log_options(struct engine *engine)
 	return options;
 }
 
-/* Did the run reach the disk? Asked of commits that nobody was told are on disk. */
+/* Did the run reach the disk? Asked of commits that nobody was told are on disk. It is written again,
+ * for whoever wrote it may have been told that a sync failed, and what is read be in memory only. */
 static int check_run(struct engine *engine, const struct ref *run, void *bytes)
 {
 	int rc;
@@ -48,6 +49,8 @@ static int check_run(struct engine *engine, const struct ref *run, void *bytes)
 	if (run->length > ENGINE_RUN_MAX)
 		return -EUCLEAN;
 	rc = pages_read(engine->pages, run, bytes, NULL);
+	if (rc == 0)
+		rc = pages_put(engine->pages, run->offset, slice_of(bytes, run->length));
 	return rc == -EBADMSG ? -ENODATA : rc;
 }
 
@@ -170,7 +173,13 @@ int recovery_open(struct engine *engine, struct err *err)
 		return rc;
 	if (damaged)			/* the other one may have been newer */
 		super.mark.closed = false;
-	rc = replay(engine, &super, err);
+	/* It may be in the page cache only. Before anything is written to what it says is free, it must
+	 * be on disk: written again, for what a failed sync left behind no
+	 * later one takes along. */
+	if (!super.mark.closed)
+		rc = pages_write_super(engine->pages, &super);
+	if (rc == 0)
+		rc = replay(engine, &super, err);
 	if (rc == -EUCLEAN && damaged)
 		return blame_super(rc, &super, err);
 	return rc == 0 ? reopened(engine) : rc;
