@@ -255,6 +255,8 @@ void nodes_forget(struct nodes *nodes, struct node *node, uint64_t count)
 	node->lookups -= count < node->lookups ? count : node->lookups;
 	node = take_unheld(nodes, node);
 	mutex_unlock(&nodes->lock);
+	if (node)
+		atomic_fetch_add(&nodes->freed, 1);
 	node_free(node);
 }
 
@@ -274,6 +276,8 @@ void nodes_unpin(struct nodes *nodes, struct node *node)
 	node->pins--;
 	node = take_unheld(nodes, node);
 	mutex_unlock(&nodes->lock);
+	if (node)
+		atomic_fetch_add(&nodes->freed, 1);
 	node_free(node);
 }
 

@@ -67,6 +67,7 @@ struct nodes {
 	struct hash by_id, by_place;		/* guarded by lock */
 	struct node *drafted;			/* those with a draft; guarded by lock */
 	uint64_t seed;				/* immutable: nobody can make names collide */
+	atomic_ullong freed;			/* nodes, ever */
 };
 
 /* Makes the table with the root in it, which stays. */

@@ -99,15 +99,21 @@ static void forget(struct fs *fs, fuse_ino_t ino, uint64_t count)
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count)
 {
-	forget(fs_of(req), ino, count);
+	struct fs *fs = fs_of(req);
+
+	forget(fs, ino, count);
 	fuse_reply_none(req);
+	warden_tidy(fs);
 }
 
 static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
+	struct fs *fs = fs_of(req);
+
 	for (size_t i = 0; i < count; i++)
-		forget(fs_of(req), forgets[i].ino, forgets[i].nlookup);
+		forget(fs, forgets[i].ino, forgets[i].nlookup);
 	fuse_reply_none(req);
+	warden_tidy(fs);
 }
 
 static void make(fuse_req_t req, fuse_ino_t parent, const char *name, struct store_new *what)

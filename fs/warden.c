@@ -16,6 +16,8 @@
 #define NS_PER_MS UINT64_C(1000000)
 #define NEVER UINT64_MAX
 
+enum { TIDY_NODES = 1 << 14 };	/* some megabytes */
+
 /* ---- notes for the kernel -------------------------------------------------------------------- */
 
 struct note {
@@ -207,6 +209,34 @@ void warden_watch(struct fs *fs)
 		warden_poke(&fs->warden);
 }
 
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+void warden_tidy(struct fs *fs)
+{
+	struct warden *warden = &fs->warden;
+	const uint64_t freed = atomic_load(&fs->nodes.freed) - atomic_load(&warden->trimmed);
+
+	if (freed >= TIDY_NODES && !atomic_exchange(&warden->tidying, true))
+		warden_poke(warden);
+}
+
+/* Once nothing more is freed; *last remembers how much was. */
+static uint64_t tidy(struct fs *fs, uint64_t *last)
+{
+	const uint64_t freed = atomic_load(&fs->nodes.freed);
+
+	if (!atomic_load(&fs->warden.tidying))
+		return NEVER;
+	if (freed != *last) {
+		*last = freed;
+		return NS_PER_S;
+	}
+	mem_trim();
+	atomic_store(&fs->warden.trimmed, freed);
+	atomic_store(&fs->warden.tidying, false);
+	return NEVER;
+}
+
 /* ---- the thread ------------------------------------------------------------------------------ */
 
 /* Expiry goes by the wall clock, which may be set: looking again every second bounds the harm. */
@@ -242,13 +272,16 @@ static void *keep(void *arg)
 {
 	struct fs *fs = arg;
 	bool idle = false;
-	uint64_t expiry, staged;
+	uint64_t freed = 0, next, soon;
 
 	do {
 		send_notes(fs, take_notes(&fs->warden));
-		expiry = expire(fs);
-		staged = watch(fs, &idle);
-	} while (rest(&fs->warden, expiry < staged ? expiry : staged));
+		next = expire(fs);
+		soon = watch(fs, &idle);
+		next = soon < next ? soon : next;
+		soon = tidy(fs, &freed);
+		next = soon < next ? soon : next;
+	} while (rest(&fs->warden, next));
 	return NULL;
 }
 
