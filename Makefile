@@ -37,13 +37,14 @@ FS_SRC     := $(wildcard fs/*.c)
 UNIT_SRC   := $(wildcard tests/unit/test_*.c)
 CRASH_SRC  := $(wildcard tests/crash/test_*.c)
 MOUNT_SRC  := $(wildcard tests/mount/test_*.c)
+FOREIGN_SRC := $(wildcard tests/foreign/*.c)
 BENCH_SRC  := $(wildcard tests/bench/*.c)
 ENGINES_SRC := $(wildcard tests/bench/engine/*.c)
 # What several tests share: any file beside them that is not a test itself.
 HELPER_SRC := $(filter-out $(UNIT_SRC) $(CRASH_SRC) $(MOUNT_SRC), \
                 $(wildcard $(addprefix tests/,$(addsuffix /*.c,sim unit crash mount))))
-SOURCES    := $(STORE_SRC) $(FS_SRC) $(UNIT_SRC) $(CRASH_SRC) $(MOUNT_SRC) $(BENCH_SRC) \
-              $(ENGINES_SRC) $(HELPER_SRC)
+SOURCES    := $(STORE_SRC) $(FS_SRC) $(UNIT_SRC) $(CRASH_SRC) $(MOUNT_SRC) $(FOREIGN_SRC) \
+              $(BENCH_SRC) $(ENGINES_SRC) $(HELPER_SRC)
 
 object = $(patsubst %.c,$(BUILD)/%.o,$(1))
 binary = $(patsubst %.c,$(BUILD)/%,$(1))
@@ -59,7 +60,7 @@ BENCH_ENGINE := $(BUILD)/tests/bench/engine/bench
 all: $(CUBBY)			## build $(BUILD)/cubby
 
 .PHONY: tests
-tests: $(call binary,$(UNIT_SRC) $(CRASH_SRC) $(MOUNT_SRC))	## build the tests, run none
+tests: $(call binary,$(UNIT_SRC) $(CRASH_SRC) $(MOUNT_SRC) $(FOREIGN_SRC))	## build the tests, run none
 
 # ---- how it is made ---------------------------------------------------------------------------
 say = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2);)
@@ -124,14 +125,14 @@ always:
 
 # ---- tests ------------------------------------------------------------------------------------
 # tests/run gives every program a time limit and ends with the sum of cmocka's closing lines.
-CRASH_ENV = $(if $(N),N=$(N)) $(if $(SEED),SEED=$(SEED))
+CRASH_ENV = TEST_LIMIT=7200 CUTS=$(or $(CUTS),0) $(if $(N),N=$(N)) $(if $(SEED),SEED=$(SEED))
 
 .PHONY: test
 test: $(call binary,$(UNIT_SRC))	## run the unit tests (seconds)
 	@tests/run $^
 
 .PHONY: crash
-crash: $(call binary,$(CRASH_SRC))	## run the power cuts; N= for more, SEED= to repeat
+crash: $(call binary,$(CRASH_SRC))	## cut the power at every operation (minutes); SEED= to repeat, CUTS= for fewer
 	@$(CRASH_ENV) tests/run $^
 
 .PHONY: mount

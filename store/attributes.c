@@ -161,7 +161,7 @@ static int change_entry(struct store *store, struct place place, const struct ch
 	struct table table;
 	int rc;
 
-	mutex_lock(&store->lock);
+	store_lock_to_change(store);
 	rc = loaded_read_live(store, place, &l);
 	if (rc == 0)
 		rc = change_xattrs(c, l.entry.xattrs, &set);

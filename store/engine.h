@@ -95,6 +95,10 @@ int engine_scan(struct engine *engine, struct slice from,
 int engine_commit(struct engine *engine, const struct batch *batch, bool reclaim,
 		  uint64_t *revision);
 
+/* Stands still for a moment if the log fills up faster than checkpoints empty it; who commits calls
+ * this before, with no lock held that others want. (Without it commits stop when the log is full.) */
+void engine_pace(struct engine *engine);
+
 uint64_t engine_batch_max(const struct engine *engine);
 
 /* As log_wait and log_wait_blocking (see there): a revision is written when it survives kill -9,
@@ -112,8 +116,10 @@ int engine_run_write(struct engine *engine, struct slice bytes, struct ref *out)
 void engine_run_drop(struct engine *engine, const struct ref *run);
 
 /* Reads a run whole, to `bytes` (run->length of them). The reference stays good while its
- * entry does; -EBADMSG from one whose entry was replaced meanwhile means: get the entry again. */
+ * entry does; -EBADMSG from one whose entry was replaced meanwhile means: get the entry again. Only
+ * the caller can know, so it is no trouble until he says that the entry still has this run: */
 int engine_run_read(struct engine *engine, const struct ref *run, void *bytes);
+void engine_run_damaged(struct engine *engine, const struct ref *run);
 
 /* Writes the whole state to the page file, so that the log can be recycled. One at a time;
  * whoever comes second waits and then does its own. */

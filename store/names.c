@@ -125,7 +125,7 @@ int store_make(struct store *store, struct place place, const struct store_new *
 
 	if (rc < 0)
 		return rc;
-	mutex_lock(&store->lock);
+	store_lock_to_change(store);
 	rc = make_locked(store, place, what, out, revision);
 	mutex_unlock(&store->lock);
 	return rc;
@@ -276,7 +276,7 @@ int store_remove(struct store *store, struct place place, unsigned flags, uint64
 		return -EBUSY;
 	if (place_is_shared(place))
 		return -EINVAL;
-	mutex_lock(&store->lock);
+	store_lock_to_change(store);
 	rc = loaded_read(store, place, &l);
 	if (rc == 0)
 		rc = remove_check(store, &l, flags);
@@ -478,7 +478,7 @@ int store_rename(struct store *store, struct place from, struct place to, unsign
 	if ((flags & STORE_NOREPLACE && flags & STORE_EXCHANGE) ||
 	    flags & ~(unsigned)(STORE_NOREPLACE | STORE_EXCHANGE))
 		return -EINVAL;
-	mutex_lock(&m.store->lock);
+	store_lock_to_change(m.store);
 	rc = move_run(&m, revision);
 	mutex_unlock(&m.store->lock);
 	loaded_done(&m.source);
@@ -551,7 +551,7 @@ int store_link(struct store *store, struct place from, struct place to, struct a
 	rc = record_name_check(to.name);
 	if (rc < 0)
 		return rc;
-	mutex_lock(&store->lock);
+	store_lock_to_change(store);
 	rc = link_locked(store, from, to, out, revision);
 	mutex_unlock(&store->lock);
 	return rc;

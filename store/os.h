@@ -60,6 +60,10 @@ struct os {
 	 * later success on the same file. */
 	int (*sync)(struct os_file *file);
 
+	/* Has the disk begin with what was written there; with `wait`, returns when it is done with
+	 * that. Promises nothing, but leaves the less for a sync to do. A failure is as final. */
+	int (*flush)(struct os_file *file, uint64_t offset, uint64_t size, bool wait);
+
 	/* Makes [offset, offset + size) real blocks reading as they did, or as zeros where there
 	 * was nothing, so that writing there cannot meet -ENOSPC; grows the file if need be. */
 	int (*allocate)(struct os_file *file, uint64_t offset, uint64_t size);

@@ -9,7 +9,7 @@
 
 enum {
 	WORDS = REGION_UNITS / 64,
-	QUAD = 4,
+	QUAD = PAGES_QUAD,
 	GROW_MIN = 256,			/* units: 1 MiB */
 	GROW_MAX = 16384,		/* 64 MiB */
 	GROW_FRACTION = 16,		/* of the file */
@@ -388,6 +388,34 @@ int space_alloc(struct space *space, uint64_t units, uint64_t *offset)
 	return rc;
 }
 
+/* Free units from `first` on, up to `units` of them and no further than the region goes. */
+static uint64_t free_from(const struct space *space, uint64_t first, uint64_t units)
+{
+	const size_t index = first / REGION_UNITS;
+	const uint32_t from = (uint32_t)(first % REGION_UNITS);
+	const uint32_t rest = region_limit(space, index) - from;
+
+	return run_at(space->regions[index]->bits, from, units < rest ? (uint32_t)units : rest);
+}
+
+int space_alloc_quads(struct space *space, uint64_t units, uint64_t *offset, uint64_t *got)
+{
+	uint64_t first, count;
+	int rc;
+
+	mutex_lock(&space->lock);
+	rc = alloc(space, QUAD, &first);
+	if (rc == 0) {
+		count = free_from(space, first, units) / QUAD * QUAD;
+		mark(space, (struct extent){ first, count }, false, true);
+		space->cursor = first + count;
+		*offset = first * UNIT;
+		*got = count;
+	}
+	mutex_unlock(&space->lock);
+	return rc;
+}
+
 static struct extent extent_of(const struct ref *ref)
 {
 	return (struct extent){ ref->offset / UNIT, ref_units(ref) };
@@ -402,8 +430,12 @@ static bool in_one_region(struct extent e)
 
 void space_give_back(struct space *space, const struct ref *ref)
 {
+	const struct extent e = extent_of(ref);
+
 	mutex_lock(&space->lock);
-	mark(space, extent_of(ref), false, false);
+	mark(space, e, false, false);
+	if (e.first + e.count == space->cursor)		/* it was handed out last, and is next again */
+		space->cursor = e.first;
 	mutex_unlock(&space->lock);
 }
 
@@ -823,7 +855,7 @@ int space_open(struct pages *pages, const struct super *super, struct space **ou
 	mutex_init(&space->lock);
 	space->pages = pages;
 	space->directory = super->space;
-	rc = extend(space, pages_units(pages) / QUAD * QUAD);
+	rc = extend(space, pages_units(pages));
 	space->free -= SUPER_UNITS;
 	space->quads -= SUPER_UNITS / QUAD;
 	if (rc == 0 && super->space.length)

@@ -63,9 +63,10 @@ struct frozen {
  * the first change after that moment; if it fails, nothing was frozen. */
 int tree_freeze(struct tree *tree, int (*mark)(void *arg), void *arg, struct frozen *out);
 
-/* Writes what is not on disk yet of a frozen tree. A failure leaves what was written good for
- * the next time. */
-int tree_write(struct tree *tree, struct frozen *frozen);
+/* Writes what is not on disk yet of a frozen tree, leaves first, in key order. A failure leaves
+ * what was written good for the next time. `pace`, unless NULL, is called every few MiB, under no
+ * lock: it may take its time. */
+int tree_write(struct tree *tree, struct frozen *frozen, void (*pace)(void *arg), void *arg);
 
 void tree_release(struct tree *tree, struct frozen *frozen);
 

@@ -1,5 +1,5 @@
-/* tree_impl.h - what the tree's own files share: tree.c (reading, forgetting, checkpoints) and
- * tree_apply.c (changing). Nobody else includes it. */
+/* tree_impl.h - what the tree's own files share: tree.c (reading, forgetting, freezing),
+ * tree_apply.c (changing) and tree_write.c (writing). Nobody else includes it. */
 #ifndef CUBBY_TREE_IMPL_H
 #define CUBBY_TREE_IMPL_H
 
@@ -24,6 +24,8 @@ struct tree {
 	struct rwlock lock;		/* guards everything below, and the nodes (node.h) */
 	struct root root;
 	uint64_t generation;
+	uint64_t born;			/* only tree_write's; blocks up to this generation are known
+					 * to the free map */
 	uint64_t entries;
 	uint64_t memory;
 	uint64_t dirty_memory;		/* of nodes that are not on disk */
@@ -40,6 +42,7 @@ struct tree {
 
 /* Counts a node's memory, and if it is not on disk its units, as there or no longer there. */
 void tree_account(struct tree *tree, const struct node *node, bool there) NEEDS(tree->lock);
+void tree_account_dirty(struct tree *tree, const struct node *node, bool dirty) NEEDS(tree->lock);
 
 /* Gives up one reference; the last one frees the node, and those below that nobody else has. */
 void tree_unref(struct tree *tree, struct node *node) NEEDS(tree->lock);

@@ -53,7 +53,7 @@ enum outcome {
 
 static bool changes_disk(enum sim_kind kind)
 {
-	return kind != SIM_OPEN && kind != SIM_READ && kind != SIM_RANDOM;
+	return kind != SIM_OPEN && kind != SIM_READ && kind != SIM_RANDOM && kind != SIM_FLUSH;
 }
 
 static struct sim *clone_of(const struct sim *disk);
@@ -312,7 +312,7 @@ static int disk_write(struct os_file *handle, const void *bytes, size_t size, ui
 	return rc;
 }
 
-static int disk_sync(struct os_file *handle)
+static int sync_as(struct os_file *handle, enum sim_kind kind)
 {
 	struct sim *sim = handle->sim;
 	struct file *f = handle->file;
@@ -320,8 +320,8 @@ static int disk_sync(struct os_file *handle)
 	int rc;
 
 	mutex_lock(&sim->lock);
-	outcome = begin(sim, SIM_SYNC, handle->boot, &rc);
-	if (outcome == GO || outcome == FAILS) {
+	outcome = begin(sim, kind, handle->boot, &rc);
+	if ((outcome == GO && kind == SIM_SYNC) || outcome == FAILS) {
 		for (size_t i = 0; i < f->change_count; i++) {
 			if (outcome == GO)
 				apply_whole(&f->changes[i], &f->disk, &f->disk_size);
@@ -333,6 +333,19 @@ static int disk_sync(struct os_file *handle)
 	}
 	mutex_unlock(&sim->lock);
 	return rc;
+}
+
+static int disk_sync(struct os_file *handle)
+{
+	return sync_as(handle, SIM_SYNC);
+}
+
+static int disk_flush(struct os_file *handle, uint64_t offset, uint64_t size, bool wait)
+{
+	(void)offset;
+	(void)size;
+	(void)wait;
+	return sync_as(handle, SIM_FLUSH);
 }
 
 static int resize(struct os_file *handle, enum sim_kind kind, uint64_t size)
@@ -444,6 +457,7 @@ static const struct os table = {
 	.read = disk_read,
 	.write = disk_write,
 	.sync = disk_sync,
+	.flush = disk_flush,
 	.allocate = disk_allocate,
 	.truncate = disk_truncate,
 	.size = disk_size,

@@ -80,6 +80,7 @@ enum sim_kind {
 	SIM_READ,
 	SIM_WRITE,
 	SIM_SYNC,
+	SIM_FLUSH,		/* changes nothing */
 	SIM_SYNC_DIR,
 	SIM_ALLOCATE,
 	SIM_TRUNCATE,
@@ -88,7 +89,7 @@ enum sim_kind {
 };
 
 /* The operation of that kind after `count` more of them fails once, with `rc`. Negative: none. A
- * failed write has written any part, a failed sync has synced any. */
+ * failed write has written any part, a failed sync or flush has synced any. */
 void sim_fail(struct sim *disk, enum sim_kind kind, int64_t count, int rc);
 
 /* How many operations of that kind have been asked for. */

@@ -156,7 +156,7 @@ static void end_checkpoint(struct bench *b, struct frozen *f)
 {
 	struct space_stats stats;
 
-	assert_int_equal(tree_write(b->tree, f), 0);
+	assert_int_equal(tree_write(b->tree, f, NULL, NULL), 0);
 	assert_int_equal(space_store(b->space, f->generation, &b->super.space), 0);
 	space_stats(b->space, &stats);
 	b->super.generation = f->generation;
