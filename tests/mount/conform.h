@@ -27,11 +27,9 @@ int conform_run(const struct CMUnitTest *tests, size_t count);
 enum difference {
 	READING_LEAVES_ATIME,
 	BLOCKS_FOLLOW_SIZE,
-	LOCKING_BIT_STAYS,
 	DEVICES_ARE_SHUT,
 	NO_TMPFILE,
 	NO_WHITEOUT,
-	NO_BTIME,
 	VERSION_IS_LISTED,
 	DIFFERENCES,
 };
