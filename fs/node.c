@@ -76,6 +76,7 @@ static struct node *node_new(struct place place, const struct attr *attr)
 	node->name = name;
 	node->name_size = (uint8_t)place.name.size;
 	node->attr = *attr;
+	node->default_ttl_ms = TTL_UNKNOWN;
 	mutex_init(&node->lock);
 	return node;
 }

@@ -155,8 +155,10 @@ static uint64_t expire(struct fs *fs)
 {
 	uint64_t next_ms, now_ms;
 
+	atomic_store(&fs->warden.next_ms, 0);	/* who comes while we look says so: see warden_due */
 	if (names_expire_due(fs, &next_ms) < 0)
 		return 10 * NS_PER_S;
+	atomic_store(&fs->warden.next_ms, next_ms);
 	if (next_ms == 0)
 		return NEVER;
 	now_ms = store_now_ms(fs->store);
@@ -291,6 +293,14 @@ void warden_poke(struct warden *warden)
 	warden->poked = true;
 	pthread_cond_signal(&warden->woken);
 	mutex_unlock(&warden->lock);
+}
+
+void warden_due(struct warden *warden, uint64_t expires_ms)
+{
+	const uint64_t next_ms = atomic_load(&warden->next_ms);
+
+	if (expires_ms && (next_ms == 0 || expires_ms < next_ms))
+		warden_poke(warden);
 }
 
 void warden_init(struct warden *warden)

@@ -24,6 +24,7 @@ struct warden {
 	pthread_t thread;
 	bool running;			/* only the thread that starts and stops it looks */
 	atomic_bool watching;		/* something may be written and not published */
+	atomic_ullong next_ms;		/* when it knows that something is due; 0: of nothing */
 	atomic_bool tidying;		/* memory is to be given back */
 	atomic_ullong trimmed;		/* nodes.freed when it was, last */
 	bool stop;			/* guarded by lock */
@@ -46,6 +47,9 @@ void warden_tidy(struct fs *fs);
 
 /* Something may be due earlier than the warden knows: look again. */
 void warden_poke(struct warden *warden);
+
+/* Something expires then (0: never): as warden_poke, if that is earlier. */
+void warden_due(struct warden *warden, uint64_t expires_ms);
 
 /* A note for the kernel. Made before the change that it tells of, so that the change need not
  * be made if there is no memory; then posted, or dropped with note_free. */

@@ -144,6 +144,7 @@ struct store_new {
 	uint64_t rdev;		/* S_IFCHR and S_IFBLK */
 	struct slice target;	/* S_IFLNK */
 	struct slice xattrs;	/* extended attributes, as a set of xattr_set.h */
+	uint64_t expires_ms;	/* 0: never; -EINVAL for a table */
 	bool staged;		/* S_IFREG only: does not count until published */
 };
 
@@ -185,6 +186,11 @@ enum {
  *            the store sees only what the two places say */
 int store_rename(struct store *store, struct place from, struct place to, unsigned flags,
 		 uint64_t *revision);
+
+/* The same, and what has no expiry gets this one (0: none) in the same step, unless it is a table, changes
+ * places, or has other names. */
+int store_rename_due(struct store *store, struct place from, struct place to, unsigned flags,
+		     uint64_t expires_ms, uint64_t *revision);
 
 /* ---- changing attributes --------------------------------------------------------------- */
 
