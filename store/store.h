@@ -228,9 +228,6 @@ enum {
 int store_xattr_get(struct store *store, struct place place, struct slice name,
 		    struct buffer *out);
 
-/* Appends the names to `out`, a NUL behind each. */
-int store_xattr_list(struct store *store, struct place place, struct buffer *out);
-
 /* Copies all of them to `out`, as a set of xattr_set.h; those of an expired entry too. */
 int store_xattr_all(struct store *store, struct place place, struct buffer *out);
 
