@@ -19,11 +19,9 @@ enum {
 
 static struct timespec timespec_of(int64_t ns)
 {
-	int64_t s = ns / NS_PER_S;
+	const int64_t s = ns / NS_PER_S, rest = ns % NS_PER_S;
 
-	if (ns % NS_PER_S < 0)
-		s--;
-	return (struct timespec){ s, ns - s * NS_PER_S };
+	return rest < 0 ? (struct timespec){ s - 1, rest + NS_PER_S } : (struct timespec){ s, rest };
 }
 
 static struct stat stat_of(const struct attr *attr)
