@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -293,6 +294,70 @@ static void files_are_open_by_the_thousand(void **state)
 	test_free(fds);
 }
 
+/* ---- together ------------------------------------------------------------------------------- */
+
+enum { CLIENTS = 64 };
+
+/* Makes, reads, renames and removes, in a folder that all share and in one of its own. */
+static int client(void *arg)
+{
+	const int who = *(const int *)arg;
+	uint64_t seed = (uint64_t)who + 1;
+	char name[64], other[64], text[32];
+	int fd;
+
+	snprintf(name, sizeof(name), "own-%d", who);
+	if (mkdir(name, 0755) < 0)
+		return -1;
+	for (int i = 0; i < (int)number_from_env("ROUNDS", 25); i++) {
+		snprintf(text, sizeof(text), "%d-%d", who, i);
+		snprintf(name, sizeof(name), "own-%d/%d", who, i);
+		snprintf(other, sizeof(other), "shared/%d", (int)(random_next(&seed) % 40));
+		put(name, text);
+		if (strcmp(get(name), text) != 0 || rename(name, other) < 0)
+			return -1;
+		if (random_next(&seed) % 3 == 0 && unlink(other) < 0 && errno != ENOENT)
+			return -1;
+		fd = open(other, O_RDONLY | O_CLOEXEC);
+		if (fd < 0 ? errno != ENOENT : close(fd) < 0)
+			return -1;
+		put(name, text);
+	}
+	return 0;
+}
+
+/* Meanwhile the kernel is made to forget all it knows, again and again. */
+static void many_clients_and_a_forgetful_kernel_agree(void **state)
+{
+	pid_t children[CLIENTS];
+	int who[CLIENTS];
+	pid_t forgetful;
+
+	(void)state;
+	run("mkdir shared");
+	forgetful = fork();
+	assert_ok(forgetful);
+	if (forgetful == 0) {
+		execlp("bash", "bash", "-c",
+		       "while kill -0 $PPID; do echo 2 > /proc/sys/vm/drop_caches; sleep 0.02; done",
+		       NULL);
+		_exit(127);
+	}
+	for (int i = 0; i < CLIENTS; i++) {
+		who[i] = i;
+		children[i] = spawn(client, &who[i]);
+	}
+	for (int i = 0; i < CLIENTS; i++)
+		assert_true(joined(children[i]));
+	assert_ok(kill(forgetful, SIGKILL));
+	joined(forgetful);
+	assert_int_equal(atol(run("cat own-*/* | tr -cd - | wc -c")),
+			 CLIENTS * (long)number_from_env("ROUNDS", 25));
+	mount_again();
+	assert_int_equal(atol(run("ls own-* | grep -vc :")) - (CLIENTS - 1),
+			 CLIENTS * (long)number_from_env("ROUNDS", 25));
+}
+
 /* ---- memory --------------------------------------------------------------------------------- */
 
 static long resident_kib(void)
@@ -355,6 +420,7 @@ int main(void)
 		TEST(small_buffers_and_removals_skip_and_repeat_nothing),
 		TEST(a_place_in_a_listing_outlives_removals),
 		TEST(files_are_open_by_the_thousand),
+		TEST(many_clients_and_a_forgetful_kernel_agree),
 		TEST(what_is_forgotten_costs_nothing),
 	};
 
