@@ -26,11 +26,9 @@ int conform_run(const struct CMUnitTest *tests, size_t count);
 /* What cubby does otherwise on purpose. */
 enum difference {
 	READING_LEAVES_ATIME,
-	LOCKING_BIT_STAYS,
 	DEVICES_ARE_SHUT,
 	NO_TMPFILE,
 	NO_WHITEOUT,
-	NO_BTIME,
 	VERSION_IS_LISTED,
 	DIFFERENCES,
 };
