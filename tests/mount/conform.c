@@ -11,7 +11,6 @@ enum { EXT4_MAGIC = 0xEF53, TESTS_MAX = 64 };
 /* The one list of what is meant to be different. */
 static const char *const reasons[DIFFERENCES] = {
 	[READING_LEAVES_ATIME] = "access times are kept as set: reading must not write",
-	[BLOCKS_FOLLOW_SIZE] = "st_blocks is worked out from the size: to count would read all of a value",
 	[LOCKING_BIT_STAYS] = "setgid without the group's x stays when others write: who is in the group "
 			      "the kernel does not tell",
 	[DEVICES_ARE_SHUT] = "libfuse mounts nodev,nosuid unless -o dev,suid says otherwise",

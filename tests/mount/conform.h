@@ -26,7 +26,6 @@ int conform_run(const struct CMUnitTest *tests, size_t count);
 /* What cubby does otherwise on purpose. */
 enum difference {
 	READING_LEAVES_ATIME,
-	BLOCKS_FOLLOW_SIZE,
 	LOCKING_BIT_STAYS,
 	DEVICES_ARE_SHUT,
 	NO_TMPFILE,

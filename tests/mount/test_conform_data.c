@@ -145,7 +145,7 @@ static void the_gap_reads_as_zeros(void **state)
 	assert_ok(close(fd));
 	assert_ok(truncate("f", (off_t)1 << 40));
 	assert_int_equal(stat_of("f").st_size, (off_t)1 << 40);
-	assert_int_equal(stat_of("f").st_blocks > 100, differs(BLOCKS_FOLLOW_SIZE));
+	assert_in_range(stat_of("f").st_blocks, 1, 100);
 }
 
 /* What is seen is what was written, whoever looks, and at once. */
