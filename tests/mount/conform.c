@@ -11,11 +11,10 @@ enum { EXT4_MAGIC = 0xEF53, TESTS_MAX = 64 };
 /* The one list of what is meant to be different. */
 static const char *const reasons[DIFFERENCES] = {
 	[READING_LEAVES_ATIME] = "access times are kept as set: reading must not write",
-	[LOCKING_BIT_STAYS] = "setgid without the group's x stays when others write: who is in the group "
-			      "the kernel does not tell",
+	[LOCKING_BIT_STAYS] = "setgid without the group's x stays when others write: we know no groups",
 	[DEVICES_ARE_SHUT] = "libfuse mounts nodev,nosuid unless -o dev,suid says otherwise",
 	[NO_TMPFILE] = "O_TMPFILE: libfuse 3.14 does not know it, and programs fall back",
-	[NO_WHITEOUT] = "RENAME_WHITEOUT: only overlayfs asks for it, below which cubby is not meant to lie",
+	[NO_WHITEOUT] = "RENAME_WHITEOUT: only overlayfs asks for it",
 	[NO_BTIME] = "statx's birth time: libfuse 3.14 cannot pass it on",
 	[VERSION_IS_LISTED] = "user.cubby.version is listed, so that copies and backups keep it",
 };

@@ -544,7 +544,11 @@ static void direct_reads_and_writes_agree_with_the_others(void **state)
 
 /* ---- holes ---------------------------------------------------------------------------------- */
 
-enum { KEEP = FALLOC_FL_KEEP_SIZE, PUNCH = FALLOC_FL_PUNCH_HOLE | KEEP, ZERO = FALLOC_FL_ZERO_RANGE };
+enum {
+	KEEP = FALLOC_FL_KEEP_SIZE,
+	PUNCH = FALLOC_FL_PUNCH_HOLE | KEEP,
+	ZERO = FALLOC_FL_ZERO_RANGE,
+};
 
 static void fallocate_says_what_is_wrong(void **state)
 {

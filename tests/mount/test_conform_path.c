@@ -413,7 +413,7 @@ static void the_empty_path_is_enoent(void **state)
 			expect(&calls[i], "", ENOENT);
 }
 
-/* Is there in a program with the address sanitizer, which reads the paths before the kernel does. */
+/* There in a program with the address sanitizer, which reads the paths before the kernel does. */
 void __asan_init(void) __attribute__((weak));
 
 static void a_path_out_of_memory_is_efault(void **state)
