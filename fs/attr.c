@@ -147,10 +147,10 @@ int attr_show_found(struct fs *fs, struct node *node, const struct attr *attr,
 
 /* ---- changing -------------------------------------------------------------------------------- */
 
-/* Which of a file's bits let it run with others' rights. */
+/* Which bits let a file run with others' rights. A fifo's would not, but are taken off too. */
 static uint32_t stripped_from(uint32_t mode)
 {
-	if (!S_ISREG(mode))
+	if (S_ISDIR(mode))
 		return 0;
 	return S_ISUID | (mode & S_IXGRP ? S_ISGID : 0);	/* without it the bit means something else */
 }
