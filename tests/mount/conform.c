@@ -62,11 +62,15 @@ void become(uid_t uid, gid_t gid)
 
 /* ---- mounting anew --------------------------------------------------------------------------- */
 
+/* Of the mount: those of the environment's MOUNT_OPTIONS and what the tests need. */
 static const char *options(void)
 {
-	return geteuid() != 0 ? "sync=standard" :
-	       c.read_only    ? "sync=standard,allow_other,acl,security,ro" :
-				"sync=standard,allow_other,acl,security";
+	static char text[512];
+	const char *given = getenv("MOUNT_OPTIONS");
+
+	snprintf(text, sizeof(text), "%s%s%s", given ? given : "sync=standard",
+		 geteuid() == 0 ? ",allow_other,acl,security" : "", c.read_only ? ",ro" : "");
+	return text;
 }
 
 /* The mount point bound to itself is a mount, which can be read-only. */
