@@ -136,6 +136,7 @@ static int close_super(struct engine *engine) NEEDS(engine->checkpoint)
 	super.generation++;
 	super.mark.closed = true;
 	super.mark.seen = log_revision(engine->log);
+	super.mark.files = log_files(engine->log);
 	rc = pages_sync(engine->pages);
 	if (rc == 0)
 		rc = pages_write_super(engine->pages, &super);
@@ -200,6 +201,7 @@ int checkpoint_replayed(struct engine *engine, const struct log_mark *at)
 	struct checkpoint c = { .engine = engine, .replaying = true, .super.mark = *at };
 	int rc;
 
+	c.super.mark.files = engine->super.mark.files;
 	if (c.super.mark.seen < engine->super.mark.seen)
 		c.super.mark.seen = engine->super.mark.seen;
 	mutex_lock(&engine->checkpoint);
