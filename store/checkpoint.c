@@ -123,26 +123,7 @@ static int write_super(struct checkpoint *c)
 	c->super.generation = super_generation(c);
 	c->super.root = c->frozen.ref;
 	c->super.entries = c->frozen.entries;
-	c->super.mark.closed = engine->closing;
 	return pages_write_super(engine->pages, &c->super);
-}
-
-/* Nothing was committed since the last superblock; let it say so. */
-static int close_super(struct engine *engine) NEEDS(engine->checkpoint)
-{
-	struct super super = engine->super;
-	int rc;
-
-	super.generation++;
-	super.mark.closed = true;
-	super.mark.seen = log_revision(engine->log);
-	super.mark.files = log_files(engine->log);
-	rc = pages_sync(engine->pages);
-	if (rc == 0)
-		rc = pages_write_super(engine->pages, &super);
-	if (rc == 0)
-		engine->super = super;
-	return rc;
 }
 
 /* From the moment on to the superblock. */
@@ -177,7 +158,7 @@ static int run(struct engine *engine, bool leisurely) NEEDS(engine->checkpoint)
 	int rc;
 
 	if (log_last(engine->log) == engine->super.mark.revision)
-		return engine->closing ? close_super(engine) : 0;
+		return 0;
 	pace_begin(engine);
 	rc = carry_out(&c);
 	if (rc == 0) {
@@ -261,6 +242,32 @@ int engine_checkpoint(struct engine *engine)
 	rc = checkpoint(engine, false);
 	await(engine, -1);
 	return rc;
+}
+
+static int close_super(struct engine *engine) NEEDS(engine->checkpoint)
+{
+	struct super super = engine->super;
+	int rc = log_rotate(engine->log, &super.mark);
+
+	if (rc == 0)
+		rc = log_wait_blocking(engine->log, super.mark.revision, LOG_SYNCED);
+	super.generation++;
+	super.mark.closed = true;
+	if (rc == 0)
+		rc = pages_write_super(engine->pages, &super);
+	if (rc == 0)
+		engine->super = super;
+	return rc;
+}
+
+int checkpoint_close(struct engine *engine)
+{
+	int rc;
+
+	mutex_lock(&engine->checkpoint);
+	rc = close_super(engine);
+	mutex_unlock(&engine->checkpoint);
+	return engine_note(engine, rc, NULL);
 }
 
 int checkpoint_after(struct engine *engine, unsigned long long seen)

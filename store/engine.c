@@ -269,9 +269,9 @@ int engine_close(struct engine *engine)
 		return 0;
 	keeper_stop(engine);
 	filler_stop(engine);
-	(void)log_prepare(engine->log, 1);	/* so that the next opening need not look behind the mark */
-	engine->closing = true;
 	rc = engine_checkpoint(engine);
+	if (rc == 0)
+		rc = checkpoint_close(engine);
 	if (rc == -ENOSPC || rc == -ENOMEM)
 		rc = 0;			/* the log has everything; the next opening replays it */
 	closed = log_close(engine->log);
