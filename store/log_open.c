@@ -230,10 +230,22 @@ static int sync_tail(const struct log *log, const struct log_found *found, const
 	return rc;
 }
 
-static int make_durable(const struct log *log, const struct log_found *found,
-			const struct log_end *end, struct err *err)
+/* A spare whose maker was killed may be nameless yet, and its size not durable; from now on it
+ * counts. Those before it were durable before it was made. */
+static int sync_last_spare(const struct log *log, const struct log_found *found, unsigned last_index)
 {
-	int rc = log->os->sync_dir(log->dir);	/* a spare whose maker was killed may be nameless yet */
+	int rc = log->os->sync_dir(log->dir);
+
+	for (const struct segment *s = found->others; s && rc == 0; s = s->next)
+		if (s->index == last_index && segment_size_is_good(s->size))
+			rc = log->os->sync(s->file);
+	return rc;
+}
+
+static int make_durable(const struct log *log, const struct log_found *found,
+			const struct log_end *end, unsigned last_index, struct err *err)
+{
+	int rc = sync_last_spare(log, found, last_index);
 
 	if (rc == 0)
 		rc = sync_tail(log, found, end);
@@ -342,7 +354,7 @@ int log_open(struct os *os, struct os_dir *dir, const struct log_options *option
 		rc = log_find_end(os, &found, mark, reader, &end, err);
 	if (rc < 0)
 		goto out;
-	rc = make_durable(log, &found, &end, err);
+	rc = make_durable(log, &found, &end, last_index, err);
 	if (rc == 0)
 		rc = log_replay(os, &found, mark, reader, &end, err);
 	if (rc < 0)
