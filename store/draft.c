@@ -494,8 +494,8 @@ static int write_whole(struct draft *d, struct write *w, uint32_t number) NEEDS(
 	return 0;
 }
 
-/* Gives a piece for a chunk of which nothing is staged: for changes, unless the chunk begins here, or
- * is changed too much for that. */
+/* Gives a piece for a chunk of which nothing is staged: for changes, unless the chunk begins here,
+ * or is changed too much for that. */
 static int piece_begin(struct draft *d, uint32_t number, uint32_t start, uint32_t size,
 		       struct piece **out) NEEDS(d->lock)
 {

@@ -365,7 +365,7 @@ static void what_a_value_keeps_is_counted(void **state)
 	publish(&k, d, KEY);
 	assert_in_range(draft_stored(d), 8 * CHUNK + 156 + 3, 8 * CHUNK + 156 + 10);
 	kit_is_clean(&k);
-	assert_int_equal(draft_truncate(d, 5 * CHUNK + 7), 0);	/* some holes are cut off, some are not */
+	assert_int_equal(draft_truncate(d, 5 * CHUNK + 7), 0);	/* some holes go, some stay */
 	keeps(&k, d, 3 * CHUNK + 7);
 	assert_int_equal(draft_truncate(d, 0), 0);
 	write_at(d, 0, "small", 5);
