@@ -325,7 +325,7 @@ static void a_patch_in_the_log_of_what_is_not_there_is_damage(void **state)
 	sim_reboot(disk, SIM_LOSE, 1);
 	copy = sim_clone(disk);
 
-	tamper(copy, "key 000001", "key 000001");	/* changes nothing: so much for the tampering */
+	tamper(copy, "key 000001", "key 000001");	/* changes nothing: tampering is sound */
 	e = open_engine(copy);
 	assert_int_equal(engine_close(e), 0);
 	tamper(disk, "key 000001", "key 000002");
