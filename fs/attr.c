@@ -146,11 +146,11 @@ int attr_show_found(struct fs *fs, struct node *node, const struct attr *attr,
 
 /* ---- changing -------------------------------------------------------------------------------- */
 
-/* Which of a file's bits let it run with others' rights. Without execution by the group its bit means
- * something else, and those of the group may keep it. */
+/* Which of a file's bits let it run with others' rights (a fifo's would not, but are taken off too).
+ * Without execution by the group its bit means something else, and those of the group may keep it. */
 static uint32_t stripped_from(uint32_t mode, bool of_group)
 {
-	if (!S_ISREG(mode))
+	if (S_ISDIR(mode))
 		return 0;
 	return S_ISUID | (mode & S_IXGRP || !of_group ? S_ISGID : 0);
 }

@@ -106,6 +106,10 @@ static void a_new_owner_takes_setuid_away(void **state)
 	assert_ok(chmod("f", 06745));
 	assert_ok(chown("f", USER, OTHER));
 	assert_int_equal(mode_of("f"), 02745); /* no x for the group: not that bit */
+	assert_ok(mkfifo("p", 0644));
+	assert_ok(chmod("p", 06755));
+	assert_ok(chown("p", USER, GROUP));
+	assert_int_equal(mode_of("p"), 0755);
 	assert_ok(mkdir("d", 0755));
 	assert_ok(chmod("d", 06755));
 	assert_ok(chown("d", USER, GROUP));
