@@ -57,8 +57,9 @@ fail() {
 	exit 1
 }
 
+# clean [STATUS]: the script's end, and its exit status.
 clean() {
-	local status=$?
+	local status=${1:-$?}
 	cd /
 	trap - EXIT
 	if mountpoint -q "$M" || ! stat "$M" > /dev/null 2>&1; then

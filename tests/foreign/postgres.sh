@@ -24,9 +24,9 @@ end_server() {
 		kill -0 "$pid" 2> /dev/null || return 0
 		sleep 0.1
 	done
-	fail "the server does not end"
+	kill -KILL "$pid"
 }
-trap 'status=$?; trap - EXIT; end_server; (exit $status); clean' EXIT
+trap 'status=$?; trap - EXIT; end_server || true; clean $status' EXIT
 
 cd "$D"
 user "$bin/initdb" -D "$cluster" -U cubby --data-checksums -A trust > "$D/initdb" ||
