@@ -17,7 +17,7 @@
 
 enum {
 	STEPS = 9000,		/* of a story */
-	CUTS = 150,		/* points of a story that are looked at */
+	CUTS = 80,		/* points of a story that are looked at */
 	CHAIN = 4,		/* most recoveries that are cut one after the other */
 };
 

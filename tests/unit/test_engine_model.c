@@ -15,7 +15,7 @@
 
 enum {
 	STORY = 4000,		/* steps of one */
-	STEPS = 1000000,	/* of all, unless ENGINE_STEPS= says otherwise */
+	STEPS = 500000,	/* of all, unless ENGINE_STEPS= says otherwise */
 };
 
 static bool engine_and_map_agree(const struct tale *tale, const struct story *story, char *wrong)
