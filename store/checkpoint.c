@@ -11,6 +11,8 @@ enum {
 	MAP_UNITS = 16,			/* of the free map that one checkpoint rewrites, beside ... */
 	MAP_REGIONS = REGION_UNITS / 2,	/* ... one for each so many units of the file */
 	IDLE_TICKS = 5,			/* commit intervals without a commit, then a checkpoint */
+	INNER_FRACTION = 4,		/* of the cache in inner nodes that wait for a checkpoint ... */
+	INNER_MIN = 8 << 20,		/* ... or so many bytes, if that is more */
 	DEAD_FRACTION = 4,		/* of the file dead: a checkpoint makes it free */
 	DEAD_MIN = 64 * 1024,		/* units: 256 MiB, below which nobody cares */
 	REST_MAX_MS = 20,		/* of a checkpoint that is not in a hurry, between two writes */
@@ -40,18 +42,20 @@ static struct timespec after(uint64_t ns)
 	return t;
 }
 
-/* Does somebody want it over? Whoever waits does, and the log, which it keeps from being used
- * again, when three quarters of it are. */
+/* Does somebody want it over? Whoever waits does, the log, which it keeps from being used again,
+ * when three quarters of it are, and memory, when there is too little for copies. */
 static bool hurried(const struct checkpoint *c)
 {
 	uint64_t fill, limit;
+	struct tree_stats tree;
 
 	log_fill(c->engine->log, &fill, &limit);
-	return !c->leisurely || fill > limit / 4 * 3;
+	tree_stats(c->engine->tree, &tree);
+	return !c->leisurely || fill > limit / 4 * 3 || tree.memory > c->engine->options.cache;
 }
 
-/* Leaves the disk to others for as long as it has been ours; unless somebody waits for the
- * checkpoint by now, or will soon, for the log fills up. */
+/* Leaves the disk to others for as long as it has been ours, unless somebody waits for the
+ * checkpoint. */
 static void rest(void *arg)
 {
 	struct checkpoint *c = arg;
@@ -227,12 +231,13 @@ static bool log_is_half_full(struct engine *engine)
 
 static bool checkpoint_due(struct engine *engine)
 {
+	const uint64_t cache = engine->options.cache / INNER_FRACTION;
 	struct space_stats space;
 	struct tree_stats tree;
 
 	space_stats(engine->space, &space);
 	tree_stats(engine->tree, &tree);
-	return tree.dirty_memory > engine->options.cache ||
+	return tree.dirty_inner > (cache < INNER_MIN ? INNER_MIN : cache) ||
 	       log_is_half_full(engine) ||
 	       (space.dead_units > DEAD_MIN && space.dead_units > space.units / DEAD_FRACTION);
 }

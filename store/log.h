@@ -68,11 +68,15 @@ int log_create(struct os *os, struct os_dir *dir, const struct log_options *opti
  * batch of a group that no later group proves to have been synced: -ENODATA says that what the
  * batch relies on never reached the disk, and the log is cut off before its group. `apply` then
  * gets every batch that stands. Any other negative answer ends the opening with that error.
- * `batch` is lent until the call returns. */
+ * `batch` is lent until the call returns.
+ *
+ * `claim`, unless NULL, sees them all before either of these sees the first: what batches rely on
+ * may be needed until they are applied. Some of them may not stand in the end. */
 struct log_reader {
 	int (*check)(void *arg, struct slice batch);
 	int (*apply)(void *arg, uint64_t revision, struct slice batch);
 	void *arg;
+	int (*claim)(void *arg, struct slice batch);
 };
 
 /* Opens the log of an existing store and replays what follows `mark`. A torn tail (what was never

@@ -307,7 +307,22 @@ static int cut_short(struct scan *scan)
 		       (unsigned long long)c->number, (unsigned long long)scan->vouched);
 }
 
-static int find_end(struct scan *scan, const struct segment *others, bool closed)
+/* What the mark covers is in the page file, and must not be applied again. */
+static int claim_all(const struct scan *scan, const struct log_reader *reader, uint64_t revision,
+		     struct slice batches)
+{
+	struct slice batch;
+	size_t offset = 0;
+	int rc = 0;
+
+	for (; rc == 0 && reader->claim && group_next(batches, &offset, &batch); revision++)
+		if (revision > scan->vouched)
+			rc = reader->claim(reader->arg, batch);
+	return rc;
+}
+
+static int find_end(struct scan *scan, const struct segment *others, bool closed,
+		    const struct log_reader *reader)
 {
 	struct cursor *c = &scan->at;
 	struct slice batches;
@@ -322,6 +337,12 @@ static int find_end(struct scan *scan, const struct segment *others, bool closed
 		rc = next_group(scan, &g, &batches);
 		if (rc > 0 && g.synced > scan->synced)
 			scan->synced = g.synced;
+		if (rc > 0) {
+			const int claimed = claim_all(scan, reader, g.revision, batches);
+
+			if (claimed < 0)
+				return claimed;
+		}
 	}
 	if (rc == 0 && c->revision < scan->vouched)
 		return cut_short(scan);
@@ -330,7 +351,6 @@ static int find_end(struct scan *scan, const struct segment *others, bool closed
 	return torn_or_damaged(scan, others);
 }
 
-/* What the mark covers is in the page file, and must not be applied again. */
 static int check_all(const struct scan *scan, const struct log_reader *reader, uint64_t revision,
 		     struct slice batches)
 {
@@ -409,7 +429,7 @@ int log_scan(struct os *os, struct segment *live, struct segment *others,
 	int rc;
 
 	start(&scan, live, mark);
-	rc = find_end(&scan, others, mark->closed);
+	rc = find_end(&scan, others, mark->closed, reader);
 	end = scan.at.number;
 	start(&scan, live, mark);
 	if (rc == 0)

@@ -8,6 +8,10 @@
 
 enum {
 	LEVEL_ANY = 255,		/* of a root that is only on disk */
+	INNER_FREE = 8 << 20,		/* so many bytes of inner nodes that are not on disk, which only a
+					 * checkpoint writes, do not count */
+	DIRTY_SHARE = 4,		/* leaves are written early when so much of the cache is still clean: a
+					 * checkpoint needs room for copies */
 };
 
 /* ---- nodes' lives ----------------------------------------------------------------------- */
@@ -20,6 +24,8 @@ static uint64_t units_of(const struct node *node)
 void tree_account_dirty(struct tree *tree, const struct node *node, bool dirty)
 {
 	tree->dirty_memory += dirty ? node_memory(node) : -node_memory(node);
+	if (node->level)
+		tree->dirty_inner += dirty ? node_memory(node) : -node_memory(node);
 	tree->dirty_units += dirty ? units_of(node) : -units_of(node);
 }
 
@@ -55,6 +61,13 @@ static void set_bound(struct bound *bound, const struct node *inner, uint32_t in
 	memcpy(bound->key, key.data, key.size);
 }
 
+/* The clock's hand is told that the node is in use. */
+static void use(struct node *node)
+{
+	if (!__atomic_load_n(&node->recent, __ATOMIC_RELAXED))
+		__atomic_store_n(&node->recent, 1, __ATOMIC_RELAXED);
+}
+
 int tree_find_leaf(const struct root *root, struct slice key, struct node **leaf,
 		     struct bound *bound, struct miss *miss)
 {
@@ -72,13 +85,14 @@ int tree_find_leaf(const struct root *root, struct slice key, struct node **leaf
 
 		set_bound(bound, node, index);
 		if (!child) {
+			use(node);	/* it must be there when the child comes */
 			*miss = (struct miss){ inner_ref(node, index), (uint8_t)(node->level - 1) };
 			return -EAGAIN;
 		}
 		node = child;
 	}
-	if (node && !__atomic_load_n(&node->recent, __ATOMIC_RELAXED))
-		__atomic_store_n(&node->recent, 1, __ATOMIC_RELAXED);
+	if (node)
+		use(node);
 	*leaf = node;
 	return 0;
 }
@@ -159,9 +173,11 @@ static bool still_missing(struct tree *tree, const struct root *root, struct sli
 
 bool tree_over(const struct tree *tree)
 {
-	const uint64_t clean = tree->memory - tree->dirty_memory;
+	const uint64_t inner = tree->dirty_inner < INNER_FREE ? tree->dirty_inner : INNER_FREE;
+	const uint64_t limit = tree->cache + inner;
 
-	return tree->cache && clean > tree->cache && !tree->warming;
+	return tree->cache && !tree->warming && tree->memory > tree->tried &&
+	       (tree->memory > limit || tree->dirty_memory > limit - tree->cache / DIRTY_SHARE);
 }
 
 static bool has_children(const struct node *node)
@@ -172,32 +188,47 @@ static bool has_children(const struct node *node)
 	return false;
 }
 
-/* Forgets a child that is on disk, that only this parent refers to, that has nothing below it in
- * memory, and that nobody used since the hand came by last. */
+/* Was nobody at it since the hand came by last? */
+static bool is_cold(struct node *node)
+{
+	const bool cold = !node->recent;
+
+	node->recent = 0;
+	return cold && node->refs == 1 && !has_children(node);
+}
+
 static void forget(struct tree *tree, struct node *parent, uint32_t index) NEEDS(tree->lock)
 {
 	struct node *child = inner_child(parent, index);
 
-	if (!child || !child->ref.length || child->refs > 1)
-		return;
-	if (child->recent) {
-		child->recent = 0;
-		return;
-	}
-	if (has_children(child))
-		return;
 	inner_forget_child(parent, index);
 	tree_unref(tree, child);
 }
 
+/* Forgets the child, if it is cold and on disk; returns it, if it is a cold leaf that could be
+ * written. */
+static struct node *pass(struct tree *tree, struct node *parent, uint32_t index)
+	NEEDS(tree->lock)
+{
+	struct node *child = inner_child(parent, index);
+
+	if (!child || !is_cold(child))
+		return NULL;
+	if (!child->ref.length)
+		return child->level == 0 && child->count > 0 &&
+		       child->generation == tree->generation ? child : NULL;
+	forget(tree, parent, index);
+	return NULL;
+}
+
 /* Turns the clock's hand past the children of one inner node: the lowest one in memory at the
  * hand, and on the way back those above it of which it was the last child. */
-void tree_turn(struct tree *tree) NEEDS(tree->lock)
+uint32_t tree_turn(struct tree *tree, struct node **cold, uint32_t max) NEEDS(tree->lock)
 {
 	const struct slice at = slice_of(tree->hand.key, tree->hand.size);
 	struct bound next = { .none = true };
 	struct node *node = tree->root.node, *path[NODE_LEVEL_MAX + 1];
-	uint32_t index[NODE_LEVEL_MAX + 1], depth = 0;
+	uint32_t index[NODE_LEVEL_MAX + 1], depth = 0, count = 0;
 
 	while (node && node->level && depth <= NODE_LEVEL_MAX) {
 		const uint32_t i = node_find_child(node, at);
@@ -208,14 +239,35 @@ void tree_turn(struct tree *tree) NEEDS(tree->lock)
 			set_bound(&next, node, i);
 		node = inner_child(node, i);
 	}
-	if (depth > 0)
-		for (uint32_t i = 0; i < path[depth - 1]->count; i++)
-			forget(tree, path[depth - 1], i);
+	for (uint32_t i = 0; depth > 0 && i < path[depth - 1]->count; i++) {
+		struct node *leaf = pass(tree, path[depth - 1], i);
+
+		if (leaf && count < max)
+			cold[count++] = leaf;
+	}
 	while (depth-- > 1)
-		forget(tree, path[depth - 1], index[depth - 1]);
+		pass(tree, path[depth - 1], index[depth - 1]);
 	tree->hand = next;
 	if (next.none)
 		tree->hand.size = 0;
+	return count;
+}
+
+void tree_forget_leaf(struct tree *tree, const struct node *leaf)
+{
+	const struct slice key = node_key(leaf, 0);
+	struct node *node = tree->root.node;
+
+	while (node && node->level) {
+		const uint32_t index = node_find_child(node, key);
+		struct node *child = inner_child(node, index);
+
+		if (child == leaf && child->ref.length && child->refs == 1 && !child->recent) {
+			forget(tree, node, index);
+			return;
+		}
+		node = child;
+	}
 }
 
 void tree_shrink(struct tree *tree)
@@ -226,9 +278,10 @@ void tree_shrink(struct tree *tree)
 	 * forget. */
 	for (int rounds = 0; more && rounds < 3;) {
 		rwlock_write(&tree->lock);
+		tree->tried = 0;
 		more = tree_over(tree);
 		if (more)
-			tree_turn(tree);
+			tree_turn(tree, NULL, 0);
 		rounds += tree->hand.size == 0;
 		rwlock_write_done(&tree->lock);
 	}
@@ -239,6 +292,7 @@ int tree_fetch(struct tree *tree, struct root *root, struct slice key, const str
 {
 	struct node *node;
 	const int rc = read_node(tree->pages, miss, &node, err);
+	bool over;
 
 	if (rc == -ENOMEM)
 		return rc;
@@ -248,10 +302,13 @@ int tree_fetch(struct tree *tree, struct root *root, struct slice key, const str
 	tree_account(tree, node, true);
 	node->recent = 1;
 	if (tree_over(tree))	/* before it is in its place: it must be there for its reader */
-		tree_turn(tree);
+		tree_turn(tree, NULL, 0);
 	if (!install(root, key, miss, node))
 		tree_unref(tree, node);
+	over = tree_over(tree);
 	rwlock_write_done(&tree->lock);
+	if (over)
+		tree_relieve(tree, 1);	/* no more, or what was read would go before its reader comes */
 	return 0;
 }
 
@@ -375,6 +432,7 @@ int tree_open(struct pages *pages, struct space *space, const struct super *supe
 	if (!tree)
 		return -ENOMEM;
 	rwlock_init(&tree->lock);
+	mutex_init(&tree->relief);
 	tree->pages = pages;
 	tree->space = space;
 	tree->cache = cache;
@@ -397,6 +455,8 @@ void tree_close(struct tree *tree)
 	assert(tree->memory == 0 && tree->dirty_units == 0);
 	rwlock_write_done(&tree->lock);
 	rwlock_done(&tree->lock);
+	mutex_done(&tree->relief);
+	mem_free(tree->relief_buffer);
 	mem_free(tree);
 }
 
@@ -409,6 +469,7 @@ void tree_stats(struct tree *tree, struct tree_stats *out)
 		.memory = tree->memory,
 		.dirty_units = tree->dirty_units,
 		.dirty_memory = tree->dirty_memory,
+		.dirty_inner = tree->dirty_inner,
 	};
 	rwlock_read_done(&tree->lock);
 }

@@ -18,6 +18,12 @@ struct root {
 	struct ref ref;			/* counts if node is NULL; length 0: an empty tree */
 };
 
+/* Bytes of the page file that were written, somewhere between two offsets. */
+struct stretch {
+	uint64_t from, to;
+	uint64_t bytes;
+};
+
 struct tree {
 	struct pages *pages;
 	struct space *space;
@@ -29,15 +35,22 @@ struct tree {
 	uint64_t entries;
 	uint64_t memory;
 	uint64_t dirty_memory;		/* of nodes that are not on disk */
+	uint64_t dirty_inner;		/* ... of those, inner ones */
 	uint64_t dirty_units;
 	uint64_t visit;			/* number of the latest prepare() */
 	uint64_t cache;			/* immutable; bytes of memory to keep to, 0: no bound */
+	uint64_t tried;			/* memory at which nothing could be forgotten; 0: not known */
 	struct bound hand;		/* of the clock: it goes on from here */
 	uint32_t warming;		/* batches that need what they brought in to stay */
 	struct node **pool;		/* set aside, of NODE_BYTES */
 	size_t pool_count, pool_capacity;
 	struct node **large;		/* set aside for entries too large for those, in their order */
 	size_t large_count, large_capacity, large_taken;
+
+	struct mutex relief;		/* outside of `lock`; guards the next three: */
+	uint8_t *relief_buffer;
+	uint64_t relief_capacity;
+	struct stretch relief_written;	/* early, and not given to the disk yet */
 };
 
 /* Counts a node's memory, and if it is not on disk its units, as there or no longer there. */
@@ -64,7 +77,18 @@ int tree_fetch(struct tree *tree, struct root *root, struct slice key, const str
 
 /* Is more in memory than should be? Then the clock's hand may be turned. */
 bool tree_over(const struct tree *tree);
-void tree_turn(struct tree *tree) NEEDS(tree->lock);
+
+/* Turns it a little: forgets what is on disk and was not used since it came by last. Leaves of
+ * which that could be said if they were on disk go to `cold`, `max` at most; returns how many. */
+uint32_t tree_turn(struct tree *tree, struct node **cold, uint32_t max) NEEDS(tree->lock);
+
+/* Forgets this leaf, if it can be. */
+void tree_forget_leaf(struct tree *tree, const struct node *leaf) NEEDS(tree->lock);
+
+/* Writes leaves early, and forgets them, until no more is in memory than should be, or the hand has
+ * come to the end of the tree so often: at its first coming it only finds out what is in use. What
+ * cannot be written stays: the checkpoint will say why. */
+void tree_relieve(struct tree *tree, int rounds) WITHOUT(tree->lock);
 
 /* Frees what was set aside for changes; for tree_close. */
 void tree_drop_pool(struct tree *tree) NEEDS(tree->lock);

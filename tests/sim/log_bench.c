@@ -58,7 +58,7 @@ static int apply(void *arg, uint64_t revision, struct slice batch)
 
 struct log_reader reader_of(struct bench *b)
 {
-	return (struct log_reader){ check, apply, b };
+	return (struct log_reader){ .check = check, .apply = apply, .arg = b };
 }
 
 int reopen(struct bench *b)
