@@ -37,7 +37,7 @@ static struct stat stat_of(const struct attr *attr)
 		.st_rdev = attr->rdev,
 		.st_size = (off_t)attr->size,
 		.st_blksize = BLOCK_SIZE,
-		.st_blocks = (blkcnt_t)(attr->size / STAT_BLOCK + (attr->size % STAT_BLOCK != 0)),
+		.st_blocks = (blkcnt_t)(attr->stored / STAT_BLOCK + (attr->stored % STAT_BLOCK != 0)),
 		.st_atim = timespec_of(attr->atime_ns),
 		.st_mtim = timespec_of(attr->mtime_ns),
 		.st_ctim = timespec_of(attr->ctime_ns),
@@ -61,21 +61,23 @@ static void show(struct fs *fs, const struct attr *attr, bool staged, struct sho
 	out->attr_seconds = staged ? 0 : out->entry_seconds;
 }
 
-/* Lays what is staged over what is published; true if there is something. */
+/* Lays what is staged over what is published; true if there is something. A bare creation is nothing
+ * of the kind: its publication changes nothing that stat shows. */
 static bool overlay(struct node *node, struct attr *attr) NEEDS(node->lock)
 {
 	struct draft *draft = atomic_load(&node->draft);
 	int64_t mtime_ns;
 
 	if (!draft)
-		return S_ISREG(attr->mode) && attr->version == 0;
+		return false;
 	attr->size = draft_size(draft);
+	attr->stored = draft_stored(draft);
 	mtime_ns = draft_mtime_ns(draft);
 	if (mtime_ns)
 		attr->mtime_ns = mtime_ns;
 	if (mtime_ns > attr->ctime_ns)
 		attr->ctime_ns = mtime_ns;
-	return draft_staged_since(draft) != 0 || attr->version == 0;
+	return draft_staged_since(draft) != 0;
 }
 
 /* What the store says goes to node->attr first: it is what remains once the entry is gone. */
@@ -131,7 +133,7 @@ int attr_show_found(struct fs *fs, struct node *node, const struct attr *attr,
 		    struct shown *out)
 {
 	struct attr again = *attr;
-	bool staged = S_ISREG(attr->mode) && attr->version == 0;
+	bool staged = false;
 	int rc = 0;
 
 	mutex_lock(&node->lock);

@@ -16,6 +16,13 @@ struct fuse_session;
 /* What we want of what the kernel can do: for the INIT request. */
 void connection_init(struct fuse_conn_info *conn);
 
+/* Answers the kernel's first request, INIT, and with that tells it what libfuse 3.14 does not know
+ * of: that we take set-user-id, set-group-id and capabilities off what is written to, truncated or
+ * given away (FUSE_HANDLE_KILLPRIV_V2). Else it would ask for the attribute security.capability at
+ * each write and each opening with O_TRUNC. A kernel that does not offer it goes on asking. To be
+ * called once, after fuse_session_mount and before the loop; 0 or a negative errno. */
+int connection_begin(struct fuse_session *session);
+
 /* How the kernel is to treat a file that was just opened. */
 void connection_open(struct fuse_file_info *fi);
 

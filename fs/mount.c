@@ -324,15 +324,17 @@ static int serve_mounted(struct fs *fs, const struct mount_plan *plan, int ready
 		.single_threaded = plan->single_threaded,
 		.main = pthread_self(),
 	};
-	int rc = warden_start(fs);
+	int rc = connection_begin(fs->session);
 
+	if (rc == 0)
+		rc = warden_start(fs);
 	if (rc == 0) {
 		rc = -pthread_create(&server.thread, NULL, serve, &server);
 		if (rc < 0)
 			warden_stop(fs);
 	}
 	if (rc < 0) {
-		say("no thread: %s", strerror(-rc));
+		say("cannot serve: %s", strerror(-rc));
 		return rc;
 	}
 	become_ready(ready);

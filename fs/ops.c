@@ -232,9 +232,14 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	reply_current(req, node_of(req, ino), (struct wait){ 0 });
 }
 
+/* Nanoseconds since 1970 in 64 bits reach from 1677 to 2262: what lies beyond is moved there. */
 static int64_t ns_of(struct timespec t)
 {
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+	const int64_t s = t.tv_sec, most = INT64_MAX / 1000000000;
+
+	if (s >= most)
+		return INT64_MAX;
+	return s <= -most ? INT64_MIN : s * 1000000000 + t.tv_nsec;
 }
 
 /* What of `to_set` is not about the size. Truncation sets the time anyway, when published. */

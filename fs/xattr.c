@@ -169,6 +169,14 @@ static bool is_kept(const struct fs *fs, const char *name)
 	       (fs->options.acl && is_acl(name));
 }
 
+/* A name space alone is no name. */
+static int check_name(const struct fs *fs, const char *name)
+{
+	if (!is_kept(fs, name))
+		return -EOPNOTSUPP;
+	return strchr(name, '.')[1] ? 0 : -EINVAL;
+}
+
 static int get_special(struct fs *fs, struct node *node, const char *name, struct buffer *out)
 {
 	const struct special *s = special_of(name);
@@ -283,10 +291,10 @@ static int get_held(struct fs *fs, struct node *node, const char *name, struct b
 
 int xattr_get(struct fs *fs, struct node *node, const char *name, struct buffer *out)
 {
-	int rc;
+	int rc = check_name(fs, name);
 
-	if (!is_kept(fs, name))
-		return -EOPNOTSUPP;
+	if (rc < 0)
+		return rc;
 	if (xattr_is_ours(name))
 		return get_special(fs, node, name, out);
 	do {
@@ -434,9 +442,10 @@ int xattr_set(struct fs *fs, struct node *node, const char *name, struct slice v
 {
 	const unsigned must = (how->flags & XATTR_CREATE ? XATTR_MUST_CREATE : 0) |
 			      (how->flags & XATTR_REPLACE ? XATTR_MUST_EXIST : 0);
+	const int rc = check_name(fs, name);
 
-	if (!is_kept(fs, name))
-		return -EOPNOTSUPP;
+	if (rc < 0)
+		return rc;
 	if (xattr_is_ours(name))
 		return set_special(fs, node, name, value, how->flags, revision);
 	if (strcmp(name, ACL_ACCESS) == 0)
@@ -449,10 +458,10 @@ int xattr_set(struct fs *fs, struct node *node, const char *name, struct slice v
 /* That a list to be removed is not there is no error: the kernel's own filesystems do not mind. */
 int xattr_remove(struct fs *fs, struct node *node, const char *name, uint64_t *revision)
 {
-	int rc;
+	int rc = check_name(fs, name);
 
-	if (!is_kept(fs, name))
-		return -EOPNOTSUPP;
+	if (rc < 0)
+		return rc;
 	if (xattr_is_ours(name))
 		return remove_special(fs, node, name, revision);
 	rc = change(fs, node, name, NULL, XATTR_MUST_EXIST, revision);

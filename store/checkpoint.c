@@ -28,6 +28,7 @@ struct checkpoint {
 	struct super super;
 	struct frozen frozen;
 	bool leisurely;			/* nobody waits for it */
+	bool replaying;			/* there is no log yet */
 	uint64_t rested_ns;		/* when it did so last */
 };
 
@@ -42,16 +43,18 @@ static struct timespec after(uint64_t ns)
 	return t;
 }
 
-/* Does somebody want it over? Whoever waits does, the log, which it keeps from being used again,
- * when three quarters of it are, and memory, when there is too little for copies. */
+/* Does somebody want it over? Whoever waits does; and soon somebody would have to, when the log,
+ * which it keeps from being used again, is three quarters full, or memory is. */
 static bool hurried(const struct checkpoint *c)
 {
-	uint64_t fill, limit;
 	struct tree_stats tree;
+	uint64_t fill, limit;
 
+	if (!c->leisurely)
+		return true;
 	log_fill(c->engine->log, &fill, &limit);
 	tree_stats(c->engine->tree, &tree);
-	return !c->leisurely || fill > limit / 4 * 3 || tree.memory > c->engine->options.cache;
+	return fill > limit / 4 * 3 || tree.memory > c->engine->options.cache;
 }
 
 /* Leaves the disk to others for as long as it has been ours, unless somebody waits for the
@@ -75,11 +78,11 @@ static void rest(void *arg)
 }
 
 /* The moment itself, under the tree's lock: where the log turns to a new segment is where the
- * frozen tree ends. */
+ * frozen tree ends. While the log is still being replayed it is where the replay stands. */
 static int mark(void *arg)
 {
 	struct checkpoint *c = arg;
-	const int rc = log_rotate(c->engine->log, &c->super.mark);
+	const int rc = c->replaying ? 0 : log_rotate(c->engine->log, &c->super.mark);
 
 	if (rc == 0)
 		space_freeze(c->engine->space);
@@ -100,17 +103,19 @@ static int write_all(struct checkpoint *c)
 	c->super.units = space.units;
 	if (rc == 0)
 		rc = pages_sync(engine->pages);
-	if (rc == 0)
+	if (rc == 0 && !c->replaying)
 		rc = log_wait_blocking(engine->log, c->super.mark.revision, LOG_SYNCED);
 	return rc;
 }
 
-/* Checkpoints that failed have used up generations, and the slot follows from the generation: it
- * must not be that of the superblock that counts now. */
+/* Checkpoints that failed have used up generations, others a superblock more than generations; and
+ * the slot follows from the generation: it must not be that of the superblock that counts now. */
 static uint64_t super_generation(const struct checkpoint *c)
 {
 	const uint64_t last = c->engine->super.generation, next = c->frozen.generation;
 
+	if (next <= last)
+		return last + 1;
 	return next % SUPER_SLOTS == last % SUPER_SLOTS ? next + 1 : next;
 }
 
@@ -143,6 +148,29 @@ static int close_super(struct engine *engine) NEEDS(engine->checkpoint)
 	return rc;
 }
 
+/* From the moment on to the superblock. */
+static int carry_out(struct checkpoint *c) NEEDS(c->engine->checkpoint)
+{
+	struct engine *engine = c->engine;
+	int rc = tree_freeze(engine->tree, mark, c, &c->frozen);
+
+	if (rc < 0)
+		return rc;
+	rc = write_all(c);
+	if (rc == 0)
+		rc = write_super(c);
+	engine->map_ahead = rc < 0;
+	if (rc == 0) {
+		space_durable(engine->space);
+		engine->super = c->super;
+	} else {
+		space_thaw(engine->space);
+	}
+	tree_release(engine->tree, &c->frozen);
+	tree_shrink(engine->tree);
+	return rc;
+}
+
 static int run(struct engine *engine, bool leisurely) NEEDS(engine->checkpoint)
 {
 	struct checkpoint c = {
@@ -154,26 +182,57 @@ static int run(struct engine *engine, bool leisurely) NEEDS(engine->checkpoint)
 	if (log_last(engine->log) == engine->super.mark.revision)
 		return engine->closing ? close_super(engine) : 0;
 	pace_begin(engine);
-	rc = tree_freeze(engine->tree, mark, &c, &c.frozen);
-	if (rc < 0) {
-		pace_end(engine);
-		return rc;
-	}
-	rc = write_all(&c);
-	if (rc == 0)
-		rc = write_super(&c);
-	engine->map_ahead = rc < 0;
+	rc = carry_out(&c);
 	if (rc == 0) {
-		space_durable(engine->space);
 		log_recycle(engine->log, &c.super.mark);
-		engine->super = c.super;
 		atomic_fetch_add(&engine->checkpoints, 1);
-	} else {
-		space_thaw(engine->space);
 	}
 	pace_end(engine);
-	tree_release(engine->tree, &c.frozen);
-	tree_shrink(engine->tree);
+	return rc;
+}
+
+static int ensure_space(struct engine *engine)
+{
+	struct tree_stats tree;
+
+	tree_stats(engine->tree, &tree);
+	return space_ensure(engine->space, tree.dirty_units + checkpoint_overhead(engine));
+}
+
+int checkpoint_replayed(struct engine *engine, const struct log_mark *at)
+{
+	struct checkpoint c = { .engine = engine, .replaying = true, .super.mark = *at };
+	int rc;
+
+	if (c.super.mark.seen < engine->super.mark.seen)
+		c.super.mark.seen = engine->super.mark.seen;
+	mutex_lock(&engine->checkpoint);
+	pages_touch(engine->pages);	/* replayed runs may be in the page cache only, after a kill */
+	rc = ensure_space(engine);
+	if (rc == 0)
+		rc = carry_out(&c);
+	mutex_unlock(&engine->checkpoint);
+	return rc;
+}
+
+/* Half a checkpoint: nodes are written, and no superblock ever names them together. */
+int checkpoint_early(struct engine *engine)
+{
+	struct checkpoint c = { .engine = engine, .replaying = true };
+	int rc;
+
+	mutex_lock(&engine->checkpoint);
+	rc = ensure_space(engine);
+	if (rc == 0)
+		rc = tree_freeze(engine->tree, mark, &c, &c.frozen);
+	if (rc == 0) {
+		rc = tree_write(engine->tree, &c.frozen, rest, &c);
+		space_thaw(engine->space);
+		engine->map_ahead = true;
+		tree_release(engine->tree, &c.frozen);
+		tree_shrink(engine->tree);
+	}
+	mutex_unlock(&engine->checkpoint);
 	return rc;
 }
 

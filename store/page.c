@@ -163,7 +163,7 @@ static int open_file(struct os *os, struct os_dir *dir, unsigned flags, struct p
 		pages_close(pages);
 		return rc;
 	}
-	atomic_store(&pages->units, size / UNIT);
+	atomic_store(&pages->units, size / UNIT / PAGES_QUAD * PAGES_QUAD);
 	*out = pages;
 	return 0;
 }

@@ -24,6 +24,8 @@
 
 struct pages;
 
+enum { PAGES_QUAD = 4 };	/* units in which the file grows, and is given out: see space.h */
+
 struct super {
 	uint8_t store[STORE_ID_SIZE];
 	uint64_t generation;
@@ -78,7 +80,8 @@ void pages_touch(struct pages *pages);
  * failure is final, as of a sync. */
 int pages_write_super(struct pages *pages, const struct super *super);
 
-/* Units of the file that are there to be written to. */
+/* Units of the file that are there to be written to: whole quads, although a power cut may have left
+ * a part of one behind them. */
 uint64_t pages_units(const struct pages *pages);
 
 /* Grows the file to `units` units of real blocks; -ENOSPC changes nothing. */

@@ -9,7 +9,7 @@
 
 enum {
 	WORDS = REGION_UNITS / 64,
-	QUAD = 4,
+	QUAD = PAGES_QUAD,
 	GROW_MIN = 256,			/* units: 1 MiB */
 	GROW_MAX = 16384,		/* 64 MiB */
 	GROW_FRACTION = 16,		/* of the file */
@@ -855,7 +855,7 @@ int space_open(struct pages *pages, const struct super *super, struct space **ou
 	mutex_init(&space->lock);
 	space->pages = pages;
 	space->directory = super->space;
-	rc = extend(space, pages_units(pages) / QUAD * QUAD);
+	rc = extend(space, pages_units(pages));
 	space->free -= SUPER_UNITS;
 	space->quads -= SUPER_UNITS / QUAD;
 	if (rc == 0 && super->space.length)

@@ -75,6 +75,7 @@ struct attr {
 	bool shared;		/* has, or once had, several names: see place_shared */
 	uint64_t rdev;		/* of a device node */
 	uint64_t size;		/* bytes of the value, or of a symbolic link's target; 0 for a table */
+	uint64_t stored;	/* how many of them are kept, holes not counted */
 	uint64_t version;	/* 0: not published yet; 0 for tables */
 	bool unpublished;	/* does not count yet (its version may have been set already) */
 	uint64_t expires_ms;	/* milliseconds since 1970-01-01 UTC; 0: never */

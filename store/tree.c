@@ -291,9 +291,16 @@ int tree_fetch(struct tree *tree, struct root *root, struct slice key, const str
 		 struct err *err) WITHOUT(tree->lock)
 {
 	struct node *node;
-	const int rc = read_node(tree->pages, miss, &node, err);
 	bool over;
+	int rc;
 
+	rwlock_read(&tree->lock);
+	over = tree_over(tree);
+	rwlock_read_done(&tree->lock);
+	if (over)	/* before, not after, and once round: the node, and that above it, must still be
+			 * there when their reader looks again */
+		tree_relieve(tree, 1);
+	rc = read_node(tree->pages, miss, &node, err);
 	if (rc == -ENOMEM)
 		return rc;
 	if (rc < 0)
@@ -301,14 +308,9 @@ int tree_fetch(struct tree *tree, struct root *root, struct slice key, const str
 	rwlock_write(&tree->lock);
 	tree_account(tree, node, true);
 	node->recent = 1;
-	if (tree_over(tree))	/* before it is in its place: it must be there for its reader */
-		tree_turn(tree, NULL, 0);
 	if (!install(root, key, miss, node))
 		tree_unref(tree, node);
-	over = tree_over(tree);
 	rwlock_write_done(&tree->lock);
-	if (over)
-		tree_relieve(tree, 1);	/* no more, or what was read would go before its reader comes */
 	return 0;
 }
 

@@ -619,6 +619,16 @@ static void patch_elsewhere(struct tree *tree, struct path *path, struct node *l
 	insert_splitting(tree, path, leaf, index, &entry);
 }
 
+/* Patches a large leaf's entry where it is, if it is ours and there is room. */
+static bool patch_large(struct tree *tree, struct node *leaf, const struct batch_op *op)
+	NEEDS(tree->lock)
+{
+	if (leaf->generation != tree->generation)
+		return false;
+	changes(tree, leaf);
+	return leaf_patch(leaf, 0, op->offset, op->value);
+}
+
 static void patch(struct tree *tree, const struct batch_op *op) NEEDS(tree->lock)
 {
 	struct leaf_entry entry;
@@ -628,14 +638,11 @@ static void patch(struct tree *tree, const struct batch_op *op) NEEDS(tree->lock
 	const uint32_t index = node_find(leaf, op->key, &exact);
 
 	assert(exact);		/* prepare() saw it */
-	if (leaf->generation == tree->generation)
-		changes(tree, leaf);
 	if (leaf->capacity <= NODE_BYTES) {
 		leaf = own(tree, &path);
 		if (!leaf_patch(leaf, index, op->offset, op->value))
 			patch_elsewhere(tree, &path, leaf, index, op);
-	} else if (leaf->generation != tree->generation ||
-		   !leaf_patch(leaf, index, op->offset, op->value)) {
+	} else if (!patch_large(tree, leaf, op)) {
 		entry = leaf_entry_at(leaf, index);
 		entry.patch = op->value;
 		entry.patch_offset = op->offset;

@@ -5,7 +5,8 @@
  * are folders: on the disk, in a mount of nullfs, of libfuse's passthrough_ll over that disk ("-":
  * there is none), and in two mounts of stores on that disk. Rounds are short and interleaved, so
  * that what disturbs the machine disturbs all alike; each figure is the median of its rounds
- * (BENCH_ROUNDS, 5). BENCH_QUICK=1: a minute. The table is Markdown. */
+ * (BENCH_ROUNDS, 5). BENCH_ONLY=small, durable or big: only that part. BENCH_QUICK=1: a minute. The
+ * table is Markdown. */
 #include <err.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,13 @@ static double median(double *of, int count)
 	return count % 2 ? of[count / 2] : (of[count / 2 - 1] + of[count / 2]) / 2;
 }
 
+static bool wanted(const struct work *work, bool quick)
+{
+	const char *only = getenv("BENCH_ONLY");
+
+	return work_wanted(work, quick) && (!only || strcmp(only, work_part(work)) == 0);
+}
+
 static bool done_at(const struct work *work, const struct place *place, int where)
 {
 	return place->path && work->places & 1u << where;
@@ -39,7 +47,7 @@ static void measure(struct place *places, int rounds, bool quick)
 {
 	for (int round = 0; round < rounds; round++)
 		for (int w = 0; works[w].name; w++)
-			for (int p = 0; p < PLACES && work_wanted(&works[w], quick); p++) {
+			for (int p = 0; p < PLACES && wanted(&works[w], quick); p++) {
 				double count;
 
 				if (!done_at(&works[w], &places[p], p))
@@ -67,7 +75,7 @@ static void print_table(const struct place *places, int rounds, bool quick)
 	for (int w = 0; works[w].name; w++) {
 		double m[PLACES];
 
-		if (!work_wanted(&works[w], quick))
+		if (!wanted(&works[w], quick))
 			continue;
 		for (int p = 0; p < PLACES; p++)
 			m[p] = median(rates[w][p], rounds);

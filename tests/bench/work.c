@@ -483,3 +483,8 @@ bool work_wanted(const struct work *work, bool quick)
 {
 	return !quick || (work->run != list_many && work->run != list_many_long);
 }
+
+const char *work_part(const struct work *work)
+{
+	return work->places == BIGLY ? "big" : work->places == DURABLY ? "durable" : "small";
+}

@@ -34,6 +34,9 @@ struct work {
 extern const struct work works[];
 bool work_wanted(const struct work *work, bool quick);
 
+/* "small", "durable" or "big": each part runs without the others. */
+const char *work_part(const struct work *work);
+
 /* Once for each place, before anything else. */
 void work_prepare(struct place *place, unsigned places, bool quick);
 

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 
@@ -17,7 +18,6 @@ static const char *const reasons[DIFFERENCES] = {
 	[NO_TMPFILE] = "O_TMPFILE: libfuse 3.14 does not know it, and programs fall back",
 	[NO_WHITEOUT] = "RENAME_WHITEOUT: only overlayfs asks for it, below which cubby is not meant to lie",
 	[NO_BTIME] = "statx's birth time: libfuse 3.14 cannot pass it on",
-	[NO_LEASE] = "leases: FUSE has none",
 	[VERSION_IS_LISTED] = "user.cubby.version is listed, so that copies and backups keep it",
 };
 
@@ -26,6 +26,7 @@ static struct {
 	unsigned tests;    /* so far */
 	int first_fd;      /* of those that the test opens */
 	char home[4096]; /* of the test */
+	bool read_only;
 } c;
 
 bool differs(enum difference which)
@@ -47,12 +48,6 @@ static void change_user(uid_t uid, gid_t gid)
 		assert_ok(syscall(SYS_setresuid, uid, uid, 0));
 }
 
-void become(uid_t uid, gid_t gid)
-{
-	only_root();
-	change_user(uid, gid);
-}
-
 void become_root(void)
 {
 	uid_t real, effective, saved;
@@ -60,6 +55,51 @@ void become_root(void)
 	assert_ok(getresuid(&real, &effective, &saved));
 	if (saved == 0)
 		change_user(0, 0);
+}
+
+void become(uid_t uid, gid_t gid)
+{
+	become_root();
+	only_root();
+	change_user(uid, gid);
+}
+
+/* ---- mounting anew --------------------------------------------------------------------------- */
+
+static const char *options(void)
+{
+	return geteuid() != 0 ? "sync=standard" :
+	       c.read_only    ? "sync=standard,allow_other,acl,security,ro" :
+				"sync=standard,allow_other,acl,security";
+}
+
+/* The mount point bound to itself is a mount, which can be read-only. */
+static void bind_read_only(void)
+{
+	const char *point = point_path();
+
+	if (!c.read_only) {
+		assert_ok(umount2(point, MNT_DETACH));
+		return;
+	}
+	assert_ok(mount(point, point, NULL, MS_BIND, NULL));
+	assert_ok(mount(NULL, point, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL));
+}
+
+void read_only(bool on)
+{
+	only_root();
+	if (c.read_only == on)
+		return;
+	assert_ok(chdir("/"));
+	c.read_only = on;
+	if (c.on_disk) {
+		bind_read_only();
+	} else {
+		mount_stop();
+		mount_start(options());
+	}
+	assert_ok(chdir(c.home));
 }
 
 /* ---- vocabulary ----------------------------------------------------------------------------- */
@@ -114,7 +154,7 @@ static int group_begin(void **state)
 {
 	if (mount_fresh(state) < 0 || chmod(base_path(), 0711) < 0)
 		return -1;
-	mount_start(geteuid() == 0 ? "sync=standard,allow_other" : "sync=standard");
+	mount_start(options());
 	return chmod(".", 0755);
 }
 
@@ -135,6 +175,8 @@ static int test_end(void **state)
 	become_root();
 	umask(022);
 	syscall(SYS_close_range, c.first_fd, ~0U, 0);
+	if (c.read_only)
+		read_only(false);
 	if (chdir(point_path()) < 0)
 		return -1;
 	return sh("chmod -Rf u+rwx %s; rm -rf %s", c.home, c.home) == 0 ? 0 : -1;

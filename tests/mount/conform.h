@@ -32,7 +32,6 @@ enum difference {
 	NO_TMPFILE,
 	NO_WHITEOUT,
 	NO_BTIME,
-	NO_LEASE,
 	VERSION_IS_LISTED,
 	DIFFERENCES,
 };
@@ -44,6 +43,10 @@ bool differs(enum difference which);
  * test as skipped if we are not root. */
 void become(uid_t uid, gid_t gid);
 void become_root(void);
+
+/* Nothing below the working directory may be changed any more, or may again: mounts anew, read-only
+ * if `on`; of the plain folder a second view. Only root can. */
+void read_only(bool on);
 
 /* Makes, in the working directory: the file f ("hello"), the empty directory d, the directory full with
  * the file x, the links l to f, ld to d, loop to itself and dangling to nothing, and the fifo p. */

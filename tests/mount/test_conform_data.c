@@ -542,6 +542,101 @@ static void direct_reads_and_writes_agree_with_the_others(void **state)
 	free(bytes);
 }
 
+/* ---- holes ---------------------------------------------------------------------------------- */
+
+enum { KEEP = FALLOC_FL_KEEP_SIZE, PUNCH = FALLOC_FL_PUNCH_HOLE | KEEP, ZERO = FALLOC_FL_ZERO_RANGE };
+
+static void fallocate_says_what_is_wrong(void **state)
+{
+	int fd, reader, pipes[2];
+
+	(void)state;
+	fd = open_with("f", "hello", O_RDWR);
+	reader = open("f", O_RDONLY);
+	assert_errno(fallocate(reader, 0, 0, 1), EBADF);
+	assert_errno(fallocate(fd, 0, -1, 1), EINVAL);
+	assert_errno(fallocate(fd, 0, 0, 0), EINVAL);
+	assert_errno(fallocate(fd, 0, 0, -1), EINVAL);
+	assert_errno(fallocate(fd, PUNCH, 0, 0), EINVAL);
+	assert_errno(fallocate(fd, FALLOC_FL_PUNCH_HOLE, 0, 1), EOPNOTSUPP); /* wants KEEP_SIZE */
+	assert_errno(fallocate(fd, PUNCH | ZERO, 0, 1), EOPNOTSUPP);
+	assert_errno(fallocate(fd, 1 << 20, 0, 1), EOPNOTSUPP);
+	assert_errno(fallocate(fd, 0, LLONG_MAX, 1), EFBIG);
+	assert_errno(fallocate(fd, 0, LLONG_MAX - 10, 5), EFBIG);
+	assert_ok(pipe(pipes));
+	assert_errno(fallocate(pipes[1], 0, 0, 1), ESPIPE);
+	assert_int_equal(size_of(fd), 5);
+	assert_string_equal(get("f"), "hello");
+	assert_ok(close(fd));
+	fd = open(".", O_RDONLY);
+	assert_errno(fallocate(fd, 0, 0, 1), EBADF);
+}
+
+static void fallocate_grows_keeps_punches_and_zeroes(void **state)
+{
+	static char bytes[4 * PAGE], expected[4 * PAGE];
+	int fd;
+
+	(void)state;
+	fd = open_with("f", "", O_RDWR);
+	memset(bytes, 'x', sizeof(bytes));
+	assert_all(pwrite(fd, bytes, sizeof(bytes), 0), sizeof(bytes));
+	memcpy(expected, bytes, sizeof(bytes));
+	assert_ok(fallocate(fd, KEEP, 0, 100 * PAGE));
+	assert_int_equal(size_of(fd), 4 * PAGE);
+	assert_ok(fallocate(fd, PUNCH, PAGE - 10, 20));
+	memset(expected + PAGE - 10, 0, 20);
+	assert_ok(fallocate(fd, PUNCH, 3 * PAGE, 10 * PAGE));
+	memset(expected + 3 * PAGE, 0, PAGE);
+	assert_ok(fallocate(fd, ZERO | KEEP, 2 * PAGE, 7));
+	memset(expected + 2 * PAGE, 0, 7);
+	assert_int_equal(size_of(fd), 4 * PAGE);
+	assert_all(pread(fd, bytes, sizeof(bytes), 0), sizeof(bytes));
+	assert_memory_equal(bytes, expected, sizeof(bytes));
+	assert_ok(fallocate(fd, ZERO, 4 * PAGE - 1, 11));
+	assert_int_equal(size_of(fd), 4 * PAGE + 10);
+	assert_ok(fallocate(fd, 0, 0, 5 * PAGE));
+	assert_int_equal(size_of(fd), 5 * PAGE);
+	assert_all(pread(fd, bytes, sizeof(bytes), 0), sizeof(bytes));
+	assert_memory_equal(bytes, expected, sizeof(bytes));
+	assert_int_equal(posix_fallocate(fd, 0, 6 * PAGE), 0);
+	assert_int_equal(size_of(fd), 6 * PAGE);
+	assert_ok(close(fd));
+}
+
+static void data_and_holes_are_found(void **state)
+{
+	enum { FAR = 8 << 20 };
+	off_t data, hole;
+	int fd;
+
+	(void)state;
+	fd = open_with("f", "", O_RDWR);
+	assert_errno(lseek(fd, 0, SEEK_DATA), ENXIO);
+	assert_errno(lseek(fd, 0, SEEK_HOLE), ENXIO);
+	assert_all(pwrite(fd, "x", 1, FAR), 1);
+	assert_ok(ftruncate(fd, 2 * FAR));
+	for (int round = 0; round < 2; round++) {
+		data = lseek(fd, 0, SEEK_DATA);
+		assert_in_range(data, 1, FAR); /* up to a block before it */
+		assert_int_equal(lseek(fd, FAR, SEEK_DATA), FAR);
+		assert_int_equal(lseek(fd, 0, SEEK_HOLE), 0);
+		hole = lseek(fd, FAR, SEEK_HOLE);
+		assert_in_range(hole, FAR + 1, 2 * FAR - 1);
+		assert_errno(lseek(fd, hole, SEEK_DATA), ENXIO);
+		assert_int_equal(lseek(fd, 2 * FAR - 1, SEEK_HOLE), 2 * FAR - 1);
+		assert_errno(lseek(fd, 2 * FAR, SEEK_HOLE), ENXIO);
+		assert_errno(lseek(fd, 2 * FAR, SEEK_DATA), ENXIO);
+		assert_errno(lseek(fd, -1, SEEK_DATA), ENXIO);
+		assert_ok(fsync(fd)); /* and again when it lies in the store */
+	}
+	assert_ok(close(fd));
+	fd = open_with("g", "full", O_RDWR);
+	assert_int_equal(lseek(fd, 1, SEEK_DATA), 1);
+	assert_int_equal(lseek(fd, 1, SEEK_HOLE), 4);
+	assert_ok(close(fd));
+}
+
 /* ---- the bits that a write takes away ------------------------------------------------------- */
 
 static void writing_takes_setuid_away(void **state)
@@ -618,6 +713,9 @@ int main(void)
 		CONFORM(splice_carries_through_a_pipe),
 		CONFORM(every_kind_of_handle_can_be_synced),
 		CONFORM(direct_reads_and_writes_agree_with_the_others),
+		CONFORM(fallocate_says_what_is_wrong),
+		CONFORM(fallocate_grows_keeps_punches_and_zeroes),
+		CONFORM(data_and_holes_are_found),
 		CONFORM(writing_takes_setuid_away),
 	};
 

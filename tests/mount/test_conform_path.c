@@ -554,6 +554,64 @@ static void directories_nest_a_thousand_deep(void **state)
 	assert_false(exists("deep"));
 }
 
+/* ---- read-only ------------------------------------------------------------------------------ */
+
+static int do_access_write(const char *path)
+{
+	return access(path, W_OK);
+}
+
+/* Calls, and what they answer of "f" and of "new" where nothing may be changed. */
+static const struct refusal {
+	int (*go)(const char *path);
+	int of_file, of_new;
+} refusals[] = {
+	{ do_open, 0, ENOENT },
+	{ do_open_write, EROFS, ENOENT },
+	{ do_create, EROFS, EROFS },
+	{ do_create_only, EEXIST, EROFS },
+	{ do_mkdir, EEXIST, EROFS },
+	{ do_mknod, EEXIST, EROFS },
+	{ do_symlink, EEXIST, EROFS },
+	{ do_link_to, EEXIST, EROFS },
+	{ do_rename_from, EROFS, EROFS },
+	{ do_rename_to, EROFS, EROFS },
+	{ unlink, EROFS, EROFS },
+	{ rmdir, EROFS, EROFS },
+	{ do_stat, 0, ENOENT },
+	{ do_access, 0, ENOENT },
+	{ do_access_write, EROFS, ENOENT },
+	{ do_chmod, EROFS, ENOENT },
+	{ do_chown, EROFS, ENOENT },
+	{ do_utimens, EROFS, ENOENT },
+	{ do_truncate, EROFS, ENOENT },
+	{ do_getxattr, 0, ENOENT },
+	{ do_setxattr, EROFS, ENOENT },
+	{ do_removexattr, EROFS, ENOENT },
+};
+
+static void nothing_changes_on_a_read_only_mount(void **state)
+{
+	(void)state;
+	only_root();
+	furnish();
+	read_only(true);
+	for (size_t i = 0; i < COUNT(refusals); i++) {
+		const struct refusal *r = &refusals[i];
+		char name[32];
+
+		snprintf(name, sizeof(name), "refusal %zu", i);
+		expect(&(struct call){ name, r->go, 0 }, "f", r->of_file);
+		expect(&(struct call){ name, r->go, 0 }, "new", r->of_new);
+	}
+	assert_string_equal(get("f"), "hello");
+	assert_string_equal(get("full/x"), "x");
+	assert_errno(rmdir("d"), EROFS);
+	assert_errno(rename("f", "/tmp/elsewhere"), EXDEV);
+	read_only(false);
+	put("f", "again");
+}
+
 /* ---- which times move ----------------------------------------------------------------------- */
 
 enum {
@@ -901,6 +959,7 @@ int main(void)
 		CONFORM(a_descriptor_that_is_no_directory_is_enotdir),
 		CONFORM(another_file_system_is_exdev),
 		CONFORM(directories_nest_a_thousand_deep),
+		CONFORM(nothing_changes_on_a_read_only_mount),
 		CONFORM(each_call_moves_the_times_that_it_must),
 	};
 

@@ -49,32 +49,43 @@ static const uint8_t *pool(void)
 	return bytes;
 }
 
-static const uint8_t *rest_of(struct what what)
+static const uint8_t *rest_of(uint32_t stamp)
 {
-	return pool() + what.stamp * 97 % STARTS;
+	return pool() + stamp * 97 % STARTS;
 }
 
-void moments_fill(uint8_t *to, struct what what)
+void moments_fill(uint8_t *to, uint32_t stamp, uint32_t size)
 {
 	uint8_t head[4];
 
-	put32(head, what.stamp);
-	if (what.size)
-		memcpy(to, rest_of(what), what.size);
-	memcpy(to, head, what.size < sizeof(head) ? what.size : sizeof(head));
+	put32(head, stamp);
+	if (size)
+		memcpy(to, rest_of(stamp), size);
+	memcpy(to, head, size < sizeof(head) ? size : sizeof(head));
 }
 
-bool moments_match(struct slice bytes, struct what what)
+static bool match(struct slice bytes, uint32_t stamp, uint32_t size)
 {
-	const uint32_t head_size = what.size < 4 ? what.size : 4;
+	const size_t head_size = size < 4 ? size : 4;
 	const uint8_t *from = bytes.data;
 	uint8_t head[4];
 
-	put32(head, what.stamp);
-	return bytes.size == what.size &&
-	       (what.size == 0 ||
+	put32(head, stamp);
+	return bytes.size == size &&
+	       (size == 0 ||
 		(memcmp(from, head, head_size) == 0 &&
-		 memcmp(from + head_size, rest_of(what) + head_size, what.size - head_size) == 0));
+		 memcmp(from + head_size, rest_of(stamp) + head_size, size - head_size) == 0));
+}
+
+bool moments_match_value(struct slice value, struct what what)
+{
+	return what.bytes ? slice_equal(value, slice_of(what.bytes, what.size)) :
+	       match(value, what.stamp, what.size);
+}
+
+bool moments_match_run(struct slice run, struct what what)
+{
+	return match(run, what.stamp, what.run_size);
 }
 
 /* ---- moments --------------------------------------------------------------------------- */
@@ -99,10 +110,27 @@ void moments_init(struct moments *m, uint32_t keys)
 	qsort(m->order, keys, sizeof(uint32_t), compare_keys);
 }
 
+/* Leaves out the first `count` events of a key. */
+static void drop_first(struct past *p, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		free(p->at[i].what.bytes);
+	p->count -= count;
+	if (count && p->count)
+		memmove(p->at, p->at + count, p->count * sizeof(struct event));
+}
+
+static void drop_last(struct past *p)
+{
+	free(p->at[--p->count].what.bytes);
+}
+
 void moments_done(struct moments *m)
 {
-	for (uint32_t k = 0; m->pasts && k < m->keys; k++)
+	for (uint32_t k = 0; m->pasts && k < m->keys; k++) {
+		drop_first(&m->pasts[k], m->pasts[k].count);
 		free(m->pasts[k].at);
+	}
 	free(m->pasts);
 	free(m->order);
 	*m = (struct moments){ 0 };
@@ -113,12 +141,29 @@ void moments_set(struct moments *m, uint32_t commit, uint32_t key, struct what w
 	struct past *p = &m->pasts[key];
 
 	if (p->count && p->at[p->count - 1].commit == commit)
-		p->count--;
+		drop_last(p);
 	if (p->count == p->room) {
 		p->room = p->room ? p->room * 2 : 4;
 		p->at = sim_realloc(p->at, p->room * sizeof(struct event));
 	}
 	p->at[p->count++] = (struct event){ commit, what };
+}
+
+void moments_patch(struct moments *m, uint32_t commit, uint32_t key, uint32_t offset,
+		   struct slice bytes)
+{
+	const struct what old = moments_get(m, commit, key);
+	const uint32_t end = offset + (uint32_t)bytes.size;
+	struct what what = old;
+
+	what.size = end > old.size ? end : old.size;
+	what.bytes = sim_alloc(what.size);
+	if (old.bytes)
+		memcpy(what.bytes, old.bytes, old.size);
+	else
+		moments_fill(what.bytes, old.stamp, old.size);
+	memcpy(what.bytes + offset, bytes.data, bytes.size);
+	moments_set(m, commit, key, what);
 }
 
 struct what moments_get(const struct moments *m, uint32_t commit, uint32_t key)
@@ -134,15 +179,12 @@ struct what moments_get(const struct moments *m, uint32_t commit, uint32_t key)
 void moments_forget(struct moments *m, uint32_t commit)
 {
 	for (uint32_t k = 0; k < m->keys; k++) {
-		struct past *p = &m->pasts[k];
+		const struct past *p = &m->pasts[k];
 		uint32_t old = 0;
 
 		while (old + 1 < p->count && p->at[old + 1].commit <= commit)
 			old++;
-		if (old) {
-			p->count -= old;
-			memmove(p->at, p->at + old, p->count * sizeof(struct event));
-		}
+		drop_first(&m->pasts[k], old);
 	}
 }
 
@@ -151,5 +193,5 @@ void moments_cut(struct moments *m, uint32_t commit)
 	for (uint32_t k = 0; k < m->keys; k++)
 		while (m->pasts[k].count &&
 		       m->pasts[k].at[m->pasts[k].count - 1].commit > commit)
-			m->pasts[k].count--;
+			drop_last(&m->pasts[k]);
 }

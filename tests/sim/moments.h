@@ -21,8 +21,9 @@ enum {
 /* All zeros: there is no such key. */
 struct what {
 	uint32_t stamp;		/* never 0; says which bytes */
-	uint32_t size;
-	bool run;		/* the bytes are a run's; the value beside it is the stamp */
+	uint32_t size;		/* of the value */
+	uint32_t run_size;	/* 0: it has no run; else the run has the same stamp */
+	uint8_t *bytes;		/* of a value that was patched; the moments' own. Else NULL */
 };
 
 struct past;
@@ -39,6 +40,12 @@ void moments_done(struct moments *m);
 
 /* Since commit `commit`, which is no earlier than any that was set, the key has this. */
 void moments_set(struct moments *m, uint32_t commit, uint32_t key, struct what what);
+
+/* ... or what it had, with `bytes` at `offset`, which is not behind its end. */
+void moments_patch(struct moments *m, uint32_t commit, uint32_t key, uint32_t offset,
+		   struct slice bytes);
+
+/* Lent until the next change. */
 struct what moments_get(const struct moments *m, uint32_t commit, uint32_t key);
 
 /* Nobody will ask for a moment before `commit` any more. */
@@ -52,8 +59,10 @@ void moments_cut(struct moments *m, uint32_t commit);
 /* Lent until the next call of this thread; every key begins with 'k'. */
 struct slice moments_key(uint32_t key);
 
-/* Writes the bytes of a value, what.size of them: half of them can be compressed. */
-void moments_fill(uint8_t *to, struct what what);
-bool moments_match(struct slice bytes, struct what what);
+/* Writes the bytes of a stamp: half of them can be compressed. */
+void moments_fill(uint8_t *to, uint32_t stamp, uint32_t size);
+
+bool moments_match_value(struct slice value, struct what what);
+bool moments_match_run(struct slice run, struct what what);
 
 #endif

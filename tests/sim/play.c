@@ -67,10 +67,7 @@ static void keep_run(struct looking *l, const struct ref *ref, struct what what)
 
 static bool value_is(struct slice value, const struct ref *run, struct what what)
 {
-	const struct what beside = { .stamp = what.stamp, .size = 4 };
-
-	return what.run ? run->length == what.size && moments_match(value, beside) :
-	       run->length == 0 && moments_match(value, what);
+	return run->length == what.run_size && moments_match_value(value, what);
 }
 
 static int see(void *arg, const struct engine_entry *entry)
@@ -107,7 +104,7 @@ static bool compare_run(struct engine *engine, const struct ref *ref, struct wha
 
 	if (rc < 0)
 		right = is_wrong(wrong, "run %u cannot be read: %d", what.stamp, rc);
-	else if (!moments_match(slice_of(bytes, ref->length), what))
+	else if (!moments_match_run(slice_of(bytes, ref->length), what))
 		right = is_wrong(wrong, "run %u has other bytes", what.stamp);
 	free(bytes);
 	return right;
@@ -299,6 +296,7 @@ static bool goes_on(struct play *p, int rc, const char *what)
 	if (p->allowed && rc == -EROFS && (!engine_trouble(p->engine, &err) || !err.text[0]))
 		return is_wrong(p->wrong, "%s: read-only without a word", what);
 	if (p->allowed && (rc == p->allowed || rc == -EROFS)) {
+		p->read_only |= rc == -EROFS;
 		p->felt++;
 		return true;
 	}
@@ -363,7 +361,7 @@ static bool put_value(struct play *p, const struct step *s)
 	if (!gather(p, s->size))
 		return false;
 	bytes = sim_alloc(what.size);
-	moments_fill(bytes, what);
+	moments_fill(bytes, s->stamp, s->size);
 	batch_put(&p->batch, moments_key(s->key), slice_of(bytes, what.size));
 	moments_set(&p->moments, p->progress.tried + 1, s->key, what);
 	p->puts = true;
@@ -372,20 +370,20 @@ static bool put_value(struct play *p, const struct step *s)
 }
 
 /* Gives *run, unless rc says otherwise. */
-static int write_run(struct play *p, struct what what, struct ref *run)
+static int write_run(struct play *p, const struct step *s, struct ref *run)
 {
-	uint8_t *bytes = sim_alloc(what.size);
+	uint8_t *bytes = sim_alloc(s->size);
 	int rc;
 
-	moments_fill(bytes, what);
-	rc = engine_run_write(p->engine, slice_of(bytes, what.size), run);
+	moments_fill(bytes, s->stamp, s->size);
+	rc = engine_run_write(p->engine, slice_of(bytes, s->size), run);
 	free(bytes);
 	return rc;
 }
 
 static bool put_run(struct play *p, const struct step *s)
 {
-	const struct what what = { .stamp = s->stamp, .size = s->size, .run = true };
+	const struct what what = { .stamp = s->stamp, .size = 4, .run_size = s->size };
 	uint8_t beside[4];
 	struct ref *run;
 	int rc;
@@ -393,10 +391,10 @@ static bool put_run(struct play *p, const struct step *s)
 	if (!gather(p, 0))
 		return false;
 	run = &p->runs[p->run_count];
-	rc = write_run(p, what, run);
+	rc = write_run(p, s, run);
 	if (rc < 0)
 		return goes_on(p, rc, "run_write");
-	moments_fill(beside, (struct what){ .stamp = s->stamp, .size = sizeof(beside) });
+	moments_fill(beside, s->stamp, sizeof(beside));
 	batch_put_run(&p->batch, moments_key(s->key), run, slice_of(beside, sizeof(beside)));
 	moments_set(&p->moments, p->progress.tried + 1, s->key, what);
 	p->run_count++;
@@ -406,13 +404,35 @@ static bool put_run(struct play *p, const struct step *s)
 
 static bool drop_run(struct play *p, const struct step *s)
 {
-	const struct what what = { .stamp = s->stamp, .size = s->size, .run = true };
 	struct ref run;
-	const int rc = write_run(p, what, &run);
+	const int rc = write_run(p, s, &run);
 
 	if (rc == 0)
 		engine_run_drop(p->engine, &run);
 	return goes_on(p, rc, "run_write");
+}
+
+/* What is not there cannot be patched, and a value may not grow for ever. */
+static bool patch(struct play *p, const struct step *s)
+{
+	struct what what;
+	uint32_t offset;
+	uint8_t *bytes;
+
+	if (!gather(p, s->size))
+		return false;
+	what = moments_get(&p->moments, p->progress.tried + 1, s->key);
+	if (!what.stamp || what.size + s->size > ENGINE_VALUE_MAX || s->size == 0)
+		return true;
+	offset = s->stamp % (what.size + 1);
+	bytes = sim_alloc(s->size);
+	moments_fill(bytes, s->stamp, s->size);
+	batch_patch(&p->batch, moments_key(s->key), offset, slice_of(bytes, s->size));
+	moments_patch(&p->moments, p->progress.tried + 1, s->key, offset,
+		      slice_of(bytes, s->size));
+	p->puts = true;
+	free(bytes);
+	return true;
 }
 
 static bool delete(struct play *p, const struct step *s)
@@ -452,12 +472,24 @@ static bool checkpoint(struct play *p, const struct step *s)
 	return goes_on(p, rc, "checkpoint");
 }
 
+/* An error that was planned fails this reading and no other. */
+static int get_value(struct play *p, uint32_t key, struct buffer *value, struct ref *run)
+{
+	int rc = engine_get(p->engine, moments_key(key), value, run);
+
+	if (p->allowed && rc == p->allowed) {
+		p->felt++;
+		rc = engine_get(p->engine, moments_key(key), value, run);
+	}
+	return rc;
+}
+
 static bool get(struct play *p, const struct step *s)
 {
 	const struct what what = moments_get(&p->moments, p->progress.tried, s->key);
 	struct buffer value = { 0 };
 	struct ref run;
-	const int rc = engine_get(p->engine, moments_key(s->key), &value, &run);
+	const int rc = get_value(p, s->key, &value, &run);
 	bool right = true;
 
 	if (rc == -ENOENT && what.stamp)
@@ -466,33 +498,43 @@ static bool get(struct play *p, const struct step *s)
 		right = is_wrong(p->wrong, "key %u has another value", s->key);
 	else if (rc == 0 && run.length && !p->allowed)
 		right = compare_run(p->engine, &run, what, p->wrong);
-	else if (rc < 0 && rc != -ENOENT)
-		right = goes_on(p, rc, "get");
+	else if (rc < 0 && rc != -ENOENT && !sim_is_cut(p->disk))
+		right = is_wrong(p->wrong, "get: %d", rc);
 	buffer_done(&value);
 	return right;
 }
 
-/* Opens what is there, as it must have been left after some commit since `from`. A planned fault
- * may fail the first try. */
+/* Opens what is there, as it must have been left after some commit since `from`. */
+static bool try_to_open(struct play *p, uint32_t from, char *wrong)
+{
+	uint32_t found;
+
+	if (!play_open(p->disk, p->mix, &p->engine, wrong)) {
+		p->engine = NULL;
+		return false;
+	}
+	if (!play_compare(p->engine, &p->moments, from, p->progress.tried, &found, wrong))
+		return false;
+	p->revision = engine_revision(p->engine);
+	p->read_only = false;
+	p->progress = (struct play_progress){ found, found, found };
+	moments_cut(&p->moments, found);
+	return verify(p->engine, wrong);
+}
+
+/* A planned fault may fail the first try. */
 static bool open_again(struct play *p, uint32_t from)
 {
 	char felt[PLAY_WRONG_SIZE] = "";
-	uint32_t found;
 
-	if (!play_open(p->disk, p->mix, &p->engine, p->allowed ? felt : p->wrong)) {
-		p->engine = NULL;
-		p->felt++;
-		if (!p->allowed || !play_open(p->disk, p->mix, &p->engine, p->wrong)) {
-			p->engine = NULL;
-			return false;
-		}
-	}
-	if (!play_compare(p->engine, &p->moments, from, p->progress.tried, &found, p->wrong))
-		return false;
-	p->revision = engine_revision(p->engine);
-	p->progress = (struct play_progress){ found, found, found };
-	moments_cut(&p->moments, found);
-	return verify(p->engine, p->wrong);
+	if (!p->allowed)
+		return try_to_open(p, from, p->wrong);
+	if (try_to_open(p, from, felt))
+		return true;
+	p->felt++;
+	engine_close(p->engine);
+	p->engine = NULL;
+	return try_to_open(p, from, p->wrong);
 }
 
 /* After a kill or a power cut. */
@@ -529,7 +571,7 @@ static bool reopen(struct play *p)
 	return open_again(p, p->progress.written);
 }
 
-static bool look(struct play *p)
+bool play_look(struct play *p)
 {
 	uint32_t found;
 
@@ -537,6 +579,11 @@ static bool look(struct play *p)
 	       play_compare(p->engine, &p->moments, p->progress.tried, p->progress.tried, &found,
 			    p->wrong) &&
 	       verify(p->engine, p->wrong);
+}
+
+bool play_is_wrong(struct play *p, const char *sentence)
+{
+	return is_wrong(p->wrong, "%s", sentence);
 }
 
 static bool die_later(struct play *p, const struct step *s)
@@ -559,6 +606,8 @@ static bool play_step(struct play *p, const struct step *s)
 		return put_run(p, s);
 	case STEP_DROP:
 		return drop_run(p, s);
+	case STEP_PATCH:
+		return patch(p, s);
 	case STEP_DELETE:
 		return delete(p, s);
 	case STEP_COMMIT:
@@ -570,7 +619,7 @@ static bool play_step(struct play *p, const struct step *s)
 	case STEP_CHECKPOINT:
 		return checkpoint(p, s);
 	case STEP_LOOK:
-		return look(p);
+		return play_look(p);
 	case STEP_GET:
 		return p->batch.count || get(p, s);
 	case STEP_REOPEN:
@@ -599,7 +648,7 @@ bool play(struct play *p, const struct story *story)
 {
 	p->next = story->at;
 	p->end = story->at + story->count;
-	if (!p->engine && !open_again(p, p->progress.tried))
+	if (!p->engine && !open_again(p, p->progress.written))
 		return false;
 	while (p->next < p->end) {
 		if (play_step(p, p->next++))

@@ -42,6 +42,7 @@ struct play {
 	const struct step *next, *end;	/* what is still to be played */
 	int allowed;			/* an error that a test has planned; 0: none */
 	uint64_t felt;			/* how many steps failed with it, or with -EROFS */
+	bool read_only;			/* the engine says -EROFS since it was opened */
 	char wrong[PLAY_WRONG_SIZE];	/* empty: all is well */
 };
 
@@ -50,6 +51,12 @@ void play_begin(struct play *p, const struct mix *mix, uint64_t seed);
 
 /* Plays the story, opening the store first unless it is open. False: p->wrong says why. */
 bool play(struct play *p, const struct story *story);
+
+/* Commits what was gathered and compares everything with what must be there now. */
+bool play_look(struct play *p);
+
+/* Something else is wrong. Returns false. */
+bool play_is_wrong(struct play *p, const char *sentence);
 
 /* Closes the store, without a crash. */
 bool play_close(struct play *p);

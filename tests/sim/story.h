@@ -18,6 +18,7 @@ enum step_kind {
 	STEP_PUT,		/* key, size, stamp */
 	STEP_RUN,		/* likewise, with a run */
 	STEP_DROP,		/* a run of `size` bytes is written, and given back */
+	STEP_PATCH,		/* key, size, stamp; somewhere in what is there, or behind it */
 	STEP_DELETE,		/* key */
 	STEP_COMMIT,
 	STEP_WRITTEN,		/* wait for the last commit: it survives a kill */
