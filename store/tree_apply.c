@@ -30,7 +30,7 @@ struct need {
 	uint64_t copies, leaves, inners, depth;
 	struct touched *touched;	/* a hash table, if the batch has a patch and something else */
 	uint64_t slots;			/* of it; a power of two, no more than half of them in use */
-	uint64_t again;			/* leaves to be written although they were, early */
+	uint64_t again_units;		/* of leaves that were written early, and will be again */
 };
 
 static int set_aside(struct node ***list, size_t *count, size_t *capacity, struct node *node)
@@ -79,14 +79,9 @@ static void count_node(struct tree *tree, struct node *node, struct need *need)
 		need->inners++;
 	else
 		need->leaves++;
-	if (node->generation == tree->generation && node->ref.length) {
-		need->again++;
-		if (node->capacity > NODE_BYTES)
-			need->large_units += node->capacity / UNIT + 2;
-	}
 	if (node->generation == tree->generation)
-		return;
-	if (node->capacity <= NODE_BYTES)
+		need->again_units += node->ref.length ? node_memory(node) / UNIT + 1 : 0;
+	else if (node->capacity <= NODE_BYTES)
 		need->copies++;
 }
 
@@ -241,8 +236,8 @@ static int prepare(struct tree *tree, struct slice batch, uint64_t *units, bool 
 			       node_new(NODE_BYTES, 0, tree->generation));
 	if (rc == 0)
 		rc = space_reserve(tree->space, nodes + need.leaves + need.inners + 2 * need.ops);
-	*units = tree->dirty_units + (nodes + need.again) * (NODE_ALLOCATION / UNIT + 1) +
-		 need.bytes / UNIT + need.large_units;
+	*units = tree->dirty_units + nodes * (NODE_ALLOCATION / UNIT + 1) + need.bytes / UNIT +
+		 need.large_units + need.again_units;
 	return rc;
 }
 
@@ -827,6 +822,6 @@ int tree_apply(struct tree *tree, struct slice batch, int (*admit)(void *arg, ui
 		rwlock_write_done(&tree->lock);
 	}
 	if (over)
-		tree_relieve(tree);
+		tree_relieve(tree, 3);
 	return rc;
 }

@@ -87,7 +87,7 @@ static struct os_dir *dir_of(struct sim *disk)
 	return dir;
 }
 
-static struct files log_files(struct sim *disk)
+static struct files files_of_log(struct sim *disk)
 {
 	struct os_dir *dir = dir_of(disk);
 	struct files f = { .count = 0 };
@@ -288,7 +288,7 @@ static void a_missing_segment_is_noticed(void **state)
 	(void)state;
 
 	tell_long_log(&p, 5);
-	f = log_files(p.disk);
+	f = files_of_log(p.disk);
 	assert_true(f.count > 4);
 	for (int i = 0; i < f.count; i++) {
 		struct sim *disk = sim_clone(p.disk);
@@ -314,7 +314,7 @@ static void a_segment_that_was_cut_short_is_noticed(void **state)
 	(void)state;
 
 	tell_long_log(&p, 6);
-	f = log_files(p.disk);
+	f = files_of_log(p.disk);
 	for (int i = 0; i < f.count; i++)
 		for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
 			struct sim *disk = sim_clone(p.disk);
@@ -337,12 +337,12 @@ static void a_segment_of_another_store_is_refused(void **state)
 	(void)state;
 
 	tell_long_log(&p, 7);
-	f = log_files(p.disk);
+	f = files_of_log(p.disk);
 	mine = sim_clone(p.disk);
 	sim_reboot(mine, SIM_KEEP, 0);
 	play_end(&p);
 	tell_long_log(&p, 8);
-	for (int i = 0; i < f.count && i < log_files(p.disk).count; i++) {
+	for (int i = 0; i < f.count && i < files_of_log(p.disk).count; i++) {
 		struct sim *disk = sim_clone(mine);
 		struct engine *e;
 		struct err err;
@@ -390,7 +390,7 @@ static void live(struct play *p, uint64_t seed, struct copy copies[TIMES])
 /* The one in which the last group lies. */
 static bool is_last(struct sim *disk, const char *name)
 {
-	const struct files f = log_files(disk);
+	const struct files f = files_of_log(disk);
 	bool has_group = false, last = true;
 	const uint64_t sequence = sequence_of(disk, name, &has_group);
 
@@ -401,7 +401,7 @@ static bool is_last(struct sim *disk, const char *name)
 
 static void each_older_segment(const struct play *p, const struct copy *copy, struct tally *t)
 {
-	const struct files f = log_files(copy->disk);
+	const struct files f = files_of_log(copy->disk);
 
 	for (int n = 0; n < f.count; n++) {
 		struct sim *disk = sim_clone(p->disk);
@@ -414,7 +414,7 @@ static void each_older_segment(const struct play *p, const struct copy *copy, st
 
 static void all_segments_older(const struct play *p, const struct copy *copy, struct tally *t)
 {
-	const struct files f = log_files(copy->disk);
+	const struct files f = files_of_log(copy->disk);
 	struct sim *disk = sim_clone(p->disk);
 
 	for (int n = 0; n < f.count; n++)

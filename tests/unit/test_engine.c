@@ -568,7 +568,7 @@ static void threads_and_checkpoints_do_not_disturb_each_other(void **state)
 {
 	const struct engine_options options = {
 		.create = true, .background = true, .segment_size = 64 * 1024,
-		.log_cap = 256 * 1024, .cache = 64 * 1024, .commit_ns = 1000000,
+		.log_cap = 256 * 1024, .cache = 32 * 1024, .commit_ns = 1000000,
 	};
 	struct sim *disk = sim_new(1);
 	struct crowd crowd[THREADS + 1];
