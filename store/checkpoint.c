@@ -95,13 +95,15 @@ static int run(struct engine *engine) NEEDS(engine->checkpoint)
 		rc = write_super(&c);
 	engine->map_ahead = rc < 0;
 	if (rc == 0) {
-		space_durable(engine->space);
+		space_durable(engine->space, c.super.units);
 		log_recycle(engine->log, &c.super.mark);
 		engine->super = c.super;
 		atomic_fetch_add(&engine->checkpoints, 1);
 	} else {
 		space_thaw(engine->space);
 	}
+	if (rc == 0)
+		tree_views_write(engine->tree, &c.frozen);
 	tree_release(engine->tree, &c.frozen);
 	tree_shrink(engine->tree);
 	return rc;

@@ -264,12 +264,21 @@ static int copy_entry(void *arg, const struct leaf_entry *entry)
 	return rc;
 }
 
-int engine_get(struct engine *engine, struct slice key, struct buffer *value, struct ref *run)
+/* `view` NULL: the present. */
+int engine_view_get(struct engine *engine, struct tree_view *view, struct slice key,
+		    struct buffer *value, struct ref *run)
 {
 	struct getting g = { value, run };
 	struct err err = { "" };
+	const int rc = view ? tree_view_get(engine->tree, view, key, copy_entry, &g, &err) :
+			      tree_get(engine->tree, key, copy_entry, &g, &err);
 
-	return engine_note(engine, tree_get(engine->tree, key, copy_entry, &g, &err), &err);
+	return engine_note(engine, rc, &err);
+}
+
+int engine_get(struct engine *engine, struct slice key, struct buffer *value, struct ref *run)
+{
+	return engine_view_get(engine, NULL, key, value, run);
 }
 
 struct scanning {
@@ -288,14 +297,21 @@ static int visit_entry(void *arg, const struct leaf_entry *entry)
 	return rc;
 }
 
-int engine_scan(struct engine *engine, struct slice from,
-		int (*visit)(void *arg, const struct engine_entry *entry), void *arg)
+int engine_view_scan(struct engine *engine, struct tree_view *view, struct slice from,
+		     int (*visit)(void *arg, const struct engine_entry *entry), void *arg)
 {
 	struct scanning s = { visit, arg, false };
 	struct err err = { "" };
-	const int rc = tree_scan(engine->tree, from, visit_entry, &s, &err);
+	const int rc = view ? tree_view_scan(engine->tree, view, from, visit_entry, &s, &err) :
+			      tree_scan(engine->tree, from, visit_entry, &s, &err);
 
 	return s.stopped ? rc : engine_note(engine, rc, &err);
+}
+
+int engine_scan(struct engine *engine, struct slice from,
+		int (*visit)(void *arg, const struct engine_entry *entry), void *arg)
+{
+	return engine_view_scan(engine, NULL, from, visit, arg);
 }
 
 /* ---- committing ------------------------------------------------------------------------- */
@@ -339,7 +355,7 @@ static int make_room(struct engine *engine, const struct admission *a)
 	int rc = -ENOSPC;
 
 	if (a->obstacle == PAGES_FULL)
-		rc = space_ensure(engine->space, a->need);
+		rc = space_ensure(engine->space, a->need, 0);
 	if (rc != -ENOSPC)
 		return rc;
 	rc = engine_checkpoint(engine);
@@ -423,11 +439,11 @@ static int ensure_run(struct engine *engine, uint64_t units)
 
 	tree_stats(engine->tree, &tree);
 	need = units + tree.dirty_units + checkpoint_overhead(engine) + RECLAIM_UNITS;
-	rc = space_ensure(engine->space, need);
+	rc = space_ensure(engine->space, need, 0);
 	if (rc != -ENOSPC)
 		return rc;
 	rc = engine_checkpoint(engine);
-	return rc < 0 ? rc : space_ensure(engine->space, need);
+	return rc < 0 ? rc : space_ensure(engine->space, need, 0);
 }
 
 int engine_run_write(struct engine *engine, struct slice bytes, struct ref *out)
@@ -485,6 +501,7 @@ int engine_stats(struct engine *engine, struct engine_stats *out)
 	s.memory = tree.memory;
 	s.page_bytes = space.units * UNIT;
 	s.page_bytes_free = space.free_units * UNIT;
+	s.page_bytes_held = space.reader_units * UNIT;
 	*out = s;
 	return 0;
 }

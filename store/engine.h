@@ -87,6 +87,30 @@ int engine_get(struct engine *engine, struct slice key, struct buffer *value, st
 int engine_scan(struct engine *engine, struct slice from,
 		int (*visit)(void *arg, const struct engine_entry *entry), void *arg);
 
+/* A moment of the map: the commits up to one revision, and none later. */
+struct engine_snapshot;
+
+/* Opens the present moment, in constant time; later commits and checkpoints do not change it. It is
+ * gone with the process. Any number may be open, and they cost: memory for what is changed until
+ * the next checkpoint has written it, 32 bytes for each block replaced since, and the space of those
+ * blocks, which come back when the last one that needs them is closed. Gives *out, for
+ * engine_snapshot_close, which must come before engine_close. */
+int engine_snapshot_open(struct engine *engine, struct engine_snapshot **out);
+
+/* Accepts NULL. */
+void engine_snapshot_close(struct engine_snapshot *snapshot);
+
+/* As engine_get and engine_scan, but of that moment. A run found there can be read (engine_run_read)
+ * until the snapshot is closed. */
+int engine_snapshot_get(struct engine_snapshot *snapshot, struct slice key, struct buffer *value,
+			struct ref *run);
+int engine_snapshot_scan(struct engine_snapshot *snapshot, struct slice from,
+			 int (*visit)(void *arg, const struct engine_entry *entry), void *arg);
+
+/* The last commit in it, and how many entries it has. */
+uint64_t engine_snapshot_revision(const struct engine_snapshot *snapshot);
+uint64_t engine_snapshot_entries(const struct engine_snapshot *snapshot);
+
 /* Applies the batch and returns its revision. Nothing waits for the disk here, except while
  * a full log waits for a checkpoint. Runs named in the batch belong to their entries from here on.
  * An empty batch is -EINVAL; one over engine_batch_max is -E2BIG.
@@ -126,6 +150,7 @@ struct engine_stats {
 	uint64_t memory;		/* bytes of nodes kept in memory */
 	uint64_t page_bytes;		/* of the page file */
 	uint64_t page_bytes_free;	/* of those, free for use */
+	uint64_t page_bytes_held;	/* in use for open snapshots only */
 	uint64_t disk_bytes_free;	/* of the file system below */
 	uint64_t disk_bytes_total;
 	uint64_t checkpoints;		/* since the engine was opened */

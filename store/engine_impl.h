@@ -52,6 +52,12 @@ struct engine {
 /* Keeps the sentence for engine_trouble, if `rc` is one that has one. Returns rc. */
 int engine_note(struct engine *engine, int rc, const struct err *err);
 
+/* engine_get and engine_scan of a view, or, if that is NULL, of the present. */
+int engine_view_get(struct engine *engine, struct tree_view *view, struct slice key,
+		    struct buffer *value, struct ref *run);
+int engine_view_scan(struct engine *engine, struct tree_view *view, struct slice from,
+		     int (*visit)(void *arg, const struct engine_entry *entry), void *arg);
+
 /* ---- checkpoint.c ---- */
 
 /* Units that a checkpoint may need beyond those of the tree: the free map. */

@@ -231,6 +231,15 @@ int pages_grow(struct pages *pages, uint64_t units)
 	return rc;
 }
 
+int pages_shrink(struct pages *pages, uint64_t units)
+{
+	const int rc = pages->os->truncate(pages->file, units * UNIT);
+
+	if (rc == 0)
+		atomic_store(&pages->units, units);
+	return rc;
+}
+
 /* ---- blocks ----------------------------------------------------------------------------- */
 
 int pages_read(struct pages *pages, const struct ref *ref, void *bytes, struct err *err)

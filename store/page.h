@@ -72,6 +72,10 @@ uint64_t pages_units(const struct pages *pages);
 /* Grows the file to `units` units of real blocks; -ENOSPC changes nothing. */
 int pages_grow(struct pages *pages, uint64_t units);
 
+/* Cuts the file to `units` units, which nothing refers beyond. Durable with the next sync; a
+ * failure changes nothing. */
+int pages_shrink(struct pages *pages, uint64_t units);
+
 /* Superblock <-> one unit of bytes. Decoding: -ENODATA: none is here; -EPROTONOSUPPORT: another
  * version's (its number is in *version). */
 void super_encode(const struct super *super, uint8_t unit[UNIT]);

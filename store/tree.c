@@ -173,13 +173,13 @@ static bool has_children(const struct node *node)
 	return false;
 }
 
-/* Forgets a child that is on disk, that only this parent refers to, that has nothing below it in
- * memory, and that nobody used since the hand came by last. */
+/* Forgets a child that is on disk, that has nothing below it in memory, and that nobody used since
+ * the hand came by last. If other parents, of other moments, refer to it, it goes with the last. */
 static void forget(struct tree *tree, struct node *parent, uint32_t index) NEEDS(tree->lock)
 {
 	struct node *child = inner_child(parent, index);
 
-	if (!child || !child->ref.length || child->refs > 1)
+	if (!child || !child->ref.length)
 		return;
 	if (child->recent) {
 		child->recent = 0;
@@ -193,11 +193,12 @@ static void forget(struct tree *tree, struct node *parent, uint32_t index) NEEDS
 
 /* Turns the clock's hand past the children of one inner node: the lowest one in memory at the
  * hand, and on the way back those above it of which it was the last child. */
-void tree_turn(struct tree *tree) NEEDS(tree->lock)
+static void turn(struct tree *tree, const struct root *root, struct bound *hand)
+	NEEDS(tree->lock)
 {
-	const struct slice at = slice_of(tree->hand.key, tree->hand.size);
+	const struct slice at = slice_of(hand->key, hand->size);
 	struct bound next = { .none = true };
-	struct node *node = tree->root.node, *path[NODE_LEVEL_MAX + 1];
+	struct node *node = root->node, *path[NODE_LEVEL_MAX + 1];
 	uint32_t index[NODE_LEVEL_MAX + 1], depth = 0;
 
 	while (node && node->level && depth <= NODE_LEVEL_MAX) {
@@ -214,9 +215,21 @@ void tree_turn(struct tree *tree) NEEDS(tree->lock)
 			forget(tree, path[depth - 1], i);
 	while (depth-- > 1)
 		forget(tree, path[depth - 1], index[depth - 1]);
-	tree->hand = next;
+	*hand = next;
 	if (next.none)
-		tree->hand.size = 0;
+		hand->size = 0;
+}
+
+/* Every root has a hand: that of the tree, and then those of the views, by turns. */
+void tree_turn(struct tree *tree) NEEDS(tree->lock)
+{
+	struct tree_view *view;
+
+	turn(tree, &tree->root, &tree->hand);
+	view = tree->turned && tree->turned->older ? tree->turned->older : tree->newest;
+	if (view)
+		turn(tree, &view->root, &view->hand);
+	tree->turned = view;
 }
 
 void tree_shrink(struct tree *tree)
@@ -256,8 +269,9 @@ int tree_fetch(struct tree *tree, struct root *root, struct slice key, const str
 	return 0;
 }
 
-int tree_get(struct tree *tree, struct slice key,
-	     int (*visit)(void *arg, const struct leaf_entry *entry), void *arg, struct err *err)
+int tree_root_get(struct tree *tree, struct root *root, struct slice key,
+		  int (*visit)(void *arg, const struct leaf_entry *entry), void *arg,
+		  struct err *err) WITHOUT(tree->lock)
 {
 	struct miss miss;
 	int rc;
@@ -267,7 +281,7 @@ int tree_get(struct tree *tree, struct slice key,
 		bool missed, exact;
 
 		rwlock_read(&tree->lock);
-		rc = tree_find_leaf(&tree->root, key, &leaf, NULL, &miss);
+		rc = tree_find_leaf(root, key, &leaf, NULL, &miss);
 		missed = rc == -EAGAIN;
 		if (rc == 0) {
 			const uint32_t index = leaf ? node_find(leaf, key, &exact) : 0;
@@ -282,9 +296,15 @@ int tree_get(struct tree *tree, struct slice key,
 		rwlock_read_done(&tree->lock);
 		if (!missed)
 			return rc;
-		rc = tree_fetch(tree, &tree->root, key, &miss, err);
+		rc = tree_fetch(tree, root, key, &miss, err);
 	} while (rc == 0);
 	return rc;
+}
+
+int tree_get(struct tree *tree, struct slice key,
+	     int (*visit)(void *arg, const struct leaf_entry *entry), void *arg, struct err *err)
+{
+	return tree_root_get(tree, &tree->root, key, visit, arg, err);
 }
 
 static int visit_leaf(const struct node *leaf, struct slice from,
@@ -302,9 +322,9 @@ static int visit_leaf(const struct node *leaf, struct slice from,
 	return rc;
 }
 
-int tree_scan(struct tree *tree, struct slice from,
-	      int (*visit)(void *arg, const struct leaf_entry *entry), void *arg,
-	      struct err *err)
+int tree_root_scan(struct tree *tree, struct root *root, struct slice from,
+		   int (*visit)(void *arg, const struct leaf_entry *entry), void *arg,
+		   struct err *err) WITHOUT(tree->lock)
 {
 	struct bound at = { .size = 0 };
 	struct miss miss;
@@ -321,17 +341,24 @@ int tree_scan(struct tree *tree, struct slice from,
 		bool missed;
 
 		rwlock_read(&tree->lock);
-		rc = tree_find_leaf(&tree->root, slice_of(at.key, at.size), &leaf, &next, &miss);
+		rc = tree_find_leaf(root, slice_of(at.key, at.size), &leaf, &next, &miss);
 		missed = rc == -EAGAIN;
 		if (rc == 0)
 			rc = visit_leaf(leaf, slice_of(at.key, at.size), visit, arg);
 		rwlock_read_done(&tree->lock);
 		if (missed)
-			rc = tree_fetch(tree, &tree->root, slice_of(at.key, at.size), &miss, err);
+			rc = tree_fetch(tree, root, slice_of(at.key, at.size), &miss, err);
 		else
 			at = next;
 	} while (rc == 0 && !at.none);
 	return rc;
+}
+
+int tree_scan(struct tree *tree, struct slice from,
+	      int (*visit)(void *arg, const struct leaf_entry *entry), void *arg,
+	      struct err *err)
+{
+	return tree_root_scan(tree, &tree->root, from, visit, arg, err);
 }
 
 /* ---- checkpoints ------------------------------------------------------------------------ */
@@ -357,18 +384,20 @@ int tree_freeze(struct tree *tree, int (*mark)(void *arg), void *arg, struct fro
 }
 
 /* The node now lies at `ref`. */
-static int wrote(struct tree *tree, struct node *node, const struct ref *ref)
+static int wrote(struct tree *tree, struct node *node, const struct ref *ref, uint64_t view)
 {
 	int rc;
 
 	rwlock_write(&tree->lock);
 	rc = space_reserve(tree->space, 1);
-	if (rc == 0)
+	if (rc == 0 && view)
+		rc = space_reader_hold(tree->space, view, ref);
+	else if (rc == 0)
 		rc = space_born_frozen(tree->space, ref);
 	if (rc == 0) {
 		account_dirty(tree, node, false);
 		node->ref = *ref;
-		if (node->superseded)
+		if (node->superseded && !view)
 			space_dead(tree->space, ref);
 	}
 	rwlock_write_done(&tree->lock);
@@ -376,7 +405,7 @@ static int wrote(struct tree *tree, struct node *node, const struct ref *ref)
 }
 
 /* Writes one node whose children are on disk. */
-static int write_node(struct tree *tree, struct node *node)
+static int write_node(struct tree *tree, struct node *node, uint64_t view)
 {
 	const uint32_t size = node_block_size(node);
 	uint8_t *block = mem_alloc(size);
@@ -395,7 +424,7 @@ static int write_node(struct tree *tree, struct node *node)
 		goto out;
 	rc = pages_write(tree->pages, ref.offset, node->generation, slice_of(block, size), &ref);
 	if (rc == 0)
-		rc = wrote(tree, node, &ref);
+		rc = wrote(tree, node, &ref, view);
 	if (rc < 0)
 		space_give_back(tree->space, &ref);
 out:
@@ -419,7 +448,7 @@ static struct node *unwritten_child(struct tree *tree, const struct node *node, 
 
 /* Writes `node`, which is not on disk, and what is below it, children first. Only this thread
  * sets node->ref, and entries of a frozen node do not change. */
-static int write_below(struct tree *tree, struct node *node)
+int tree_write_below(struct tree *tree, struct node *node, uint64_t view) WITHOUT(tree->lock)
 {
 	int rc = 0;
 
@@ -427,9 +456,9 @@ static int write_below(struct tree *tree, struct node *node)
 		struct node *child = unwritten_child(tree, node, i);
 
 		if (child)
-			rc = write_below(tree, child);
+			rc = tree_write_below(tree, child, view);
 	}
-	return rc == 0 ? write_node(tree, node) : rc;
+	return rc == 0 ? write_node(tree, node, view) : rc;
 }
 
 int tree_write(struct tree *tree, struct frozen *frozen)
@@ -437,7 +466,7 @@ int tree_write(struct tree *tree, struct frozen *frozen)
 	int rc = 0;
 
 	if (frozen->root && !frozen->root->ref.length)
-		rc = write_below(tree, frozen->root);
+		rc = tree_write_below(tree, frozen->root, 0);
 	if (frozen->root && rc == 0)
 		frozen->ref = frozen->root->ref;
 	return rc;
@@ -478,6 +507,7 @@ void tree_close(struct tree *tree)
 	if (!tree)
 		return;
 	rwlock_write(&tree->lock);
+	assert(!tree->newest);
 	tree_drop_pool(tree);
 	if (tree->root.node)
 		tree_unref(tree, tree->root.node);

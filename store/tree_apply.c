@@ -439,13 +439,16 @@ static void insert_splitting(struct tree *tree, struct path *path, struct node *
 	insert_leaf_behind(tree, path, leaf, right);
 }
 
-static void put(struct tree *tree, const struct leaf_entry *entry) NEEDS(tree->lock)
+static void put(struct tree *tree, struct leaf_entry *entry) NEEDS(tree->lock)
 {
 	struct node *leaf;
 	struct path path;
 	uint32_t index;
 	bool exact;
 
+	/* A run may be older than the tree that names it first, or, after a crash, seem younger:
+	 * snapshots go by when it was born. */
+	entry->run.generation = entry->run.length ? tree->generation : 0;
 	if (entry->run.length)
 		space_born(tree->space, &entry->run);
 	tree->entries++;
@@ -599,7 +602,7 @@ static void apply(struct tree *tree, struct slice batch) NEEDS(tree->lock)
 	struct batch_op op;
 
 	for (size_t at = BATCH_HEADER; batch_next(batch, &at, &op) > 0;) {
-		const struct leaf_entry entry = entry_of(&op);
+		struct leaf_entry entry = entry_of(&op);
 
 		if (op.kind == BATCH_DELETE)
 			delete(tree, op.key);

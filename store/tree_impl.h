@@ -18,6 +18,14 @@ struct root {
 	struct ref ref;			/* counts if node is NULL; length 0: an empty tree */
 };
 
+struct tree_view {
+	struct root root;		/* guarded by tree->lock, as all that follows */
+	struct bound hand;		/* of the clock, as the tree's own */
+	uint64_t generation;		/* immutable */
+	uint64_t entries;		/* immutable */
+	struct tree_view *older, *newer;	/* in order of generations */
+};
+
 struct tree {
 	struct pages *pages;
 	struct space *space;
@@ -31,6 +39,8 @@ struct tree {
 	uint64_t visit;			/* number of the latest prepare() */
 	uint64_t cache;			/* immutable; bytes of memory to keep to, 0: no bound */
 	struct bound hand;		/* of the clock: it goes on from here */
+	struct tree_view *newest;
+	struct tree_view *turned;	/* where the clock was turned last; NULL: in the tree itself */
 	uint32_t warming;		/* batches that need what they brought in to stay */
 	struct node **pool;		/* set aside, of NODE_BYTES */
 	size_t pool_count, pool_capacity;
@@ -58,6 +68,18 @@ int tree_find_leaf(const struct root *root, struct slice key, struct node **leaf
 /* Brings in the node that a search for `key` missed. 0: search again. */
 int tree_fetch(struct tree *tree, struct root *root, struct slice key, const struct miss *miss,
 	       struct err *err) WITHOUT(tree->lock);
+
+/* tree_get and tree_scan for any root. */
+int tree_root_get(struct tree *tree, struct root *root, struct slice key,
+		  int (*visit)(void *arg, const struct leaf_entry *entry), void *arg,
+		  struct err *err) WITHOUT(tree->lock);
+int tree_root_scan(struct tree *tree, struct root *root, struct slice from,
+		   int (*visit)(void *arg, const struct leaf_entry *entry), void *arg,
+		   struct err *err) WITHOUT(tree->lock);
+
+/* Writes what is not on disk yet of `node` and below. `view`: only views of that generation or
+ * older reach it; 0: it is the tree that is being checkpointed. */
+int tree_write_below(struct tree *tree, struct node *node, uint64_t view) WITHOUT(tree->lock);
 
 /* Is more in memory than should be? Then the clock's hand may be turned. */
 bool tree_over(const struct tree *tree);

@@ -160,7 +160,7 @@ static void end_checkpoint(struct bench *b, struct frozen *f)
 	b->super.entries = f->entries;
 	b->super.units = stats.units;
 	assert_int_equal(pages_write_super(b->pages, &b->super), 0);
-	space_durable(b->space);
+	space_durable(b->space, b->super.units);
 	tree_release(b->tree, f);
 }
 
