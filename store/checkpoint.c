@@ -15,13 +15,15 @@ enum {
 	DEAD_MIN = 64 * 1024,		/* units: 256 MiB, below which nobody cares */
 };
 
-uint64_t checkpoint_overhead(struct engine *engine)
+uint64_t checkpoint_overhead(struct engine *engine, uint64_t deaths)
 {
-	return MAP_UNITS + pages_units(engine->pages) / MAP_REGIONS;
+	return MAP_UNITS + pages_units(engine->pages) / MAP_REGIONS +
+	       kept_units(engine->kept, deaths);
 }
 
 struct checkpoint {
 	struct engine *engine;
+	const struct kept_change *change;
 	struct super super;
 	struct frozen frozen;
 };
@@ -48,6 +50,10 @@ static int write_all(struct checkpoint *c)
 	struct space_stats space;
 	int rc = tree_write(engine->tree, &c->frozen);
 
+	c->super.root = c->frozen.ref;
+	c->super.entries = c->frozen.entries;
+	if (rc == 0)
+		rc = kept_store(engine->kept, c->frozen.generation, c->change, &c->super);
 	if (rc == 0)
 		rc = space_store(engine->space, c->frozen.generation, &c->super.space);
 	space_stats(engine->space, &space);
@@ -74,17 +80,38 @@ static int write_super(struct checkpoint *c)
 
 	memcpy(c->super.store, engine->store, STORE_ID_SIZE);
 	c->super.generation = super_generation(c);
-	c->super.root = c->frozen.ref;
-	c->super.entries = c->frozen.entries;
 	return pages_write_super(engine->pages, &c->super);
 }
 
-static int run(struct engine *engine) NEEDS(engine->checkpoint)
+static void finish(struct checkpoint *c) NEEDS(c->engine->checkpoint)
 {
-	struct checkpoint c = { .engine = engine };
+	struct engine *engine = c->engine;
+
+	/* First the names, then the space: whoever found a name in time has a reader by now. */
+	kept_durable(engine->kept);
+	space_durable(engine->space, c->super.units);
+	log_recycle(engine->log, &c->super.mark);
+	engine->super = c->super;
+	atomic_fetch_add(&engine->checkpoints, 1);
+	tree_views_write(engine->tree, &c->frozen);
+	space_trim(engine->space);
+}
+
+/* Are there dropped snapshots or a free end of the file, which later checkpoints give back? */
+static bool unfinished(struct engine *engine)
+{
+	return kept_pending(engine->kept) || space_untrimmed(engine->space);
+}
+
+int checkpoint_run(struct engine *engine, const struct kept_change *change)
+	NEEDS(engine->checkpoint)
+{
+	const struct kept_change none = { 0 };
+	struct checkpoint c = { .engine = engine, .change = change ? change : &none };
 	int rc;
 
-	if (log_revision(engine->log) == engine->super.mark.revision)
+	if (!change && log_revision(engine->log) == engine->super.mark.revision &&
+	    !unfinished(engine))
 		return 0;
 	(void)log_prepare(engine->log);	/* else log_rotate makes what it needs */
 	rc = tree_freeze(engine->tree, mark, &c, &c.frozen);
@@ -95,15 +122,11 @@ static int run(struct engine *engine) NEEDS(engine->checkpoint)
 		rc = write_super(&c);
 	engine->map_ahead = rc < 0;
 	if (rc == 0) {
-		space_durable(engine->space, c.super.units);
-		log_recycle(engine->log, &c.super.mark);
-		engine->super = c.super;
-		atomic_fetch_add(&engine->checkpoints, 1);
+		finish(&c);
 	} else {
+		kept_undo(engine->kept);
 		space_thaw(engine->space);
 	}
-	if (rc == 0)
-		tree_views_write(engine->tree, &c.frozen);
 	tree_release(engine->tree, &c.frozen);
 	tree_shrink(engine->tree);
 	return rc;
@@ -114,7 +137,7 @@ int engine_checkpoint(struct engine *engine)
 	int rc;
 
 	mutex_lock(&engine->checkpoint);
-	rc = run(engine);
+	rc = checkpoint_run(engine, NULL);
 	mutex_unlock(&engine->checkpoint);
 	return engine_note(engine, rc, NULL);
 }
@@ -210,7 +233,7 @@ static void *keep(void *arg)
 		seen = revision;
 		if (checkpoint_due(engine) || quiet >= IDLE_TICKS)
 			engine_checkpoint(engine);
-		idle = quiet >= IDLE_TICKS;
+		idle = quiet >= IDLE_TICKS && !unfinished(engine);
 	}
 	return NULL;
 }

@@ -185,6 +185,7 @@ static void init_locks(struct engine *engine)
 static void free_engine(struct engine *engine)
 {
 	tree_close(engine->tree);
+	kept_close(engine->kept);
 	space_close(engine->space);
 	pages_close(engine->pages);
 	if (engine->lock_file)
@@ -323,6 +324,7 @@ struct admission {
 	struct engine *engine;
 	struct slice batch;
 	bool reclaim;
+	uint64_t ops;			/* of the batch: each may end a run's life */
 	uint64_t need;			/* units that must be free */
 	uint64_t revision;
 	enum obstacle obstacle;
@@ -337,9 +339,10 @@ static int admit(void *arg, uint64_t units)
 	int rc;
 
 	a->obstacle = NONE;
-	a->need = units + checkpoint_overhead(a->engine) + (a->reclaim ? 0 : RECLAIM_UNITS);
 	space_stats(a->engine->space, &space);
-	if (space.quad_units < a->need) {
+	a->need = units + checkpoint_overhead(a->engine, space.dead_blocks + a->ops) +
+		  (a->reclaim ? 0 : RECLAIM_UNITS);
+	if (!space_has(a->engine->space, a->need)) {
 		a->obstacle = PAGES_FULL;
 		return -ENOSPC;
 	}
@@ -385,6 +388,7 @@ int engine_commit(struct engine *engine, const struct batch *batch, bool reclaim
 	enum { TRIES = 4 };
 	struct admission a = {
 		.engine = engine, .batch = buffer_slice(&batch->bytes), .reclaim = reclaim,
+		.ops = batch->count,
 	};
 	struct err err = { "" };
 	int rc = check_sizes(batch);
@@ -430,15 +434,22 @@ uint64_t engine_revision(struct engine *engine)
 
 /* ---- runs ------------------------------------------------------------------------------- */
 
+uint64_t engine_need(struct engine *engine)
+{
+	struct tree_stats tree;
+	struct space_stats space;
+
+	tree_stats(engine->tree, &tree);
+	space_stats(engine->space, &space);
+	return tree.dirty_units + checkpoint_overhead(engine, space.dead_blocks) + RECLAIM_UNITS;
+}
+
 /* Sees to it that `units` can be handed out and the next checkpoint still has room. */
 static int ensure_run(struct engine *engine, uint64_t units)
 {
-	struct tree_stats tree;
-	uint64_t need;
+	const uint64_t need = units + engine_need(engine);
 	int rc;
 
-	tree_stats(engine->tree, &tree);
-	need = units + tree.dirty_units + checkpoint_overhead(engine) + RECLAIM_UNITS;
 	rc = space_ensure(engine->space, need, 0);
 	if (rc != -ENOSPC)
 		return rc;

@@ -100,6 +100,34 @@ int engine_snapshot_open(struct engine *engine, struct engine_snapshot **out);
 /* Accepts NULL. */
 void engine_snapshot_close(struct engine_snapshot *snapshot);
 
+/* Keeps the present moment under a name, 1 to SNAPSHOT_NAME_MAX bytes: it is on disk when this
+ * returns, at the price of a checkpoint, and stays until it is deleted. It keeps the space of what
+ * is replaced or deleted later, once, however many snapshots need it.
+ *   -EEXIST  there is one of that name
+ *   -EMLINK  there are SNAPSHOTS_MAX, counting deleted ones whose space is not back yet */
+int engine_snapshot_create(struct engine *engine, struct slice name);
+
+/* Deletes a kept snapshot, for good when this returns, at the price of a checkpoint. What only it
+ * needed is free then, or, if that is more than some 100 000 blocks, after some more checkpoints;
+ * whoever has it open reads on. -ENOENT. */
+int engine_snapshot_delete(struct engine *engine, struct slice name);
+
+struct engine_kept {
+	struct slice name;
+	uint64_t revision;	/* the last commit in it */
+	uint64_t created_ns;	/* since 1970 */
+	uint64_t entries;
+};
+
+/* Calls visit for each kept snapshot, the oldest first, until the end or a non-zero answer, which it
+ * returns. `visit` must not call the engine. */
+int engine_snapshot_list(struct engine *engine,
+			 int (*visit)(void *arg, const struct engine_kept *kept), void *arg);
+
+/* Opens a kept snapshot for reading, as engine_snapshot_open does the present. -ENOENT. */
+int engine_snapshot_open_kept(struct engine *engine, struct slice name,
+			      struct engine_snapshot **out);
+
 /* As engine_get and engine_scan, but of that moment. A run found there can be read (engine_run_read)
  * until the snapshot is closed. */
 int engine_snapshot_get(struct engine_snapshot *snapshot, struct slice key, struct buffer *value,

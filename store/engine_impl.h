@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "engine.h"
+#include "kept.h"
 #include "locks.h"
 #include "page.h"
 #include "space.h"
@@ -20,6 +21,7 @@ struct engine {
 	struct pages *pages;
 	struct space *space;
 	struct tree *tree;
+	struct kept *kept;
 	struct log *log;
 
 	/* One checkpoint at a time, or one verification. Outermost of the store's locks below
@@ -52,6 +54,9 @@ struct engine {
 /* Keeps the sentence for engine_trouble, if `rc` is one that has one. Returns rc. */
 int engine_note(struct engine *engine, int rc, const struct err *err);
 
+/* Units that must be free for the next checkpoint and for deletes before it. */
+uint64_t engine_need(struct engine *engine);
+
 /* engine_get and engine_scan of a view, or, if that is NULL, of the present. */
 int engine_view_get(struct engine *engine, struct tree_view *view, struct slice key,
 		    struct buffer *value, struct ref *run);
@@ -60,8 +65,13 @@ int engine_view_scan(struct engine *engine, struct tree_view *view, struct slice
 
 /* ---- checkpoint.c ---- */
 
-/* Units that a checkpoint may need beyond those of the tree: the free map. */
-uint64_t checkpoint_overhead(struct engine *engine);
+/* Units that a checkpoint may need beyond those of the tree, if so many blocks have died: the free
+ * map, and the lists of snapshots. */
+uint64_t checkpoint_overhead(struct engine *engine, uint64_t deaths);
+
+/* One checkpoint; NULL: nothing changes about snapshots, and it may not even be needed. */
+int checkpoint_run(struct engine *engine, const struct kept_change *change)
+	NEEDS(engine->checkpoint);
 
 int keeper_start(struct engine *engine);
 void keeper_stop(struct engine *engine);

@@ -329,7 +329,8 @@ static bool in_one_region(struct extent e)
 
 int freemap_load(struct freemap *map, struct extent e)
 {
-	if (!in_one_region(e) || e.first >= map->units || e.count > map->units - e.first)
+	if (!in_one_region(e) || e.first < SUPER_UNITS || e.first >= map->units ||
+	    e.count > map->units - e.first)
 		return -EUCLEAN;
 	return load(map, e.first / REGION_UNITS);
 }

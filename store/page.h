@@ -32,6 +32,8 @@ struct super {
 	uint64_t entries;
 	struct ref space;		/* the free map's directory; length 0: nothing is taken */
 	uint64_t units;			/* that the free map knows of */
+	struct ref snapshots;		/* the list of kept snapshots; length 0: there are none */
+	struct ref dead;		/* the dead of the newest of them; length 0: none */
 };
 
 /* Makes an empty page file, which must not exist, with room for the superblocks. Writes none. */

@@ -146,6 +146,8 @@ int recovery_open(struct engine *engine, struct err *err)
 	engine->super = super;
 	rc = space_open(engine->pages, &super, &engine->space, err);
 	if (rc == 0)
+		rc = kept_open(engine->pages, engine->space, &super, &engine->kept, err);
+	if (rc == 0)
 		rc = tree_open(engine->pages, engine->space, &super, engine->options.cache,
 			       &engine->tree);
 	if (rc < 0)
@@ -176,6 +178,8 @@ int recovery_create(struct engine *engine, struct err *err)
 		rc = pages_write_super(engine->pages, super);
 	if (rc == 0)
 		rc = space_open(engine->pages, super, &engine->space, err);
+	if (rc == 0)
+		rc = kept_open(engine->pages, engine->space, super, &engine->kept, err);
 	if (rc == 0)
 		rc = tree_open(engine->pages, engine->space, super, engine->options.cache,
 			       &engine->tree);

@@ -37,6 +37,7 @@ struct space {
 	uint64_t reader_units;
 	uint64_t wanted, wanted_before;	/* units that had to be free: since the last checkpoint's map was
 					 * settled, and between that and the one before */
+	bool untrimmable;		/* it was tried, and failed */
 	uint64_t counted[SUPER_SLOTS];	/* units that the superblocks on disk count, at most */
 };
 
@@ -177,8 +178,9 @@ static struct space_reader *needed_by(const struct space *space, uint64_t birth,
 	return reader && reader->generation >= birth ? reader : NULL;
 }
 
-/* What was held is free, unless a reader needs it. The pool has a place on that one's list. */
-static void let_go(struct space *space, struct extent e, uint64_t latest) NEEDS(space->lock)
+/* Under the lock. What was held is free, unless a reader needs it. The pool has a place on that
+ * one's list. */
+static void let_go(struct space *space, struct extent e, uint64_t latest)
 {
 	struct space_reader *reader = needed_by(space, e.birth, latest);
 
@@ -647,6 +649,7 @@ void space_trim(struct space *space)
 		if (more) {
 			units = units - needed > TRIM_STEP ? units - TRIM_STEP : needed;
 			more = pages_shrink(space->pages, units) == 0;
+			space->untrimmable = !more;
 		}
 		mutex_unlock(&space->lock);
 	}
@@ -658,8 +661,9 @@ bool space_untrimmed(struct space *space)
 	bool untrimmed;
 
 	mutex_lock(&space->lock);
-	untrimmed = pages_units(space->pages) / QUAD * QUAD > space->map.units ||
-		    (freemap_tail(&space->map, &tail) == 0 && tail_excess(space, tail));
+	untrimmed = !space->untrimmable &&
+		    (pages_units(space->pages) / QUAD * QUAD > space->map.units ||
+		     (freemap_tail(&space->map, &tail) == 0 && tail_excess(space, tail)));
 	mutex_unlock(&space->lock);
 	return untrimmed;
 }
@@ -718,7 +722,8 @@ void space_stats(struct space *space, struct space_stats *out)
 	*out = (struct space_stats){
 		.units = space->map.units, .free_units = space->map.free,
 		.quad_units = space->map.quads * QUAD, .dead_units = space->dead,
-		.dead_blocks = space->now.dead.count, .reader_units = space->reader_units,
+		.dead_blocks = space->now.dead.count + space->frozen.dead.count,
+		.reader_units = space->reader_units,
 	};
 	mutex_unlock(&space->lock);
 }

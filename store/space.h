@@ -144,7 +144,7 @@ struct space_stats {
 	uint64_t free_units;
 	uint64_t quad_units;	/* of those, in whole quads */
 	uint64_t dead_units;	/* free after the next checkpoint, if no snapshot needs them */
-	uint64_t dead_blocks;	/* as many blocks, since the last checkpoint began */
+	uint64_t dead_blocks;	/* as many blocks that no checkpoint has worked in yet */
 	uint64_t reader_units;	/* held for readers only */
 };
 

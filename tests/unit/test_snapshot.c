@@ -30,10 +30,17 @@ struct moment {
 	uint64_t revision;
 };
 
+/* A moment that has a name on disk. */
+struct named {
+	bool there;
+	struct moment m;
+};
+
 struct bench {
 	struct sim *disk;
 	struct engine *engine;
 	struct moment now, moments[MOMENTS];
+	struct named named[MOMENTS];
 	uint32_t stamp;
 	uint64_t seed;
 };
@@ -326,6 +333,256 @@ static void a_reader_that_looks_at_everything_takes_no_more_memory_than_the_cach
 	close_moment(&b->moments[0]);
 }
 
+/* ---- kept ones -------------------------------------------------------------------------- */
+
+static struct slice name_of(char *text, uint32_t i)
+{
+	return slice_of(text, (size_t)sprintf(text, "moment %u", i));
+}
+
+static void create(struct bench *b, uint32_t i)
+{
+	char text[32];
+
+	assert_int_equal(engine_snapshot_create(b->engine, name_of(text, i)), 0);
+	b->named[i] = (struct named){ true, b->now };
+}
+
+static void drop(struct bench *b, uint32_t i)
+{
+	char text[32];
+
+	assert_int_equal(engine_snapshot_delete(b->engine, name_of(text, i)), 0);
+	b->named[i].there = false;
+}
+
+static void open_named(struct bench *b, struct moment *m, uint32_t i)
+{
+	char text[32];
+
+	*m = b->named[i].m;
+	assert_int_equal(engine_snapshot_open_kept(b->engine, name_of(text, i), &m->open), 0);
+}
+
+static void check_named(struct bench *b, uint32_t i)
+{
+	struct moment m;
+
+	open_named(b, &m, i);
+	check_all(b, &m);
+	close_moment(&m);
+}
+
+struct listed {
+	struct bench *b;
+	uint32_t count;
+	uint64_t revision;
+};
+
+static int list_one(void *arg, const struct engine_kept *kept)
+{
+	struct listed *l = arg;
+	uint32_t i, entries = 0;
+	char text[32];
+
+	for (i = 0; i < MOMENTS; i++)
+		if (slice_equal(kept->name, name_of(text, i)))
+			break;
+	assert_true(i < MOMENTS && l->b->named[i].there);
+	for (uint32_t k = 0; k < KEYS; k++)
+		entries += l->b->named[i].m.stamps[k] != 0;
+	assert_int_equal(kept->revision, l->b->named[i].m.revision);
+	assert_int_equal(kept->entries, entries);
+	assert_true(kept->revision >= l->revision);
+	l->revision = kept->revision;
+	l->count++;
+	return 0;
+}
+
+static void list_is_right(struct bench *b)
+{
+	struct listed l = { .b = b };
+	uint32_t there = 0;
+
+	for (uint32_t i = 0; i < MOMENTS; i++)
+		there += b->named[i].there;
+	assert_int_equal(engine_snapshot_list(b->engine, list_one, &l), 0);
+	assert_int_equal(l.count, there);
+}
+
+static void reopen(struct bench *b)
+{
+	for (uint32_t i = 0; i < MOMENTS; i++)
+		close_moment(&b->moments[i]);
+	assert_int_equal(engine_close(b->engine), 0);
+	open_engine(b);
+}
+
+static uint64_t used(struct bench *b)
+{
+	struct engine_stats stats;
+
+	/* What died is free behind the next superblock, and what a dropped one needed behind that. */
+	for (int i = 0; i < 3; i++) {
+		commit(b);
+		assert_int_equal(engine_checkpoint(b->engine), 0);
+	}
+	assert_int_equal(engine_stats(b->engine, &stats), 0);
+	return stats.page_bytes - stats.page_bytes_free;
+}
+
+/* What verify walks, trees and all, is the brute force that the lists of the dead must agree with. */
+static void many_come_and_go_in_any_order(void **state)
+{
+	struct bench *b = *state;
+
+	for (int i = 0; i < 3000; i++) {
+		const uint32_t n = pick(b, MOMENTS);
+		struct moment *m = &b->moments[pick(b, MOMENTS)];
+
+		if (pick(b, 3))
+			commit(b);
+		switch (pick(b, 24)) {
+		case 0:
+		case 1:
+			if (!b->named[n].there)
+				create(b, n);
+			break;
+		case 2:
+			if (b->named[n].there)
+				drop(b, n);
+			break;
+		case 3:
+			if (!m->open && b->named[n].there)
+				open_named(b, m, n);
+			else if (!m->open)
+				open_moment(b, m);
+			break;
+		case 4:
+		case 5:
+			close_moment(m);
+			break;
+		case 6:
+			assert_int_equal(engine_checkpoint(b->engine), 0);
+			break;
+		case 7:
+			if (pick(b, 8) == 0)
+				reopen(b);
+			break;
+		}
+		if (m->open)
+			check_key(b, m, pick(b, KEYS));
+		if (pick(b, 30) == 0)
+			verify(b);
+		if (pick(b, 60) == 0) {
+			if (b->named[n].there)
+				check_named(b, n);
+			check_all(b, m->open ? m : &b->now);
+			list_is_right(b);
+		}
+	}
+	for (uint32_t i = 0; i < MOMENTS; i++)
+		if (b->named[i].there)
+			drop(b, i);
+	reopen(b);
+	verify(b);
+	list_is_right(b);
+}
+
+static void space_comes_back_when_the_last_one_that_needs_it_goes(void **state)
+{
+	struct bench *b = *state;
+	uint64_t alone, all;
+
+	for (int i = 0; i < 300; i++)
+		commit(b);
+	alone = used(b);
+	for (uint32_t n = 0; n < 6; n++) {
+		create(b, n);
+		for (int i = 0; i < 200; i++)
+			commit(b);
+	}
+	all = used(b);
+	assert_true(all > 3 * alone);
+	drop(b, 2);
+	drop(b, 3);
+	assert_true(used(b) < all);
+	for (uint32_t n = 0; n < 6; n++)
+		if (b->named[n].there)
+			check_named(b, n);
+	drop(b, 0);
+	drop(b, 5);
+	drop(b, 4);
+	drop(b, 1);
+	assert_true(used(b) < alone + alone / 2);
+	verify(b);
+}
+
+static void one_that_is_read_can_be_dropped(void **state)
+{
+	struct bench *b = *state;
+
+	for (int i = 0; i < 200; i++)
+		commit(b);
+	create(b, 0);
+	open_named(b, &b->moments[0], 0);
+	for (int i = 0; i < 200; i++)
+		commit(b);
+	drop(b, 0);
+	for (int i = 0; i < 200; i++)
+		commit(b);
+	assert_int_equal(engine_checkpoint(b->engine), 0);
+	check_all(b, &b->moments[0]);
+	assert_true(held(b) > 0);
+	close_moment(&b->moments[0]);
+	assert_int_equal(held(b), 0);
+	verify(b);
+}
+
+static void names_are_checked(void **state)
+{
+	struct bench *b = *state;
+	struct engine_snapshot *s;
+	char text[SNAPSHOT_NAME_MAX + 1];
+	const struct slice longest = slice_of(text, SNAPSHOT_NAME_MAX);
+
+	memset(text, 'n', sizeof(text));
+	create(b, 0);
+	assert_int_equal(engine_snapshot_create(b->engine, name_of(text, 0)), -EEXIST);
+	assert_int_equal(engine_snapshot_create(b->engine, slice_of("", 0)), -EINVAL);
+	memset(text, 'n', sizeof(text));
+	assert_int_equal(engine_snapshot_create(b->engine, slice_of(text, sizeof(text))), -EINVAL);
+	assert_int_equal(engine_snapshot_delete(b->engine, longest), -ENOENT);
+	assert_int_equal(engine_snapshot_open_kept(b->engine, longest, &s), -ENOENT);
+	assert_int_equal(engine_snapshot_create(b->engine, longest), 0);
+	assert_int_equal(engine_snapshot_open_kept(b->engine, longest, &s), 0);
+	engine_snapshot_close(s);
+	assert_int_equal(engine_snapshot_delete(b->engine, longest), 0);
+	assert_int_equal(engine_snapshot_delete(b->engine, longest), -ENOENT);
+	reopen(b);
+	list_is_right(b);
+}
+
+static void there_may_be_a_thousand(void **state)
+{
+	struct bench *b = *state;
+	char text[32];
+
+	for (uint32_t i = 0; i < SNAPSHOTS_MAX; i++) {
+		if (i % 16 == 0)
+			commit(b);
+		assert_int_equal(engine_snapshot_create(b->engine, name_of(text, i)), 0);
+	}
+	assert_int_equal(engine_snapshot_create(b->engine, slice_str("one more")), -EMLINK);
+	verify(b);
+	reopen(b);
+	for (uint32_t i = 0; i < SNAPSHOTS_MAX; i++)
+		assert_int_equal(engine_snapshot_delete(b->engine, name_of(text, i * 7 % SNAPSHOTS_MAX)), 0);
+	reopen(b);
+	list_is_right(b);
+	verify(b);
+}
+
 /* ---- all at once ------------------------------------------------------------------------ */
 
 struct crowd {
@@ -419,6 +676,11 @@ int main(void)
 		STORY(what_readers_held_is_free_when_the_last_one_closes),
 		STORY(a_reader_in_memory_only_dies_with_the_process),
 		STORY(a_reader_that_looks_at_everything_takes_no_more_memory_than_the_cache),
+		STORY(many_come_and_go_in_any_order),
+		STORY(space_comes_back_when_the_last_one_that_needs_it_goes),
+		STORY(one_that_is_read_can_be_dropped),
+		STORY(names_are_checked),
+		STORY(there_may_be_a_thousand),
 		STORY(readers_writers_and_checkpoints_do_not_disturb_each_other),
 	};
 
