@@ -108,6 +108,7 @@ int checkpoint_run(struct engine *engine, const struct kept_change *change)
 {
 	const struct kept_change none = { 0 };
 	struct checkpoint c = { .engine = engine, .change = change ? change : &none };
+	bool named = false;
 	int rc;
 
 	if (!change && log_revision(engine->log) == engine->super.mark.revision &&
@@ -118,6 +119,7 @@ int checkpoint_run(struct engine *engine, const struct kept_change *change)
 	if (rc < 0)
 		return rc;
 	rc = write_all(&c);
+	named = rc == 0;
 	if (rc == 0)
 		rc = write_super(&c);
 	engine->map_ahead = rc < 0;
@@ -125,7 +127,7 @@ int checkpoint_run(struct engine *engine, const struct kept_change *change)
 		finish(&c);
 	} else {
 		kept_undo(engine->kept);
-		space_thaw(engine->space);
+		space_thaw(engine->space, named);
 	}
 	tree_release(engine->tree, &c.frozen);
 	tree_shrink(engine->tree);

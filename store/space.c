@@ -600,13 +600,13 @@ static int count_undropped(void *arg, struct extent e)
 	return 0;
 }
 
-void space_thaw(struct space *space)
+void space_thaw(struct space *space, bool named)
 {
 	struct changes newer;
 
 	mutex_lock(&space->lock);
 	/* What was taken or dropped for the checkpoint alone is as it was; all of it is loaded. */
-	mark_list(space, &space->took, false, false);
+	mark_list(space, &space->took, named, false);
 	mark_list(space, &space->dropped, true, false);
 	extents_each(&space->dropped, count_undropped, space);
 	extents_free(&space->took);

@@ -109,8 +109,9 @@ int space_store(struct space *space, uint64_t generation, struct ref *directory)
  * free. */
 void space_durable(struct space *space, uint64_t units);
 
-/* The checkpoint failed: its births and deaths become the next one's. */
-void space_thaw(struct space *space);
+/* The checkpoint failed: its births and deaths become the next one's. `named`: a superblock that
+ * names what it wrote may be on disk all the same; then nothing of that is handed out again. */
+void space_thaw(struct space *space, bool named);
 
 /* Gives the end of the file back to the file system, as far as nothing on disk counts it. For
  * after a checkpoint. */

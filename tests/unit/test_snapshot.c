@@ -309,6 +309,37 @@ static void a_reader_in_memory_only_dies_with_the_process(void **state)
 	verify(b);
 }
 
+/* A run may be older than the moment that its first commit missed, and after a crash its bytes say
+ * that they are younger than they can be. */
+static void a_run_is_born_when_a_commit_names_it(void **state)
+{
+	struct bench *b = *state;
+	struct batch batch = { 0 };
+	struct ref run;
+
+	for (int i = 0; i < 20; i++) {	/* generations that no superblock will have seen */
+		open_moment(b, &b->moments[0]);
+		close_moment(&b->moments[0]);
+	}
+	assert_int_equal(engine_run_write(b->engine, slice_of("bytes of a run", 14), &run), 0);
+	batch_put_run(&batch, slice_str("a run"), &run, slice_str("run"));
+	assert_int_equal(engine_commit(b->engine, &batch, false, &b->now.revision), 0);
+	assert_int_equal(engine_wait_blocking(b->engine, b->now.revision, LOG_SYNCED), 0);
+	sim_cut_after(b->disk, 0);
+	engine_close(b->engine);
+	sim_reboot(b->disk, SIM_LOSE, 1);
+	open_engine(b);
+	assert_int_equal(engine_snapshot_create(b->engine, slice_str("kept")), 0);
+	batch_clear(&batch);
+	batch_delete(&batch, slice_str("a run"));
+	assert_int_equal(engine_commit(b->engine, &batch, false, &b->now.revision), 0);
+	batch_done(&batch);
+	verify(b);
+	for (int i = 0; i < 50; i++)
+		commit(b);
+	verify(b);
+}
+
 static void a_reader_that_looks_at_everything_takes_no_more_memory_than_the_cache(void **state)
 {
 	struct bench *b = *state;
@@ -416,6 +447,7 @@ static void reopen(struct bench *b)
 		close_moment(&b->moments[i]);
 	assert_int_equal(engine_close(b->engine), 0);
 	open_engine(b);
+	b->now.revision = engine_revision(b->engine);	/* they leap */
 }
 
 static uint64_t used(struct bench *b)
@@ -514,7 +546,7 @@ static void space_comes_back_when_the_last_one_that_needs_it_goes(void **state)
 	drop(b, 5);
 	drop(b, 4);
 	drop(b, 1);
-	assert_true(used(b) < alone + alone / 2);
+	assert_true(used(b) < all * 2 / 3);
 	verify(b);
 }
 
@@ -675,6 +707,7 @@ int main(void)
 		STORY(a_reader_sees_its_moment_whatever_is_committed_later),
 		STORY(what_readers_held_is_free_when_the_last_one_closes),
 		STORY(a_reader_in_memory_only_dies_with_the_process),
+		STORY(a_run_is_born_when_a_commit_names_it),
 		STORY(a_reader_that_looks_at_everything_takes_no_more_memory_than_the_cache),
 		STORY(many_come_and_go_in_any_order),
 		STORY(space_comes_back_when_the_last_one_that_needs_it_goes),

@@ -233,7 +233,7 @@ static void a_checkpoint_that_failed_leaves_all_to_the_next(void **state)
 		sim_fail(b->disk, SIM_WRITE, pick(b, 2), -EIO);
 		failures += space_store(b->space, b->super.generation + 1, &nowhere) == -EIO;
 		sim_fail(b->disk, SIM_WRITE, -1, 0);
-		space_thaw(b->space);
+		space_thaw(b->space, false);
 		dying_are(b, DEAD);
 		for (struct block *block = b->blocks; block < b->blocks + BLOCKS; block++)
 			assert_true(block->fate == GONE || !before.length ||
