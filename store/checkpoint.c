@@ -83,10 +83,8 @@ static int write_super(struct checkpoint *c)
 	return pages_write_super(engine->pages, &c->super);
 }
 
-static void finish(struct checkpoint *c) NEEDS(c->engine->checkpoint)
+static void finish(struct engine *engine, struct checkpoint *c) NEEDS(engine->checkpoint)
 {
-	struct engine *engine = c->engine;
-
 	/* First the names, then the space: whoever found a name in time has a reader by now. */
 	kept_durable(engine->kept);
 	space_durable(engine->space, c->super.units);
@@ -124,7 +122,7 @@ int checkpoint_run(struct engine *engine, const struct kept_change *change)
 		rc = write_super(&c);
 	engine->map_ahead = rc < 0;
 	if (rc == 0) {
-		finish(&c);
+		finish(engine, &c);
 	} else {
 		kept_undo(engine->kept);
 		space_thaw(engine->space, named);
