@@ -37,13 +37,14 @@ FS_SRC     := $(wildcard fs/*.c)
 UNIT_SRC   := $(wildcard tests/unit/test_*.c)
 CRASH_SRC  := $(wildcard tests/crash/test_*.c)
 MOUNT_SRC  := $(wildcard tests/mount/test_*.c)
+FOREIGN_SRC := $(wildcard tests/foreign/*.c)
 BENCH_SRC  := $(wildcard tests/bench/*.c)
 ENGINES_SRC := $(wildcard tests/bench/engine/*.c)
 # What several tests share: any file beside them that is not a test itself.
 HELPER_SRC := $(filter-out $(UNIT_SRC) $(CRASH_SRC) $(MOUNT_SRC), \
                 $(wildcard $(addprefix tests/,$(addsuffix /*.c,sim unit crash mount))))
-SOURCES    := $(STORE_SRC) $(FS_SRC) $(UNIT_SRC) $(CRASH_SRC) $(MOUNT_SRC) $(BENCH_SRC) \
-              $(ENGINES_SRC) $(HELPER_SRC)
+SOURCES    := $(STORE_SRC) $(FS_SRC) $(UNIT_SRC) $(CRASH_SRC) $(MOUNT_SRC) $(FOREIGN_SRC) \
+              $(BENCH_SRC) $(ENGINES_SRC) $(HELPER_SRC)
 
 object = $(patsubst %.c,$(BUILD)/%.o,$(1))
 binary = $(patsubst %.c,$(BUILD)/%,$(1))
@@ -52,13 +53,14 @@ STORE_LIB  := $(BUILD)/libstore.a
 FS_LIB     := $(BUILD)/libfs.a
 HELPER_LIB := $(BUILD)/libhelpers.a
 BENCH      := $(BUILD)/tests/bench/bench
+NULLFS     := $(BUILD)/tests/bench/nullfs
 BENCH_ENGINE := $(BUILD)/tests/bench/engine/bench
 
 .PHONY: all
 all: $(CUBBY)			## build $(BUILD)/cubby
 
 .PHONY: tests
-tests: $(call binary,$(UNIT_SRC) $(CRASH_SRC) $(MOUNT_SRC))	## build the tests, run none
+tests: $(call binary,$(UNIT_SRC) $(CRASH_SRC) $(MOUNT_SRC) $(FOREIGN_SRC))	## build the tests, run none
 
 # ---- how it is made ---------------------------------------------------------------------------
 say = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2);)
@@ -89,8 +91,11 @@ $(CUBBY): $(BUILD)/fs/main.o $(FS_LIB) $(STORE_LIB)
 $(BUILD)/tests/unit/test_fs_%: $(BUILD)/tests/unit/test_fs_%.o $(HELPER_LIB) $(FS_LIB) $(STORE_LIB)
 	$(call say,LINK,$@)$(LINK) $^ $(TEST_LIBS) $(FUSE_LIBS) $(STORE_LIBS) -o $@
 
-$(BENCH): $(call object,$(BENCH_SRC))
+$(BENCH): $(call object,$(filter-out %/nullfs.c,$(BENCH_SRC)))
 	$(call say,LINK,$@)$(LINK) $^ -o $@
+
+$(NULLFS): $(BUILD)/tests/bench/nullfs.o $(FS_LIB) $(STORE_LIB)
+	$(call say,LINK,$@)$(LINK) $^ $(FUSE_LIBS) $(STORE_LIBS) -o $@
 
 # Other engines are measured where their headers are: driver, header, library.
 header = $(shell echo '\#include <$(1)>' | $(CC) -E -x c - > /dev/null 2>&1 && echo $(2))
@@ -120,14 +125,14 @@ always:
 
 # ---- tests ------------------------------------------------------------------------------------
 # tests/run gives every program a time limit and ends with the sum of cmocka's closing lines.
-CRASH_ENV = $(if $(N),N=$(N)) $(if $(SEED),SEED=$(SEED))
+CRASH_ENV = TEST_LIMIT=7200 CUTS=$(or $(CUTS),0) $(if $(N),N=$(N)) $(if $(SEED),SEED=$(SEED))
 
 .PHONY: test
 test: $(call binary,$(UNIT_SRC))	## run the unit tests (seconds)
 	@tests/run $^
 
 .PHONY: crash
-crash: $(call binary,$(CRASH_SRC))	## run the power cuts; N= for more, SEED= to repeat
+crash: $(call binary,$(CRASH_SRC))	## cut the power at every operation (minutes); SEED= to repeat, CUTS= for fewer
 	@$(CRASH_ENV) tests/run $^
 
 .PHONY: mount
@@ -187,8 +192,9 @@ arrows:				## print which module includes which
 	@scripts/arrows store fs
 
 .PHONY: bench
-bench: $(CUBBY) $(BENCH)		## measure cubby beside the file system below it (minutes)
-	@CUBBY=$(abspath $(CUBBY)) BENCH=$(abspath $(BENCH)) tests/bench/run
+bench: $(CUBBY) $(BENCH) $(NULLFS) ## measure the mount beside others (minutes); BENCH_QUICK=1
+	@CUBBY=$(abspath $(CUBBY)) BENCH=$(abspath $(BENCH)) NULLFS=$(abspath $(NULLFS)) \
+	 tests/bench/run
 
 .PHONY: bench-engine
 bench-engine:			## measure the engine beside others (half an hour); BENCH_QUICK=1

@@ -2,7 +2,9 @@
 
 #include <errno.h>
 
+#include "acl.h"
 #include "names.h"
+#include "xattr_set.h"
 
 #define NS_PER_S INT64_C(1000000000)
 
@@ -35,7 +37,7 @@ static struct stat stat_of(const struct attr *attr)
 		.st_rdev = attr->rdev,
 		.st_size = (off_t)attr->size,
 		.st_blksize = BLOCK_SIZE,
-		.st_blocks = (blkcnt_t)(attr->size / STAT_BLOCK + (attr->size % STAT_BLOCK != 0)),
+		.st_blocks = (blkcnt_t)(attr->stored / STAT_BLOCK + (attr->stored % STAT_BLOCK != 0)),
 		.st_atim = timespec_of(attr->atime_ns),
 		.st_mtim = timespec_of(attr->mtime_ns),
 		.st_ctim = timespec_of(attr->ctime_ns),
@@ -59,21 +61,23 @@ static void show(struct fs *fs, const struct attr *attr, bool staged, struct sho
 	out->attr_seconds = staged ? 0 : out->entry_seconds;
 }
 
-/* Lays what is staged over what is published; true if there is something. */
+/* Lays what is staged over what is published; true if there is something. A bare creation is nothing
+ * of the kind: its publication changes nothing that stat shows. */
 static bool overlay(struct node *node, struct attr *attr) NEEDS(node->lock)
 {
 	struct draft *draft = atomic_load(&node->draft);
 	int64_t mtime_ns;
 
 	if (!draft)
-		return S_ISREG(attr->mode) && attr->version == 0;
+		return false;
 	attr->size = draft_size(draft);
+	attr->stored = draft_stored(draft);
 	mtime_ns = draft_mtime_ns(draft);
 	if (mtime_ns)
 		attr->mtime_ns = mtime_ns;
 	if (mtime_ns > attr->ctime_ns)
 		attr->ctime_ns = mtime_ns;
-	return draft_staged_since(draft) != 0 || attr->version == 0;
+	return draft_staged_since(draft) != 0;
 }
 
 /* What the store says goes to node->attr first: it is what remains once the entry is gone. */
@@ -129,7 +133,7 @@ int attr_show_found(struct fs *fs, struct node *node, const struct attr *attr,
 		    struct shown *out)
 {
 	struct attr again = *attr;
-	bool staged = S_ISREG(attr->mode) && attr->version == 0;
+	bool staged = false;
 	int rc = 0;
 
 	mutex_lock(&node->lock);
@@ -143,13 +147,33 @@ int attr_show_found(struct fs *fs, struct node *node, const struct attr *attr,
 
 /* ---- changing -------------------------------------------------------------------------------- */
 
+/* Which of a file's bits let it run with others' rights. */
+static uint32_t stripped_from(uint32_t mode)
+{
+	if (!S_ISREG(mode))
+		return 0;
+	return S_ISUID | (mode & S_IXGRP ? S_ISGID : 0);	/* without it the bit means something else */
+}
+
 /* Only the node is left of it. */
-static void set_gone(struct fs *fs, struct node *node, const struct attr_change *change)
+static int set_gone(struct fs *fs, struct node *node, const struct attr_change *change)
 	NEEDS(node->lock)
 {
 	const struct attr *v = &change->values;
 	struct attr *a = &node->attr;
+	struct buffer set = { 0 };
+	int rc = 0;
 
+	if (change->xattr)
+		rc = xattr_set_with(buffer_slice(&node->xattrs), slice_str(change->xattr),
+				    change->xattr_value, &set);
+	if (rc < 0)
+		goto out;
+	if (change->xattr) {
+		buffer_done(&node->xattrs);
+		node->xattrs = set;
+		set = (struct buffer){ 0 };	/* the node's now */
+	}
 	if (change->mask & SET_MODE)
 		a->mode = (a->mode & S_IFMT) | (v->mode & ~(uint32_t)S_IFMT);
 	if (change->mask & SET_UID)
@@ -160,7 +184,12 @@ static void set_gone(struct fs *fs, struct node *node, const struct attr_change 
 		a->atime_ns = v->atime_ns;
 	if (change->mask & SET_MTIME)
 		a->mtime_ns = v->mtime_ns;
+	if (change->mask & SET_EXPIRES)
+		a->expires_ms = v->expires_ms;
 	a->ctime_ns = (int64_t)fs->os->now_ns(fs->os);
+out:
+	buffer_done(&set);
+	return rc;
 }
 
 /* cp -p sets the times before it closes: publication must then keep them. */
@@ -182,22 +211,86 @@ static unsigned version_flag(struct node *node, const struct attr_change *change
 	return change->mask & SET_VERSION && (staged || node->attr.version == 0) ? SET_STAGED : 0;
 }
 
+static int set_there(struct fs *fs, struct node *node, const struct attr_change *change,
+		     uint64_t *revision) NEEDS_SHARED(fs->names) NEEDS(node->lock)
+{
+	const unsigned mask = change->mask | version_flag(node, change);
+
+	if (!change->xattr)
+		return store_set(fs->store, node_place(node), mask, &change->values, &node->attr,
+				 revision);
+	return store_set_with(fs->store, node_place(node), mask, &change->values,
+			      slice_str(change->xattr), change->xattr_value, &node->attr, revision);
+}
+
+/* The access control list as it is; -ENODATA: there is none. */
+static int read_acl(struct fs *fs, struct node *node, struct buffer *out)
+	NEEDS_SHARED(fs->names) NEEDS(node->lock)
+{
+	const struct slice name = slice_str(ACL_ACCESS);
+	struct slice value;
+	int rc;
+
+	if (!node->gone)
+		return store_xattr_get(fs->store, node_place(node), name, out);
+	rc = xattr_set_find(buffer_slice(&node->xattrs), name, &value);
+	return rc < 0 ? rc : buffer_append(out, value.data, value.size);
+}
+
+/* Adds to a change of mode what becomes of the list; `next` and *value hold it. */
+static int follow_mode(struct fs *fs, struct node *node, struct attr_change *change,
+		       struct buffer *next, struct slice *value)
+	NEEDS_SHARED(fs->names) NEEDS(node->lock)
+{
+	struct buffer now = { 0 };
+	int rc = read_acl(fs, node, &now);
+
+	if (rc == 0 && !acl_is_valid(buffer_slice(&now)))
+		rc = -EUCLEAN;
+	if (rc == 0)
+		rc = acl_chmod(buffer_slice(&now), change->values.mode, next);
+	if (rc == 0) {
+		*value = buffer_slice(next);
+		change->xattr = ACL_ACCESS;
+		change->xattr_value = value;
+	}
+	buffer_done(&now);
+	return rc == -ENODATA ? 0 : rc;
+}
+
+static int set_locked(struct fs *fs, struct node *node, struct attr_change *change,
+		      uint64_t *revision) NEEDS_SHARED(fs->names) NEEDS(node->lock)
+{
+	const uint32_t strip = change->strip ? stripped_from(node->attr.mode) : 0;
+	const uint32_t mode = change->mask & SET_MODE ? change->values.mode : node->attr.mode;
+	struct buffer next = { 0 };
+	struct slice value;
+	int rc = 0;
+
+	if (mode & strip) {
+		change->mask |= SET_MODE;
+		change->values.mode = mode & 07777 & ~strip;
+	}
+	if (fs->options.acl && change->mask & SET_MODE && !change->xattr)
+		rc = follow_mode(fs, node, change, &next, &value);
+	*revision = 0;
+	if (rc == 0)
+		rc = node->gone ? set_gone(fs, node, change) :
+				  set_there(fs, node, change, revision);
+	if (rc == 0)
+		settle_mtime(node, change);
+	buffer_done(&next);
+	return rc;
+}
+
 static int set_held(struct fs *fs, struct node *node, const struct attr_change *change,
 		    uint64_t *revision) NEEDS_SHARED(fs->names)
 {
-	int rc = 0;
+	struct attr_change whole = *change;
+	int rc;
 
 	mutex_lock(&node->lock);
-	if (node->gone) {
-		*revision = 0;
-		set_gone(fs, node, change);
-	} else {
-		rc = store_set(fs->store, node_place(node),
-			       change->mask | version_flag(node, change), &change->values,
-			       &node->attr, revision);
-	}
-	if (rc == 0)
-		settle_mtime(node, change);
+	rc = set_locked(fs, node, &whole, revision);
 	mutex_unlock(&node->lock);
 	return rc;
 }
@@ -217,21 +310,29 @@ int attr_set(struct fs *fs, struct node *node, const struct attr_change *change,
 
 int attr_strip(struct fs *fs, struct node *node)
 {
-	struct attr_change change = { .mask = SET_MODE };
-	uint32_t strip = S_ISUID, mode;
+	const struct attr_change change = { .strip = true };
 	uint64_t revision;
+	uint32_t mode;
 	int rc;
 
 	mutex_lock(&node->lock);
 	mode = node->attr.mode;
 	mutex_unlock(&node->lock);
-	if (mode & S_IXGRP)
-		strip |= S_ISGID;	/* without it the bit means something else */
-	if (!(mode & strip))
+	if (!(mode & stripped_from(mode)))
 		return 0;
-	change.values.mode = mode & 07777 & ~strip;
 	rc = attr_set(fs, node, &change, &revision);
 	if (rc == 0)
 		warden_post(&fs->warden, note_attributes(node->id));
 	return rc;
+}
+
+int attr_keep(struct fs *fs, struct node *node, struct place place, bool replaced)
+{
+	int rc = 0;
+
+	mutex_lock(&node->lock);
+	if (node->opens || replaced || S_ISDIR(node->attr.mode))
+		rc = store_xattr_all(fs->store, place, &node->xattrs);
+	mutex_unlock(&node->lock);
+	return rc == -ENOENT ? 0 : rc;
 }

@@ -10,6 +10,7 @@
 
 #include <sys/stat.h>
 
+#include "connection.h"
 #include "fs.h"
 
 struct shown {
@@ -17,9 +18,6 @@ struct shown {
 	double attr_seconds;	/* how long the kernel may keep `st` */
 	double entry_seconds;	/* and that the name is there */
 };
-
-/* How long the kernel may keep that a name is not there, or what never expires. */
-#define CACHE_SECONDS 86400.0
 
 /* What is known of the node: from the store or, once it is gone, as last seen; with what is
  * staged. */
@@ -36,13 +34,22 @@ struct attr_change {
 	unsigned mask;		/* as of store_set */
 	struct attr values;
 	bool mtime_now;		/* SET_MTIME means this moment, and not one chosen by hand */
+	bool strip;		/* as chown(2): a file's set-user-id and set-group-id go */
+	const char *xattr;	/* an attribute that changes with it: NULL for none */
+	const struct slice *xattr_value;	/* NULL: it goes */
 };
 
+/* Once the access control list is not `change`'s own concern, it follows the mode. */
 int attr_set(struct fs *fs, struct node *node, const struct attr_change *change,
 	     uint64_t *revision);
 
-/* Takes set-user-id and set-group-id off a file that an ordinary user is about to write to. The
- * kernel does this only for what goes through its page cache. */
+/* Keeps the attributes of a node that is about to lose its last name, at `place`, for whoever has it
+ * open or, if it is `replaced`, is about to. */
+int attr_keep(struct fs *fs, struct node *node, struct place place, bool replaced)
+	NEEDS(fs->names);
+
+/* Takes set-user-id and set-group-id off a file that an ordinary user is about to change. The
+ * kernel does this only for some of the ways to change it. */
 int attr_strip(struct fs *fs, struct node *node);
 
 #endif

@@ -3,8 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "names.h"
+
+enum {
+	SETTLE_NS = 50000000,
+	SETTLE_STEPS = 250,
+};
 
 static bool may_write(int flags)
 {
@@ -115,7 +121,7 @@ static int publish_locked(struct fs *fs, struct node *node)
 	if (rc == 0 && revision)
 		node->revision = revision;
 	if (rc == 0)
-		node->renewed = false;
+		node->renewed = node->settling = false;
 	if (rc < 0 && written)
 		mark_written(fs, node);		/* to be tried again */
 	return rc;
@@ -152,6 +158,16 @@ static bool is_time(const struct node *node, enum occasion when) NEEDS(node->loc
 	return true;
 }
 
+/* After a flush with nothing written: is a release all that can be expected? */
+static void note_flush(struct node *node) NEEDS(node->lock)
+{
+	struct draft *draft = atomic_load(&node->draft);
+
+	node->flushes++;
+	node->settling = node->flushes >= node->writers && atomic_load(&node->written_ns) == 0 &&
+			 (never_published(node) || (draft && draft_staged_since(draft)));
+}
+
 static int publish(struct fs *fs, struct node *node, enum occasion when, uint64_t *revision)
 {
 	int rc;
@@ -161,6 +177,8 @@ static int publish(struct fs *fs, struct node *node, enum occasion when, uint64_
 		mutex_lock(&node->lock);
 		rc = is_time(node, when) ? publish_locked(fs, node) : 0;
 		*revision = node->revision;
+		if (when == AT_FLUSH && rc == 0)
+			note_flush(node);
 		mutex_unlock(&node->lock);
 		rwlock_read_done(&fs->names);
 	} while (expired_meanwhile(fs, node, rc));
@@ -170,6 +188,26 @@ static int publish(struct fs *fs, struct node *node, enum occasion when, uint64_
 int handle_flush(struct fs *fs, struct node *node, uint64_t *revision)
 {
 	return publish(fs, node, AT_FLUSH, revision);
+}
+
+/* The last step gives up. */
+static bool is_settling(struct node *node, bool last)
+{
+	bool settling;
+
+	mutex_lock(&node->lock);
+	settling = node->settling && atomic_load(&node->written_ns) == 0;
+	node->settling = settling && !last;
+	mutex_unlock(&node->lock);
+	return settling;
+}
+
+void handle_settle(struct node *node)
+{
+	const struct timespec step = { .tv_nsec = SETTLE_NS / SETTLE_STEPS };
+
+	for (int i = 0; i < SETTLE_STEPS && is_settling(node, i == SETTLE_STEPS - 1); i++)
+		nanosleep(&step, NULL);
 }
 
 int handle_publish(struct fs *fs, struct node *node, uint64_t *revision)
@@ -182,7 +220,11 @@ int handle_publish(struct fs *fs, struct node *node, uint64_t *revision)
 static void count_open(struct node *node, int flags) NEEDS(node->lock)
 {
 	node->opens++;
-	node->writers += may_write(flags);
+	if (!may_write(flags))
+		return;
+	node->writers++;
+	node->flushes = 0;
+	node->settling = false;
 }
 
 static void begin_anew(struct node *node) NEEDS(node->lock)
@@ -320,6 +362,30 @@ ssize_t handle_read(struct fs *fs, struct node *node, uint64_t offset, void *byt
 	return got;
 }
 
+static int seek_held(struct fs *fs, struct node *node, uint64_t offset, bool hole, uint64_t *found)
+	NEEDS_SHARED(fs->names)
+{
+	struct draft *draft = atomic_load(&node->draft);
+
+	if (draft)
+		return draft_seek(draft, offset, hole, found);
+	if (node->gone)
+		return -ESTALE;
+	return store_seek(fs->store, node_place(node), offset, hole, found);
+}
+
+int handle_seek(struct fs *fs, struct node *node, uint64_t offset, bool hole, uint64_t *found)
+{
+	int rc;
+
+	do {
+		rwlock_read(&fs->names);
+		rc = seek_held(fs, node, offset, hole, found);
+		rwlock_read_done(&fs->names);
+	} while (expired_meanwhile(fs, node, rc));
+	return rc;
+}
+
 /* A value changed in too many places at once (draft.h) is published in between. */
 static int publish_and_write(struct fs *fs, struct node *node, struct draft *draft,
 			     uint64_t offset, struct slice bytes)
@@ -355,15 +421,48 @@ int handle_write(struct fs *fs, struct node *node, uint64_t offset, struct slice
 	return rc;
 }
 
-int handle_truncate(struct fs *fs, struct node *node, uint64_t size)
+/* Changes the size, or not all of it, as draft_truncate and draft_grow do. */
+static int resize(struct fs *fs, struct node *node, uint64_t size,
+		  int (*change)(struct draft *draft, uint64_t size))
 {
 	struct draft *draft;
 	int rc = draft_of(fs, node, &draft);
 
 	if (rc == 0)
-		rc = draft_truncate(draft, size);
+		rc = change(draft, size);
 	if (rc == 0)
 		mark_written(fs, node);
+	return rc;
+}
+
+int handle_truncate(struct fs *fs, struct node *node, uint64_t size)
+{
+	return resize(fs, node, size, draft_truncate);
+}
+
+int handle_grow(struct fs *fs, struct node *node, uint64_t size)
+{
+	return resize(fs, node, size, draft_grow);
+}
+
+/* A hole that takes away more than one publication can is made in several. */
+int handle_punch(struct fs *fs, struct node *node, uint64_t offset, uint64_t size)
+{
+	struct draft *draft;
+	uint64_t revision;
+	int rc = draft_of(fs, node, &draft);
+
+	if (rc < 0)
+		return rc;
+	while ((rc = draft_punch(draft, offset, size)) == -EFBIG && draft_staged_since(draft)) {
+		rc = handle_publish(fs, node, &revision);
+		if (rc < 0)
+			break;
+	}
+	if (rc == 0)
+		mark_written(fs, node);
+	else
+		write_failed(node, rc);
 	return rc;
 }
 

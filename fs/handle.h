@@ -38,8 +38,21 @@ int handle_write(struct fs *fs, struct node *node, uint64_t offset, struct slice
 /* Stages a new size that somebody asked for: counts as written. */
 int handle_truncate(struct fs *fs, struct node *node, uint64_t size);
 
+/* As draft_punch and draft_grow: they count as written. */
+int handle_punch(struct fs *fs, struct node *node, uint64_t offset, uint64_t size);
+int handle_grow(struct fs *fs, struct node *node, uint64_t size);
+
+/* As store_seek, of what a reader sees now. */
+int handle_seek(struct fs *fs, struct node *node, uint64_t offset, bool hole, uint64_t *found);
+
 /* Publishes what was written, if anything was. *revision: of the node's last publication. */
 int handle_flush(struct fs *fs, struct node *node, uint64_t *revision);
+
+/* A bare creation or truncation is published by release, which the kernel asks for after close(2) has
+ * returned. If all who may write have flushed and written nothing, that is what comes next, and
+ * who asks for the version wants to see it: so this waits for it, though not for long, for a
+ * descriptor may have been closed that was not the last. */
+void handle_settle(struct node *node);
 
 /* Publishes whatever is staged, truncations and bare creations too. */
 int handle_publish(struct fs *fs, struct node *node, uint64_t *revision);

@@ -17,6 +17,7 @@
 #include <fuse_lowlevel.h>
 
 #include "cmd.h"
+#include "connection.h"
 #include "fs.h"
 #include "dir.h"
 #include "handle.h"
@@ -27,8 +28,6 @@
 #include "say.h"
 
 enum {
-	IDLE_THREADS = 10,
-	MAX_THREADS = 10,
 	SIGNAL_ENDED = SIGUSR1,		/* to the main thread: the loop has ended */
 	SIGNAL_LOOK = SIGUSR2,		/* to the loop: look whether you are to end */
 	LOOK_MS = 10,
@@ -223,24 +222,6 @@ struct server {
 	atomic_bool ended;
 };
 
-static int loop(const struct server *server)
-{
-	struct fuse_loop_config *config;
-	int rc;
-
-	if (server->single_threaded)
-		return fuse_session_loop(server->session);
-	config = fuse_loop_cfg_create();
-	if (!config)
-		return -ENOMEM;
-	fuse_loop_cfg_set_clone_fd(config, 0);
-	fuse_loop_cfg_set_idle_threads(config, IDLE_THREADS);
-	fuse_loop_cfg_set_max_threads(config, MAX_THREADS);
-	rc = fuse_session_loop_mt(server->session, config);
-	fuse_loop_cfg_destroy(config);
-	return rc;
-}
-
 static void *serve(void *arg)
 {
 	struct server *server = arg;
@@ -249,7 +230,10 @@ static void *serve(void *arg)
 	sigemptyset(&look);
 	sigaddset(&look, SIGNAL_LOOK);
 	pthread_sigmask(SIG_UNBLOCK, &look, NULL);
-	loop(server);
+	if (server->single_threaded)
+		fuse_session_loop(server->session);
+	else
+		connection_loop(server->session);
 	atomic_store(&server->ended, true);
 	pthread_kill(server->main, SIGNAL_ENDED);
 	return NULL;
@@ -340,15 +324,17 @@ static int serve_mounted(struct fs *fs, const struct mount_plan *plan, int ready
 		.single_threaded = plan->single_threaded,
 		.main = pthread_self(),
 	};
-	int rc = warden_start(fs);
+	int rc = connection_begin(fs->session);
 
+	if (rc == 0)
+		rc = warden_start(fs);
 	if (rc == 0) {
 		rc = -pthread_create(&server.thread, NULL, serve, &server);
 		if (rc < 0)
 			warden_stop(fs);
 	}
 	if (rc < 0) {
-		say("no thread: %s", strerror(-rc));
+		say("cannot serve: %s", strerror(-rc));
 		return rc;
 	}
 	become_ready(ready);

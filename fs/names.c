@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#include "acl.h"
 #include "handle.h"
 #include "mem.h"
+#include "xattr_set.h"
 
 enum {
 	TRIES = 16,	/* to get expired entries out of the way */
@@ -33,6 +35,15 @@ static struct place place_of_due(const struct due *due)
 	return (struct place){ due->table, { due->name, due->name_size } };
 }
 
+/* Before the entry at `place`, which is `node`, goes: what whoever has it open still needs. */
+static int keep(struct fs *fs, struct place place, struct node *node, bool replaced)
+	NEEDS(fs->names)
+{
+	const int rc = handle_keep(fs, node, replaced);
+
+	return rc < 0 ? rc : attr_keep(fs, node, place, replaced);
+}
+
 /* ---- expiry ---------------------------------------------------------------------------------- */
 
 /* Takes away the name `place`, of `node` unless that is NULL, if it has expired; 1 if so. */
@@ -40,7 +51,7 @@ static int expire_name(struct fs *fs, struct place place, struct node *node) NEE
 {
 	struct note *note = node ? note_deleted(place, node->id) : NULL;
 	uint64_t revision;
-	int rc = node ? handle_keep(fs, node, false) : 0;
+	int rc = node ? keep(fs, place, node, false) : 0;
 
 	if (rc == 0)
 		rc = store_remove(fs->store, place, STORE_EXPIRED, &revision);
@@ -219,13 +230,59 @@ static void inherit_group(struct fs *fs, uint64_t table, struct store_new *what)
 	mutex_unlock(&node->lock);
 }
 
+/* Puts into *what, and `set`, to which it is lent, what comes from the table's default list. */
+static int take_over(struct slice list, struct store_new *what, struct buffer *set)
+{
+	struct buffer own = { 0 }, first = { 0 };
+	struct slice value;
+	int rc = acl_is_valid(list) ? acl_inherit(list, &what->mode, &own) : -EUCLEAN;
+
+	value = buffer_slice(&own);
+	if (rc == 0 && S_ISDIR(what->mode))
+		rc = xattr_set_with(slice_of(NULL, 0), slice_str(ACL_DEFAULT), &list, &first);
+	if (rc == 0)
+		rc = xattr_set_with(buffer_slice(&first), slice_str(ACL_ACCESS),
+				    acl_is_mode(value) ? NULL : &value, set);
+	what->xattrs = buffer_slice(set);
+	buffer_done(&first);
+	buffer_done(&own);
+	return rc;
+}
+
+/* What the table says of what is made in it: the mode, and in `set` the attributes. */
+static int inherit_acl(struct fs *fs, uint64_t table, mode_t umask, struct store_new *what,
+		       struct buffer *set) NEEDS_SHARED(fs->names)
+{
+	struct node *node = fs->options.acl ? nodes_find(&fs->nodes, table) : NULL;
+	struct buffer list = { 0 };
+	int rc = -ENODATA;
+
+	if (S_ISLNK(what->mode))
+		return 0;
+	if (node && !node->gone)
+		rc = store_xattr_get(fs->store, node_place(node), slice_str(ACL_DEFAULT), &list);
+	if (rc == 0)
+		rc = take_over(buffer_slice(&list), what, set);
+	else if (rc == -ENODATA)
+		what->mode &= ~umask;
+	buffer_done(&list);
+	return rc == -ENODATA ? 0 : rc;
+}
+
 static int make_held(struct fs *fs, struct place place, const struct store_new *what,
-		     struct node **out, struct shown *shown, uint64_t *revision)
+		     mode_t umask, struct node **out, struct shown *shown, uint64_t *revision)
 	NEEDS_SHARED(fs->names)
 {
+	struct store_new heir = *what;
+	struct buffer set = { 0 };
 	struct attr attr;
-	int rc = store_make(fs->store, place, what, &attr, revision);
+	int rc;
 
+	inherit_group(fs, place.table, &heir);
+	rc = inherit_acl(fs, place.table, umask, &heir, &set);
+	if (rc == 0)
+		rc = store_make(fs->store, place, &heir, &attr, revision);
+	buffer_done(&set);
 	if (rc < 0)
 		return rc;
 	rc = names_meet(fs, place, &attr, out, shown);
@@ -234,15 +291,14 @@ static int make_held(struct fs *fs, struct place place, const struct store_new *
 	return rc;
 }
 
-int names_make(struct fs *fs, struct place place, struct store_new *what, struct node **out,
-	       struct shown *shown, uint64_t *revision)
+int names_make(struct fs *fs, struct place place, const struct store_new *what, mode_t umask,
+	       struct node **out, struct shown *shown, uint64_t *revision)
 {
 	int tries = TRIES, rc;
 
-	inherit_group(fs, place.table, what);
 	do {
 		rwlock_read(&fs->names);
-		rc = make_held(fs, place, what, out, shown, revision);
+		rc = make_held(fs, place, what, umask, out, shown, revision);
 		rwlock_read_done(&fs->names);
 	} while (made_way(fs, rc, place, place, &tries));
 	return rc;
@@ -305,7 +361,7 @@ static int keep_last(struct fs *fs, struct place place, struct node *node, bool 
 		mutex_unlock(&node->lock);
 		*is_last = !node->gone && (!last.shared || last.links == 1);
 	}
-	return *is_last ? handle_keep(fs, node, replaced) : 0;
+	return *is_last ? keep(fs, place, node, replaced) : 0;
 }
 
 static int remove_held(struct fs *fs, struct place place, struct node *node, unsigned flags,

@@ -24,9 +24,10 @@ int names_meet(struct fs *fs, struct place place, const struct attr *attr, struc
 int names_readlink(struct fs *fs, struct node *node, struct buffer *out);
 
 /* Makes an entry; the rest as names_lookup. In a table with the set-group-id bit it takes the
- * table's group, and a table the bit too. */
-int names_make(struct fs *fs, struct place place, struct store_new *what, struct node **out,
-	       struct shown *shown, uint64_t *revision);
+ * table's group, and a table the bit too. A table's default access control list is inherited;
+ * otherwise `umask` counts. */
+int names_make(struct fs *fs, struct place place, const struct store_new *what, mode_t umask,
+	       struct node **out, struct shown *shown, uint64_t *revision);
 
 /* Gives the node's entry another name; the rest as names_lookup. What is staged in it is published
  * first. */

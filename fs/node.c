@@ -86,6 +86,7 @@ static void node_free(struct node *node)
 		return;
 	draft_close(node->draft);
 	mutex_done(&node->lock);
+	buffer_done(&node->xattrs);
 	mem_free(node->name);
 	mem_free(node);
 }

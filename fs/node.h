@@ -53,10 +53,13 @@ struct node {
 	struct mutex lock;
 	/* Guarded by lock. */
 	unsigned opens, writers;		/* handles, and those that may write */
+	unsigned flushes;			/* since the last of those was opened */
+	bool settling;				/* see handle_settle */
 	uint64_t revision;			/* of its last publication */
 	bool renewed;				/* truncated by open since then */
 	int failed;				/* first error of a write since then, if renewed */
-	struct attr attr;			/* as last seen: what is left once it is gone */
+	struct attr attr;			/* as last seen: what is left once it is gone, */
+	struct buffer xattrs;			/* and its attributes then, a set of xattr_set.h */
 };
 
 struct nodes {

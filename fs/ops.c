@@ -5,14 +5,14 @@
 #include <stdio.h>
 
 #include "attr.h"
+#include "connection.h"
 #include "dir.h"
+#include "extent.h"
 #include "handle.h"
 #include "mem.h"
 #include "names.h"
 #include "reply.h"
 #include "xattr.h"
-
-enum { MAX_WRITE = 1 << 20 };
 
 static struct fs *fs_of(fuse_req_t req)
 {
@@ -42,19 +42,13 @@ static struct place place_of(fuse_ino_t parent, const char *name)
 
 /* ---- the connection -------------------------------------------------------------------------- */
 
-/* MEASURED 21 to 23 say what each of these is worth. The kernel's automatic invalidation is off:
- * contents change only through this mount, and the few exceptions are told (warden.h). */
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
-	(void)userdata;
-	conn->want |= conn->capable &
-		      (FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_EXPLICIT_INVAL_DATA |
-		       FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_READ |
-		       FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_EXPIRE_ONLY);
-	conn->want &= ~(unsigned)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE |
-				  FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
-				  FUSE_CAP_SPLICE_MOVE | FUSE_CAP_HANDLE_KILLPRIV);
-	conn->max_write = MAX_WRITE;
+	const struct fs *fs = userdata;
+
+	connection_init(conn);
+	if (fs->options.acl)	/* a default list takes the umask's place, which only we can know */
+		conn->want |= conn->capable & (FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK);
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
@@ -126,7 +120,8 @@ static void make(fuse_req_t req, fuse_ino_t parent, const char *name, struct sto
 
 	what->uid = fuse_req_ctx(req)->uid;
 	what->gid = fuse_req_ctx(req)->gid;
-	rc = names_make(fs, place_of(parent, name), what, &node, &shown, &wait.revision);
+	rc = names_make(fs, place_of(parent, name), what, fuse_req_ctx(req)->umask, &node, &shown,
+			&wait.revision);
 	if (rc < 0)
 		reply_err(fs, req, rc);
 	else
@@ -237,9 +232,14 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	reply_current(req, node_of(req, ino), (struct wait){ 0 });
 }
 
+/* Nanoseconds since 1970 in 64 bits reach from 1677 to 2262: what lies beyond is moved there. */
 static int64_t ns_of(struct timespec t)
 {
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+	const int64_t s = t.tv_sec, most = INT64_MAX / 1000000000;
+
+	if (s >= most)
+		return INT64_MAX;
+	return s <= -most ? INT64_MIN : s * 1000000000 + t.tv_nsec;
 }
 
 /* What of `to_set` is not about the size. Truncation sets the time anyway, when published. */
@@ -256,11 +256,28 @@ static struct attr_change change_of(struct fs *fs, const struct stat *st, int to
 		 (to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW) ? SET_ATIME : 0) |
 		 (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW) ? SET_MTIME : 0);
 	c.mtime_now = to_set & FUSE_SET_ATTR_MTIME_NOW;
+	/* chown(2) that changes nothing still takes these off, and says nothing else */
+	c.strip = to_set == 0 || to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID);
 	if (c.mtime_now && to_set & FUSE_SET_ATTR_SIZE)
 		c.mask &= ~(unsigned)SET_MTIME;
 	c.values.atime_ns = to_set & FUSE_SET_ATTR_ATIME_NOW ? now_ns : ns_of(st->st_atim);
 	c.values.mtime_ns = c.mtime_now ? now_ns : ns_of(st->st_mtim);
 	return c;
+}
+
+/* What is written to loses its capabilities, whoever writes, and if an ordinary user does,
+ * set-user-id and set-group-id. */
+static int strip(fuse_req_t req, struct node *node)
+{
+	struct fs *fs = fs_of(req);
+	uint64_t revision;
+	int rc = 0;
+
+	if (fs->options.security)
+		rc = xattr_remove(fs, node, "security.capability", &revision);
+	if (rc == -ENODATA)
+		rc = 0;
+	return rc == 0 && fuse_req_ctx(req)->uid ? attr_strip(fs, node) : rc;
 }
 
 static int set_size(struct fs *fs, struct node *node, uint64_t size, bool open, struct wait *wait)
@@ -281,8 +298,10 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 	int rc = 0;
 
 	if (to_set & FUSE_SET_ATTR_SIZE)
+		rc = strip(req, node);
+	if (rc == 0 && to_set & FUSE_SET_ATTR_SIZE)
 		rc = set_size(fs, node, (uint64_t)st->st_size, fi != NULL, &wait);
-	if (rc == 0 && change.mask)
+	if (rc == 0 && (change.mask || change.strip))
 		rc = attr_set(fs, node, &change, &wait.revision);
 	if (rc < 0)
 		reply_err(fs, req, rc);
@@ -307,7 +326,8 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
 	struct fs *fs = fs_of(req);
 	struct buffer names = { 0 };
-	const int rc = xattr_list(fs, node_of(req, ino), &names);
+	const bool root = fuse_req_ctx(req)->uid == 0;
+	const int rc = xattr_list(fs, node_of(req, ino), root, &names);
 
 	if (rc < 0)
 		reply_err(fs, req, rc);
@@ -316,11 +336,39 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	buffer_done(&names);
 }
 
+static bool in_group(fuse_req_t req, gid_t gid)
+{
+	gid_t groups[256];
+	int count;
+
+	if (fuse_req_ctx(req)->gid == gid)
+		return true;
+	count = fuse_req_getgroups(req, sizeof(groups) / sizeof(*groups), groups);
+	for (int i = 0; i < count && i < (int)(sizeof(groups) / sizeof(*groups)); i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
+}
+
+/* Who is not of a file's group must not make others of it by set-group-id. */
+static bool keeps_setgid(fuse_req_t req, struct node *node)
+{
+	uint32_t mode, gid;
+
+	mutex_lock(&node->lock);
+	mode = node->attr.mode;
+	gid = node->attr.gid;
+	mutex_unlock(&node->lock);
+	return !(mode & S_ISGID) || fuse_req_ctx(req)->uid == 0 || in_group(req, gid);
+}
+
 static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
 			size_t size, int flags)
 {
 	struct wait wait = { .care = xattr_is_ours(name) ? CARE_KEPT : CARE_LOGGED };
-	const int rc = xattr_set(fs_of(req), node_of(req, ino), name, slice_of(value, size), flags,
+	struct node *node = node_of(req, ino);
+	const struct xattr_how how = { flags, keeps_setgid(req, node) };
+	const int rc = xattr_set(fs_of(req), node, name, slice_of(value, size), &how,
 				 &wait.revision);
 
 	finish(req, rc, wait);
@@ -336,23 +384,20 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
-/* MEASURED 21: who only writes needs no page cache, and who only reads nothing at close. */
 static void hand_out(struct fuse_file_info *fi, struct node *node)
 {
-	const int access = fi->flags & O_ACCMODE;
-
 	fi->fh = (uintptr_t)node;
-	fi->keep_cache = 1;
-	fi->direct_io = access == O_WRONLY;
-	fi->noflush = access == O_RDONLY;
+	connection_open(fi);
 }
 
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	struct node *node = node_of(req, ino);
-	const int rc = handle_open(fs, node, fi->flags);
+	int rc = fi->flags & O_TRUNC ? strip(req, node) : 0;
 
+	if (rc == 0)
+		rc = handle_open(fs, node, fi->flags);
 	if (rc < 0) {
 		reply_err(fs, req, rc);
 		return;
@@ -389,7 +434,8 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	uint64_t revision;
 	struct shown shown;
 	struct node *node;
-	const int rc = names_make(fs, place_of(parent, name), &what, &node, &shown, &revision);
+	const int rc = names_make(fs, place_of(parent, name), &what, fuse_req_ctx(req)->umask,
+				  &node, &shown, &revision);
 
 	if (rc < 0)
 		reply_err(fs, req, rc);
@@ -421,12 +467,23 @@ static bool writes_through(const struct fs *fs, const struct fuse_file_info *fi,
 	return *care == CARE_SYNCED || fs->options.sync == SYNC_ALWAYS;
 }
 
+/* After a change of contents by the handle `fi` that is not through write(2). */
+static void finish_change(fuse_req_t req, const struct fuse_file_info *fi, int rc)
+{
+	struct fs *fs = fs_of(req);
+	struct wait wait = { 0 };
+
+	if (rc == 0 && writes_through(fs, fi, &wait.care))
+		rc = handle_flush(fs, file_of(fi), &wait.revision);
+	finish(req, rc, wait);
+}
+
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, off_t offset,
 		     struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	struct wait wait = { 0 };
-	int rc = fuse_req_ctx(req)->uid ? attr_strip(fs, file_of(fi)) : 0;
+	int rc = strip(req, file_of(fi));
 
 	(void)ino;
 	if (rc == 0)
@@ -437,6 +494,52 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t s
 		reply_err(fs, req, rc);
 	else
 		reply_write(fs, req, size, wait);
+}
+
+static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t size,
+			 struct fuse_file_info *fi)
+{
+	int rc = strip(req, file_of(fi));
+
+	(void)ino;
+	if (rc == 0)
+		rc = extent_allocate(fs_of(req), file_of(fi), mode, (uint64_t)offset, (uint64_t)size);
+	finish_change(req, fi, rc);
+}
+
+static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence,
+		     struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	uint64_t found;
+	const int rc = extent_seek(fs, file_of(fi), (uint64_t)offset, whence, &found);
+
+	(void)ino;
+	if (rc < 0)
+		reply_err(fs, req, rc);
+	else
+		fuse_reply_lseek(req, (off_t)found);
+}
+
+static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino, off_t offset,
+			       struct fuse_file_info *fi, fuse_ino_t to_ino, off_t to_offset,
+			       struct fuse_file_info *to, size_t size, int flags)
+{
+	struct fs *fs = fs_of(req);
+	struct wait wait = { 0 };
+	ssize_t done = flags ? -EINVAL : strip(req, file_of(to));
+	int rc = 0;
+
+	(void)ino, (void)to_ino;
+	if (done == 0)
+		done = extent_copy(fs, file_of(fi), (uint64_t)offset, file_of(to),
+				   (uint64_t)to_offset, size);
+	if (done > 0 && writes_through(fs, to, &wait.care))
+		rc = handle_flush(fs, file_of(to), &wait.revision);
+	if (done < 0 || rc < 0)
+		reply_err(fs, req, rc < 0 ? rc : (int)done);
+	else
+		reply_write(fs, req, (size_t)done, wait);
 }
 
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -534,7 +637,7 @@ static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fus
 	reply_done(fs, req, (struct wait){ store_revision(fs->store), CARE_SYNCED });
 }
 
-/* What is missing here (access, locks, lseek, copy_file_range, ...) the kernel does by itself,
+/* What is missing here (access, locks, ...) the kernel does by itself,
  * once it was told ENOSYS. */
 const struct fuse_lowlevel_ops ops = {
 	.init = op_init,
@@ -560,6 +663,9 @@ const struct fuse_lowlevel_ops ops = {
 	.create = op_create,
 	.read = op_read,
 	.write = op_write,
+	.fallocate = op_fallocate,
+	.lseek = op_lseek,
+	.copy_file_range = op_copy_file_range,
 	.flush = op_flush,
 	.fsync = op_fsync,
 	.release = op_release,

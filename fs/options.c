@@ -119,6 +119,10 @@ static int read_own(struct options *o, const char *option, struct err *err)
 		o->allow_other = true;
 	} else if (strcmp(option, "default_permissions") == 0) {
 		o->default_permissions = true;
+	} else if (strcmp(option, "acl") == 0 || strcmp(option, "noacl") == 0) {
+		o->acl = option[0] == 'a';
+	} else if (strcmp(option, "security") == 0 || strcmp(option, "nosecurity") == 0) {
+		o->security = option[0] == 's';
 	} else {
 		return 0;
 	}
@@ -186,6 +190,6 @@ int options_read(struct options *o, const char *list, struct err *err)
  * where nobody but root can get in. */
 void options_settle(struct options *o, bool root)
 {
-	if (!root || o->allow_other)
+	if (!root || o->allow_other || o->acl)
 		o->default_permissions = true;
 }

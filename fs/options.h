@@ -22,6 +22,8 @@ struct options {
 	uint64_t log_cap, cache;	/* bytes; 0: the store's default */
 	bool allow_other;
 	bool default_permissions;
+	bool acl;			/* POSIX access control lists */
+	bool security;			/* attributes named security.* */
 	struct buffer fuse;		/* options for libfuse, a NUL behind each; none is empty */
 };
 

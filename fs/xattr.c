@@ -6,9 +6,12 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
+#include "acl.h"
 #include "attr.h"
+#include "handle.h"
 #include "names.h"
 #include "when.h"
+#include "xattr_set.h"
 
 #define OURS "user.cubby."
 
@@ -148,9 +151,30 @@ bool xattr_is_ours(const char *name)
 	return strncmp(name, OURS, strlen(OURS)) == 0;
 }
 
-static bool is_kept(const char *name)
+static bool begins(const char *name, const char *space)
 {
-	return strncmp(name, "user.", 5) == 0;
+	return strncmp(name, space, strlen(space)) == 0;
+}
+
+static bool is_acl(const char *name)
+{
+	return strcmp(name, ACL_ACCESS) == 0 || strcmp(name, ACL_DEFAULT) == 0;
+}
+
+/* Who may, in each name space, is the kernel's care. */
+static bool is_kept(const struct fs *fs, const char *name)
+{
+	return begins(name, "user.") || begins(name, "trusted.") ||
+	       (fs->options.security && begins(name, "security.")) ||
+	       (fs->options.acl && is_acl(name));
+}
+
+/* A name space alone is no name. */
+static int check_name(const struct fs *fs, const char *name)
+{
+	if (!is_kept(fs, name))
+		return -EOPNOTSUPP;
+	return strchr(name, '.')[1] ? 0 : -EINVAL;
 }
 
 static int get_special(struct fs *fs, struct node *node, const char *name, struct buffer *out)
@@ -161,6 +185,8 @@ static int get_special(struct fs *fs, struct node *node, const char *name, struc
 
 	if (!s)
 		return -ENODATA;
+	if (s->get == get_version)
+		handle_settle(node);
 	rc = attr_get(fs, node, &attr);
 	return rc < 0 ? rc : s->get(fs, &attr, out);
 }
@@ -242,19 +268,33 @@ static int remove_special(struct fs *fs, struct node *node, const char *name, ui
 
 /* ---- all of them ----------------------------------------------------------------------------- */
 
+/* Of a node that is gone. */
+static int get_gone(struct node *node, const char *name, struct buffer *out)
+{
+	struct slice value;
+	int rc;
+
+	mutex_lock(&node->lock);
+	rc = xattr_set_find(buffer_slice(&node->xattrs), slice_str(name), &value);
+	if (rc == 0)
+		rc = buffer_append(out, value.data, value.size);
+	mutex_unlock(&node->lock);
+	return rc;
+}
+
 static int get_held(struct fs *fs, struct node *node, const char *name, struct buffer *out)
 	NEEDS_SHARED(fs->names)
 {
-	return node->gone ? -ESTALE
+	return node->gone ? get_gone(node, name, out)
 			  : store_xattr_get(fs->store, node_place(node), slice_str(name), out);
 }
 
 int xattr_get(struct fs *fs, struct node *node, const char *name, struct buffer *out)
 {
-	int rc;
+	int rc = check_name(fs, name);
 
-	if (!is_kept(name))
-		return -EOPNOTSUPP;
+	if (rc < 0)
+		return rc;
 	if (xattr_is_ours(name))
 		return get_special(fs, node, name, out);
 	do {
@@ -265,74 +305,165 @@ int xattr_get(struct fs *fs, struct node *node, const char *name, struct buffer 
 	return rc;
 }
 
-static int list_held(struct fs *fs, struct node *node, struct buffer *out)
-	NEEDS_SHARED(fs->names)
+/* Adds the names in `set` that are to be seen. */
+static int append_names(const struct fs *fs, struct slice set, bool root, struct buffer *out)
 {
-	return node->gone ? 0 : store_xattr_list(fs->store, node_place(node), out);
+	char text[STORE_XATTR_NAME_MAX + 1];
+	struct slice name, value;
+	int rc;
+
+	while ((rc = xattr_set_next(&set, &name, &value)) == 1) {
+		memcpy(text, name.data, name.size);
+		text[name.size] = '\0';
+		if (!is_kept(fs, text) || (!root && begins(text, "trusted.")))
+			continue;
+		rc = buffer_append(out, text, name.size + 1);
+		if (rc < 0)
+			return rc;
+	}
+	return rc;
 }
 
-int xattr_list(struct fs *fs, struct node *node, struct buffer *out)
+static int list_held(struct fs *fs, struct node *node, struct buffer *set)
+	NEEDS_SHARED(fs->names)
 {
+	int rc;
+
+	if (!node->gone)
+		return store_xattr_all(fs->store, node_place(node), set);
+	mutex_lock(&node->lock);
+	rc = buffer_append(set, node->xattrs.data, node->xattrs.size);
+	mutex_unlock(&node->lock);
+	return rc;
+}
+
+int xattr_list(struct fs *fs, struct node *node, bool root, struct buffer *out)
+{
+	struct buffer set = { 0 };
 	int rc = list_specials(fs, node, out);
 
 	if (rc < 0)
 		return rc;
 	do {
 		rwlock_read(&fs->names);
-		rc = list_held(fs, node, out);
+		rc = list_held(fs, node, &set);
 		rwlock_read_done(&fs->names);
 	} while (expired_meanwhile(fs, node, rc));
+	if (rc == 0)
+		rc = append_names(fs, buffer_slice(&set), root, out);
+	buffer_done(&set);
 	return rc;
 }
 
-static int set_held(struct fs *fs, struct node *node, const char *name, struct slice value,
-		    int flags, uint64_t *revision) NEEDS_SHARED(fs->names)
-{
-	const unsigned must = (flags & XATTR_CREATE ? XATTR_MUST_CREATE : 0) |
-			      (flags & XATTR_REPLACE ? XATTR_MUST_EXIST : 0);
+/* ---- changing -------------------------------------------------------------------------------- */
 
-	if (node->gone)
-		return -ESTALE;
-	return store_xattr_set(fs->store, node_place(node), slice_str(name), value, must, revision);
-}
-
-int xattr_set(struct fs *fs, struct node *node, const char *name, struct slice value, int flags,
-	      uint64_t *revision)
+/* Of a node that is gone; *value as of xattr_set_with. */
+static int change_gone(struct node *node, const char *name, const struct slice *value,
+		       unsigned must)
 {
+	struct buffer set = { 0 };
+	struct slice old;
 	int rc;
 
-	if (!is_kept(name))
-		return -EOPNOTSUPP;
-	if (xattr_is_ours(name))
-		return set_special(fs, node, name, value, flags, revision);
-	do {
-		rwlock_read(&fs->names);
-		rc = set_held(fs, node, name, value, flags, revision);
-		rwlock_read_done(&fs->names);
-	} while (expired_meanwhile(fs, node, rc));
+	mutex_lock(&node->lock);
+	rc = xattr_set_find(buffer_slice(&node->xattrs), slice_str(name), &old);
+	if (rc == 0 && must & XATTR_MUST_CREATE)
+		rc = -EEXIST;
+	else if (rc == -ENODATA && !(must & XATTR_MUST_EXIST))
+		rc = 0;
+	if (rc == 0)
+		rc = xattr_set_with(buffer_slice(&node->xattrs), slice_str(name), value, &set);
+	if (rc == 0) {
+		buffer_done(&node->xattrs);
+		node->xattrs = set;
+	} else {
+		buffer_done(&set);
+	}
+	mutex_unlock(&node->lock);
 	return rc;
 }
 
-static int remove_held(struct fs *fs, struct node *node, const char *name, uint64_t *revision)
+/* *value as of xattr_set_with. */
+static int change_held(struct fs *fs, struct node *node, const char *name,
+		       const struct slice *value, unsigned must, uint64_t *revision)
 	NEEDS_SHARED(fs->names)
 {
+	*revision = 0;
 	if (node->gone)
-		return -ESTALE;
-	return store_xattr_remove(fs->store, node_place(node), slice_str(name), revision);
+		return change_gone(node, name, value, must);
+	return value ? store_xattr_set(fs->store, node_place(node), slice_str(name), *value, must,
+				       revision) :
+		       store_xattr_remove(fs->store, node_place(node), slice_str(name), revision);
 }
 
-int xattr_remove(struct fs *fs, struct node *node, const char *name, uint64_t *revision)
+static int change(struct fs *fs, struct node *node, const char *name, const struct slice *value,
+		  unsigned must, uint64_t *revision)
 {
 	int rc;
 
-	if (!is_kept(name))
-		return -EOPNOTSUPP;
-	if (xattr_is_ours(name))
-		return remove_special(fs, node, name, revision);
 	do {
 		rwlock_read(&fs->names);
-		rc = remove_held(fs, node, name, revision);
+		rc = change_held(fs, node, name, value, must, revision);
 		rwlock_read_done(&fs->names);
 	} while (expired_meanwhile(fs, node, rc));
 	return rc;
+}
+
+/* The list of who may do what is also in the mode, and only there if it says no more. The kernel
+ * has checked the list, and keeps other changes of this file away meanwhile. */
+static int set_access(struct fs *fs, struct node *node, struct slice acl, bool keep_setgid,
+		      uint64_t *revision)
+{
+	struct attr_change c = { .mask = SET_MODE, .xattr = ACL_ACCESS };
+	struct attr attr;
+	int rc = acl_is_valid(acl) ? attr_get(fs, node, &attr) : -EINVAL;
+
+	if (rc < 0)
+		return rc;
+	c.values.mode = (attr.mode & (S_ISUID | S_ISGID | S_ISVTX)) | acl_mode(acl);
+	if (!keep_setgid)
+		c.values.mode &= ~(uint32_t)S_ISGID;
+	c.xattr_value = acl_is_mode(acl) ? NULL : &acl;
+	return attr_set(fs, node, &c, revision);
+}
+
+static int set_default(struct fs *fs, struct node *node, struct slice acl, uint64_t *revision)
+{
+	struct attr attr;
+	int rc = acl_is_valid(acl) ? attr_get(fs, node, &attr) : -EINVAL;
+
+	if (rc == 0 && !S_ISDIR(attr.mode))
+		rc = -EACCES;
+	return rc < 0 ? rc : change(fs, node, ACL_DEFAULT, &acl, 0, revision);
+}
+
+int xattr_set(struct fs *fs, struct node *node, const char *name, struct slice value,
+	      const struct xattr_how *how, uint64_t *revision)
+{
+	const unsigned must = (how->flags & XATTR_CREATE ? XATTR_MUST_CREATE : 0) |
+			      (how->flags & XATTR_REPLACE ? XATTR_MUST_EXIST : 0);
+	const int rc = check_name(fs, name);
+
+	if (rc < 0)
+		return rc;
+	if (xattr_is_ours(name))
+		return set_special(fs, node, name, value, how->flags, revision);
+	if (strcmp(name, ACL_ACCESS) == 0)
+		return set_access(fs, node, value, how->keep_setgid, revision);
+	if (strcmp(name, ACL_DEFAULT) == 0)
+		return set_default(fs, node, value, revision);
+	return change(fs, node, name, &value, must, revision);
+}
+
+/* That a list to be removed is not there is no error: the kernel's own filesystems do not mind. */
+int xattr_remove(struct fs *fs, struct node *node, const char *name, uint64_t *revision)
+{
+	int rc = check_name(fs, name);
+
+	if (rc < 0)
+		return rc;
+	if (xattr_is_ours(name))
+		return remove_special(fs, node, name, revision);
+	rc = change(fs, node, name, NULL, XATTR_MUST_EXIST, revision);
+	return rc == -ENODATA && is_acl(name) ? 0 : rc;
 }

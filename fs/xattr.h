@@ -6,8 +6,15 @@
  *   user.cubby.revision  not listed, read only: the store's last commit
  *   user.cubby.entries   of tables, not listed, read only
  *
- * Everything else below user.cubby. is ours and does not exist yet. Other name spaces are not
- * kept; -EOPNOTSUPP (and not -ENODATA) makes tools stop asking for them (MEASURED 21).
+ * Everything else below user.cubby. is ours and does not exist yet.
+ *
+ * trusted.* is kept as given; the kernel lets only root ask. security.* is kept with the option
+ * `security`, and POSIX access control lists (system.posix_acl_*) with `acl`: there list and mode are
+ * kept in step (acl.h), and the kernel decides by them. Of other name spaces, and of these two
+ * without their options, nothing is known; -EOPNOTSUPP (and not -ENODATA) makes tools stop asking
+ * (MEASURED 21).
+ *
+ * What belongs to a node that is gone goes with the last who has it open.
  */
 #ifndef CUBBY_FS_XATTR_H
 #define CUBBY_FS_XATTR_H
@@ -17,12 +24,16 @@
 /* Appends the value to `out`. */
 int xattr_get(struct fs *fs, struct node *node, const char *name, struct buffer *out);
 
-/* Appends the names, a NUL behind each. */
-int xattr_list(struct fs *fs, struct node *node, struct buffer *out);
+/* Appends the names, a NUL behind each; to `root` those of trusted.* too. */
+int xattr_list(struct fs *fs, struct node *node, bool root, struct buffer *out);
 
-/* `flags` as of setxattr(2). */
-int xattr_set(struct fs *fs, struct node *node, const char *name, struct slice value, int flags,
-	      uint64_t *revision);
+struct xattr_how {
+	int flags;		/* as of setxattr(2) */
+	bool keep_setgid;	/* he who sets an access control list may keep set-group-id */
+};
+
+int xattr_set(struct fs *fs, struct node *node, const char *name, struct slice value,
+	      const struct xattr_how *how, uint64_t *revision);
 int xattr_remove(struct fs *fs, struct node *node, const char *name, uint64_t *revision);
 
 /* Does a change of this attribute count as one of the key itself (P2)? */

@@ -6,6 +6,64 @@
 #include "store_impl.h"
 #include "xattr_set.h"
 
+/* ---- looking ------------------------------------------------------------------------------- */
+
+int store_xattr_get(struct store *store, struct place place, struct slice name,
+		    struct buffer *out)
+{
+	struct loaded l = { 0 };
+	struct slice value;
+	int rc = loaded_read_live(store, place, &l);
+
+	if (rc == 0)
+		rc = xattr_set_find(l.entry.xattrs, name, &value);
+	if (rc == 0) {
+		buffer_clear(out);
+		rc = buffer_append(out, value.data, value.size);
+	}
+	loaded_done(&l);
+	return rc;
+}
+
+static int append_names(struct slice set, struct buffer *out)
+{
+	struct slice name, value;
+	int rc = buffer_reserve(out, set.size);	/* a name takes a byte more there as well */
+
+	while (rc == 0 && (rc = xattr_set_next(&set, &name, &value)) == 1) {
+		rc = buffer_append(out, name.data, name.size);
+		if (rc == 0)
+			rc = buffer_append(out, "", 1);
+	}
+	return rc;
+}
+
+int store_xattr_all(struct store *store, struct place place, struct buffer *out)
+{
+	struct loaded l = { 0 };
+	int rc = loaded_read(store, place, &l);
+
+	if (rc == 0) {
+		buffer_clear(out);
+		rc = buffer_append(out, l.entry.xattrs.data, l.entry.xattrs.size);
+	}
+	loaded_done(&l);
+	return rc;
+}
+
+int store_xattr_list(struct store *store, struct place place, struct buffer *out)
+{
+	struct loaded l = { 0 };
+	int rc = loaded_read_live(store, place, &l);
+
+	if (rc == 0 && l.entry.xattrs.size)
+		rc = append_names(l.entry.xattrs, out);
+	loaded_done(&l);
+	return rc;
+}
+
+/* ---- changing ------------------------------------------------------------------------------ */
+
 /* Replaces the entry by `fresh`, which `l` became, and describes it. */
 static int entry_replace(struct store *store, struct place place, const struct loaded *l,
 			 const struct entry *fresh, const struct table *table, struct attr *out,
@@ -23,8 +81,6 @@ static int entry_replace(struct store *store, struct place place, const struct l
 	batch_done(&batch);
 	return rc;
 }
-
-/* ---- store_set ------------------------------------------------------------------------------- */
 
 /* Which version counts as explicitly set, and for which value: the published one, unless
  * there is none worth the name yet. */
@@ -71,103 +127,54 @@ static int set_fields(struct entry *e, struct table *table, unsigned mask,
 	return rc;
 }
 
-int store_set(struct store *store, struct place place, unsigned mask, const struct attr *values,
-	      struct attr *out, uint64_t *revision)
+/* What becomes of an entry: fields, as of store_set, and of one extended attribute. */
+struct change {
+	unsigned mask;
+	const struct attr *values;	/* what `mask` names */
+	struct slice name;		/* empty: no attribute changes */
+	const struct slice *value;	/* NULL: it is removed */
+	unsigned flags;			/* as of store_xattr_set */
+};
+
+/* Writes the attributes as they shall be to `set`, if they change. */
+static int change_xattrs(const struct change *c, struct slice old, struct buffer *set)
 {
-	struct loaded l = { 0 };
-	struct entry fresh;
-	struct table table;
+	struct slice value;
 	int rc;
 
-	mutex_lock(&store->lock);
-	rc = loaded_read_live(store, place, &l);
-	if (rc < 0)
-		goto out;
-	fresh = l.entry;
-	table = l.table;
-	fresh.ctime_ns = table.ctime_ns = store_now(store);
-	rc = set_fields(&fresh, &table, mask, values);
-	if (rc == 0)
-		rc = entry_replace(store, place, &l, &fresh, &table, out, revision);
-out:
-	mutex_unlock(&store->lock);
-	loaded_done(&l);
-	return rc;
+	if (c->name.size == 0)
+		return 0;
+	rc = xattr_set_find(old, c->name, &value);
+	if (rc == 0 && c->flags & XATTR_MUST_CREATE)
+		return -EEXIST;
+	if (rc == -ENODATA && !(c->flags & XATTR_MUST_EXIST))
+		rc = 0;
+	return rc < 0 ? rc : xattr_set_with(old, c->name, c->value, set);
 }
 
-/* ---- extended attributes --------------------------------------------------------------------- */
-
-int store_xattr_get(struct store *store, struct place place, struct slice name,
-		    struct buffer *out)
-{
-	struct loaded l = { 0 };
-	struct slice value;
-	int rc = loaded_read_live(store, place, &l);
-
-	if (rc == 0)
-		rc = xattr_set_find(l.entry.xattrs, name, &value);
-	if (rc == 0) {
-		buffer_clear(out);
-		rc = buffer_append(out, value.data, value.size);
-	}
-	loaded_done(&l);
-	return rc;
-}
-
-static int append_names(struct slice set, struct buffer *out)
-{
-	struct slice name, value;
-	int rc = buffer_reserve(out, set.size);	/* a name takes a byte more there as well */
-
-	while (rc == 0 && (rc = xattr_set_next(&set, &name, &value)) == 1) {
-		rc = buffer_append(out, name.data, name.size);
-		if (rc == 0)
-			rc = buffer_append(out, "", 1);
-	}
-	return rc;
-}
-
-int store_xattr_list(struct store *store, struct place place, struct buffer *out)
-{
-	struct loaded l = { 0 };
-	int rc = loaded_read_live(store, place, &l);
-
-	if (rc == 0 && l.entry.xattrs.size)
-		rc = append_names(l.entry.xattrs, out);
-	loaded_done(&l);
-	return rc;
-}
-
-/* Sets `name` to *value, or removes it if that is NULL. */
-static int xattr_change(struct store *store, struct place place, struct slice name,
-			const struct slice *value, unsigned flags, uint64_t *revision)
-	WITHOUT(store->lock)
+static int change_entry(struct store *store, struct place place, const struct change *c,
+			struct attr *out, uint64_t *revision) WITHOUT(store->lock)
 {
 	struct loaded l = { 0 };
 	struct buffer set = { 0 };
-	struct slice old;
 	struct entry fresh;
 	struct table table;
 	int rc;
 
-	mutex_lock(&store->lock);
+	store_lock_to_change(store);
 	rc = loaded_read_live(store, place, &l);
-	if (rc < 0)
-		goto out;
-	rc = xattr_set_find(l.entry.xattrs, name, &old);
-	if (rc == 0 && flags & XATTR_MUST_CREATE)
-		rc = -EEXIST;
-	if (rc == -ENODATA && !(flags & XATTR_MUST_EXIST))
-		rc = 0;
 	if (rc == 0)
-		rc = xattr_set_with(l.entry.xattrs, name, value, &set);
+		rc = change_xattrs(c, l.entry.xattrs, &set);
 	if (rc < 0)
 		goto out;
 	fresh = l.entry;
 	table = l.table;
-	fresh.xattrs = buffer_slice(&set);
+	if (c->name.size)
+		fresh.xattrs = buffer_slice(&set);
 	fresh.ctime_ns = table.ctime_ns = store_now(store);
-	rc = entry_replace(store, place, &l, &fresh, &table, NULL, revision);
+	rc = set_fields(&fresh, &table, c->mask, c->values);
+	if (rc == 0)
+		rc = entry_replace(store, place, &l, &fresh, &table, out, revision);
 out:
 	mutex_unlock(&store->lock);
 	loaded_done(&l);
@@ -175,20 +182,46 @@ out:
 	return rc;
 }
 
-int store_xattr_set(struct store *store, struct place place, struct slice name,
-		    struct slice value, unsigned flags, uint64_t *revision)
+int store_set(struct store *store, struct place place, unsigned mask, const struct attr *values,
+	      struct attr *out, uint64_t *revision)
+{
+	const struct change c = { .mask = mask, .values = values };
+
+	return change_entry(store, place, &c, out, revision);
+}
+
+static int check_xattr(struct slice name, const struct slice *value)
 {
 	if (name.size == 0 || name.size > STORE_XATTR_NAME_MAX)
 		return -ERANGE;
 	if (memchr(name.data, 0, name.size))
 		return -EINVAL;
-	if (value.size > STORE_XATTR_MAX)
-		return -E2BIG;
-	return xattr_change(store, place, name, &value, flags, revision);
+	return value && value->size > STORE_XATTR_MAX ? -E2BIG : 0;
+}
+
+int store_set_with(struct store *store, struct place place, unsigned mask,
+		   const struct attr *values, struct slice name, const struct slice *value,
+		   struct attr *out, uint64_t *revision)
+{
+	const struct change c = { .mask = mask, .values = values, .name = name, .value = value };
+	const int rc = check_xattr(name, value);
+
+	return rc < 0 ? rc : change_entry(store, place, &c, out, revision);
+}
+
+int store_xattr_set(struct store *store, struct place place, struct slice name,
+		    struct slice value, unsigned flags, uint64_t *revision)
+{
+	const struct change c = { .name = name, .value = &value, .flags = flags };
+	const int rc = check_xattr(name, &value);
+
+	return rc < 0 ? rc : change_entry(store, place, &c, NULL, revision);
 }
 
 int store_xattr_remove(struct store *store, struct place place, struct slice name,
 		       uint64_t *revision)
 {
-	return xattr_change(store, place, name, NULL, XATTR_MUST_EXIST, revision);
+	const struct change c = { .name = name, .flags = XATTR_MUST_EXIST };
+
+	return name.size ? change_entry(store, place, &c, NULL, revision) : -ENODATA;
 }

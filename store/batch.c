@@ -72,6 +72,18 @@ void batch_delete(struct batch *batch, struct slice key)
 		put_key(at, BATCH_DELETE, key);
 }
 
+void batch_patch(struct batch *batch, struct slice key, uint32_t offset, struct slice bytes)
+{
+	uint8_t *at = extend(batch, key.size, 3 + key.size + 4 + BATCH_PATCH_OFFSET + bytes.size);
+
+	if (!at)
+		return;
+	at = put_key(at, BATCH_PATCH, key);
+	put32(at, (uint32_t)(BATCH_PATCH_OFFSET + bytes.size));
+	put32(at + 4, offset);
+	put_bytes(at + 4 + BATCH_PATCH_OFFSET, bytes);
+}
+
 void batch_clear(struct batch *batch)
 {
 	buffer_clear(&batch->bytes);
@@ -97,16 +109,23 @@ static bool take(struct slice bytes, size_t *offset, size_t size, struct slice *
 
 static bool take_value(struct slice bytes, size_t *offset, struct batch_op *op)
 {
-	struct slice size;
+	struct slice size, head = slice_of(NULL, 0);
+	size_t value_size, head_size = 0;
 
-	if (!take(bytes, offset, 4, &size) || !take(bytes, offset, get32(size.data), &op->value))
+	if (op->kind == BATCH_PUT_RUN)
+		head_size = REF_SIZE;
+	else if (op->kind == BATCH_PATCH)
+		head_size = BATCH_PATCH_OFFSET;
+	if (!take(bytes, offset, 4, &size))
 		return false;
-	if (op->kind == BATCH_PUT)
-		return true;
-	if (op->value.size < REF_SIZE)
+	value_size = get32(size.data);
+	if (value_size < head_size || !take(bytes, offset, head_size, &head) ||
+	    !take(bytes, offset, value_size - head_size, &op->value))
 		return false;
-	op->run = ref_decode(op->value.data);
-	op->value = slice_of((const uint8_t *)op->value.data + REF_SIZE, op->value.size - REF_SIZE);
+	if (op->kind == BATCH_PUT_RUN)
+		op->run = ref_decode(head.data);
+	else if (op->kind == BATCH_PATCH)
+		op->offset = get32(head.data);
 	return true;
 }
 
@@ -124,7 +143,7 @@ int batch_next(struct slice bytes, size_t *offset, struct batch_op *op)
 	if (!take(bytes, &at, 3, &head))
 		return -EUCLEAN;
 	op->kind = *(const uint8_t *)head.data;
-	if (op->kind < BATCH_PUT || op->kind > BATCH_DELETE)
+	if (op->kind < BATCH_PUT || op->kind > BATCH_PATCH)
 		return -EUCLEAN;
 	if (!take(bytes, &at, get16((const uint8_t *)head.data + 1), &op->key) || op->key.size == 0)
 		return -EUCLEAN;

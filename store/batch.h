@@ -1,4 +1,4 @@
-/* batch.h - puts and deletes that are to happen together, and their bytes in the log.
+/* batch.h - puts, patches and deletes that are to happen together, and their bytes in the log.
  *
  * A batch is built by appending operations in the order in which they take effect. Its bytes are
  * exactly what the log carries (FORMAT.md, "Batches"). Pure: no I/O, no locks.
@@ -29,6 +29,11 @@ void batch_put_run(struct batch *batch, struct slice key, const struct ref *run,
 /* Deleting what is not there is no error. */
 void batch_delete(struct batch *batch, struct slice key);
 
+/* Overwrites what lies at `offset` of the entry's value (which does not include the reference to its
+ * run), and extends it if the bytes reach beyond its end; the run stays. A batch that patches what
+ * is not there, or begins a patch behind a value's end, cannot be committed. */
+void batch_patch(struct batch *batch, struct slice key, uint32_t offset, struct slice bytes);
+
 /* Makes it empty, for use again. */
 void batch_clear(struct batch *batch);
 
@@ -37,9 +42,10 @@ void batch_done(struct batch *batch);
 
 /* One operation, lent from the batch it was read from. */
 struct batch_op {
-	uint8_t kind;		/* BATCH_PUT, BATCH_PUT_RUN or BATCH_DELETE */
+	uint8_t kind;		/* BATCH_PUT, BATCH_PUT_RUN, BATCH_DELETE or BATCH_PATCH */
+	uint32_t offset;	/* of a patch */
 	struct slice key;
-	struct slice value;	/* without the reference */
+	struct slice value;	/* without the reference; a patch's bytes */
 	struct ref run;
 };
 

@@ -1,7 +1,7 @@
 /* A checkpoint writes the state of one moment to the page file, so that the log before it can be
  * used again: freeze, write nodes, write the free map, sync, wait for the log, superblock, sync.
- * Commits go on meanwhile. The keeper is the thread that does this unasked, fills spare log
- * segments, and syncs what nobody waits for. */
+ * Commits go on meanwhile. The keeper is the thread that does this unasked, and syncs what nobody
+ * waits for. */
 #include <errno.h>
 #include <time.h>
 
@@ -13,6 +13,7 @@ enum {
 	IDLE_TICKS = 5,			/* commit intervals without a commit, then a checkpoint */
 	DEAD_FRACTION = 4,		/* of the file dead: a checkpoint makes it free */
 	DEAD_MIN = 64 * 1024,		/* units: 256 MiB, below which nobody cares */
+	REST_MAX_MS = 20,		/* of a checkpoint that is not in a hurry, between two writes */
 };
 
 uint64_t checkpoint_overhead(struct engine *engine, uint64_t deaths)
@@ -26,7 +27,50 @@ struct checkpoint {
 	const struct kept_change *change;
 	struct super super;
 	struct frozen frozen;
+	bool leisurely;			/* nobody waits for it */
+	uint64_t rested_ns;		/* when it did so last */
 };
+
+static struct timespec after(uint64_t ns)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	ns += (uint64_t)t.tv_nsec;
+	t.tv_sec += (time_t)(ns / 1000000000);
+	t.tv_nsec = (long)(ns % 1000000000);
+	return t;
+}
+
+/* Does somebody want it over? Whoever waits does, and the log, which it keeps from being used
+ * again, when three quarters of it are. */
+static bool hurried(const struct checkpoint *c)
+{
+	uint64_t fill, limit;
+
+	log_fill(c->engine->log, &fill, &limit);
+	return !c->leisurely || fill > limit / 4 * 3;
+}
+
+/* Leaves the disk to others for as long as it has been ours; unless somebody waits for the
+ * checkpoint by now, or will soon, for the log fills up. */
+static void rest(void *arg)
+{
+	struct checkpoint *c = arg;
+	struct engine *engine = c->engine;
+	const uint64_t now = engine->os->monotonic_ns(engine->os), worked = now - c->rested_ns;
+	const uint64_t most = (uint64_t)REST_MAX_MS * 1000000;
+	const struct timespec until = after(worked < most ? worked : most);
+	int rc = 0;
+
+	if (hurried(c))
+		return;
+	mutex_lock(&engine->keeper_lock);
+	while (rc != ETIMEDOUT && !engine->keeper_stop && !engine->checkpoint_awaited)
+		rc = pthread_cond_timedwait(&engine->keeper_wake, &engine->keeper_lock.m, &until);
+	mutex_unlock(&engine->keeper_lock);
+	c->rested_ns = engine->os->monotonic_ns(engine->os);
+}
 
 /* The moment itself, under the tree's lock: where the log turns to a new segment is where the
  * frozen tree ends. */
@@ -35,10 +79,8 @@ static int mark(void *arg)
 	struct checkpoint *c = arg;
 	const int rc = log_rotate(c->engine->log, &c->super.mark);
 
-	if (rc == 0) {
+	if (rc == 0)
 		space_freeze(c->engine->space);
-		atomic_store(&c->engine->logged, 0);
-	}
 	return rc;
 }
 
@@ -48,7 +90,7 @@ static int write_all(struct checkpoint *c)
 {
 	struct engine *engine = c->engine;
 	struct space_stats space;
-	int rc = tree_write(engine->tree, &c->frozen);
+	int rc = tree_write(engine->tree, &c->frozen, rest, c);
 
 	c->super.root = c->frozen.ref;
 	c->super.entries = c->frozen.entries;
@@ -80,7 +122,25 @@ static int write_super(struct checkpoint *c)
 
 	memcpy(c->super.store, engine->store, STORE_ID_SIZE);
 	c->super.generation = super_generation(c);
+	c->super.mark.closed = engine->closing;
 	return pages_write_super(engine->pages, &c->super);
+}
+
+/* Nothing was committed since the last superblock; let it say so. */
+static int close_super(struct engine *engine) NEEDS(engine->checkpoint)
+{
+	struct super super = engine->super;
+	int rc;
+
+	super.generation++;
+	super.mark.closed = true;
+	super.mark.seen = log_revision(engine->log);
+	rc = pages_sync(engine->pages);
+	if (rc == 0)
+		rc = pages_write_super(engine->pages, &super);
+	if (rc == 0)
+		engine->super = super;
+	return rc;
 }
 
 static void finish(struct engine *engine, struct checkpoint *c) NEEDS(engine->checkpoint)
@@ -101,21 +161,27 @@ static bool unfinished(struct engine *engine)
 	return kept_pending(engine->kept) || space_untrimmed(engine->space);
 }
 
-int checkpoint_run(struct engine *engine, const struct kept_change *change)
+/* `change`, unless NULL, is what it does to the kept snapshots. */
+static int run(struct engine *engine, bool leisurely, const struct kept_change *change)
 	NEEDS(engine->checkpoint)
 {
 	const struct kept_change none = { 0 };
-	struct checkpoint c = { .engine = engine, .change = change ? change : &none };
-	bool named = false;
+	struct checkpoint c = {
+		.engine = engine, .leisurely = leisurely, .change = change ? change : &none,
+		.rested_ns = engine->os->monotonic_ns(engine->os),
+	};
+	bool named;
 	int rc;
 
-	if (!change && log_revision(engine->log) == engine->super.mark.revision &&
-	    !unfinished(engine))
-		return 0;
-	(void)log_prepare(engine->log);	/* else log_rotate makes what it needs */
+	if (!change && log_last(engine->log) == engine->super.mark.revision &&
+	    (engine->closing || !unfinished(engine)))
+		return engine->closing ? close_super(engine) : 0;
+	pace_begin(engine);
 	rc = tree_freeze(engine->tree, mark, &c, &c.frozen);
-	if (rc < 0)
+	if (rc < 0) {
+		pace_end(engine);
 		return rc;
+	}
 	rc = write_all(&c);
 	named = rc == 0;
 	if (rc == 0)
@@ -127,22 +193,68 @@ int checkpoint_run(struct engine *engine, const struct kept_change *change)
 		kept_undo(engine->kept);
 		space_thaw(engine->space, named);
 	}
+	pace_end(engine);
 	tree_release(engine->tree, &c.frozen);
 	tree_shrink(engine->tree);
 	return rc;
+}
+
+static int checkpoint(struct engine *engine, bool leisurely)
+{
+	int rc;
+
+	mutex_lock(&engine->checkpoint);
+	rc = run(engine, leisurely, NULL);
+	mutex_unlock(&engine->checkpoint);
+	return engine_note(engine, rc, NULL);
+}
+
+void checkpoint_await(struct engine *engine, int more)
+{
+	mutex_lock(&engine->keeper_lock);
+	engine->checkpoint_awaited += more;
+	pthread_cond_signal(&engine->keeper_wake);
+	mutex_unlock(&engine->keeper_lock);
+}
+
+int checkpoint_change(struct engine *engine, const struct kept_change *change)
+	NEEDS(engine->checkpoint)
+{
+	return run(engine, false, change);
 }
 
 int engine_checkpoint(struct engine *engine)
 {
 	int rc;
 
+	checkpoint_await(engine, 1);
+	rc = checkpoint(engine, false);
+	checkpoint_await(engine, -1);
+	return rc;
+}
+
+int checkpoint_after(struct engine *engine, unsigned long long seen)
+{
+	int rc = 0;
+
+	checkpoint_await(engine, 1);
 	mutex_lock(&engine->checkpoint);
-	rc = checkpoint_run(engine, NULL);
+	if (atomic_load(&engine->checkpoints) == seen)
+		rc = run(engine, false, NULL);
 	mutex_unlock(&engine->checkpoint);
+	checkpoint_await(engine, -1);
 	return engine_note(engine, rc, NULL);
 }
 
 /* ---- the keeper ------------------------------------------------------------------------- */
+
+static bool log_is_half_full(struct engine *engine)
+{
+	uint64_t fill, limit;
+
+	log_fill(engine->log, &fill, &limit);
+	return fill > limit / 2;
+}
 
 static bool checkpoint_due(struct engine *engine)
 {
@@ -152,40 +264,21 @@ static bool checkpoint_due(struct engine *engine)
 	space_stats(engine->space, &space);
 	tree_stats(engine->tree, &tree);
 	return tree.dirty_memory > engine->options.cache ||
-	       atomic_load(&engine->logged) > engine->options.log_cap / 2 ||
+	       log_is_half_full(engine) ||
 	       (space.dead_units > DEAD_MIN && space.dead_units > space.units / DEAD_FRACTION);
 }
 
-static bool crosses(uint64_t before, uint64_t more, uint64_t limit)
+void keeper_committed(struct engine *engine)
 {
-	return before < limit && before + more >= limit;
-}
-
-void keeper_committed(struct engine *engine, uint64_t bytes)
-{
-	const uint64_t logged = atomic_fetch_add(&engine->logged, bytes);
-	const uint64_t unprepared = atomic_fetch_add(&engine->unprepared, bytes);
-
 	if (!engine->keeper_runs ||
 	    !(atomic_load(&engine->keeper_idle) ||
-	      crosses(unprepared, bytes, engine->options.segment_size / 2) ||
-	      crosses(logged, bytes, engine->options.log_cap / 2)))
+	      (!atomic_load(&engine->keeper_told) && log_is_half_full(engine))))
 		return;
+	atomic_store(&engine->keeper_told, true);
 	mutex_lock(&engine->keeper_lock);
 	engine->keeper_wanted = true;
 	pthread_cond_signal(&engine->keeper_wake);
 	mutex_unlock(&engine->keeper_lock);
-}
-
-static struct timespec after(uint64_t ns)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	ns += (uint64_t)t.tv_nsec;
-	t.tv_sec += (time_t)(ns / 1000000000);
-	t.tv_nsec = (long)(ns % 1000000000);
-	return t;
 }
 
 /* Sleeps until somebody wants something or the commit interval is over; if nothing was committed
@@ -225,14 +318,15 @@ static void *keep(void *arg)
 
 	while (keeper_sleep(engine, idle, seen)) {
 		const uint64_t revision = log_revision(engine->log);
+		int rc = 0;
 
-		if (atomic_exchange(&engine->unprepared, 0) > 0)
-			log_prepare(engine->log);
 		log_wait_blocking(engine->log, revision, LOG_SYNCED);
 		quiet = revision == seen ? quiet + 1 : 0;
 		seen = revision;
 		if (checkpoint_due(engine) || quiet >= IDLE_TICKS)
-			engine_checkpoint(engine);
+			rc = checkpoint(engine, true);
+		if (rc == 0)	/* else again when the interval is over, not at each commit */
+			atomic_store(&engine->keeper_told, false);
 		idle = quiet >= IDLE_TICKS && !unfinished(engine);
 	}
 	return NULL;

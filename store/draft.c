@@ -13,8 +13,8 @@
  * records (up to floor_high) must go before or when the value grows over them. A value of up
  * to STORE_INLINE_MAX bytes has no floor: it is the first piece, staged or not.
  *
- * Pieces are always whole: when a write touches a part of a chunk, the rest is read first. So a
- * publication only puts them where they belong, and any piece can be spilled at any time. */
+ * A write to a part of a chunk that lies on the floor reads nothing of it: the piece has only the
+ * changes, until they are too many to be worth it (or memory is short); then it is made whole. */
 #include "draft_impl.h"
 
 #include <assert.h>
@@ -40,6 +40,7 @@ void draft_floor_leave(struct draft *d)
 	}
 	d->floor = 0;
 	d->floor_chunks = d->floor_high = 0;
+	d->floor_stored = d->floor_size = 0;
 	d->in_place = d->doomed = false;
 }
 
@@ -73,42 +74,29 @@ int draft_built_cut(struct draft *d)
 	return rc;
 }
 
-static void batch_piece(struct batch *batch, uint64_t value, const struct piece *piece)
+/* The pieces are in the floor now. */
+static void built_flushed(struct draft *d, uint64_t stored) NEEDS(d->lock)
 {
-	static const uint8_t run = CHUNK_RUN, inlined = CHUNK_INLINE;
-	const struct record_key key = record_chunk(value, piece->number);
-	struct buffer record = { 0 };
-	int rc;
+	const struct piece *last = d->staged.pieces[d->staged.count - 1];
+	const uint64_t end = (uint64_t)last->number * STORE_CHUNK + last->used;
 
-	if (piece->used == 0) {
-		batch_delete(batch, record_slice(&key));
-		return;
-	}
-	if (piece->run.length) {
-		batch_put_run(batch, record_slice(&key), &piece->run, slice_of(&run, 1));
-		return;
-	}
-	rc = buffer_append(&record, &inlined, 1);
-	if (rc == 0)
-		rc = buffer_append(&record, piece->bytes, piece->used);
-	if (rc < 0 && !batch->failed)
-		batch->failed = rc;
-	batch_put(batch, record_slice(&key), buffer_slice(&record));
-	buffer_done(&record);
-}
-
-void draft_batch_pieces(struct batch *batch, uint64_t value, const struct staged *staged)
-{
-	for (size_t i = 0; i < staged->count; i++)
-		batch_piece(batch, value, staged->pieces[i]);
+	if (last->number >= d->floor_chunks)
+		d->floor_chunks = d->floor_high = (uint64_t)last->number + 1;
+	if (end > d->floor_size)
+		d->floor_size = end;
+	d->floor_stored = stored;
+	d->doomed = true;
+	d->window_valid = false;
+	staged_forget_runs(&d->staged);
+	staged_clear(&d->staged);
 }
 
 /* Moves all pieces of a value under way into the tree, where nobody sees them yet. */
 static int built_flush(struct draft *d) NEEDS(d->lock)
 {
 	struct batch batch = { 0 };
-	uint64_t revision, high = 0;
-	int rc = staged_spill(&d->staged, 0, 1, 0);
+	uint64_t revision, stored;
+	int rc = draft_settle(d);
 
 	if (rc == 0)
 		rc = d->floor ? draft_built_cut(d) : draft_floor_begin(d);
@@ -116,18 +104,13 @@ static int built_flush(struct draft *d) NEEDS(d->lock)
 		goto out;
 	if (!d->doomed)
 		batch_doom_from(&batch, d->floor, 0);
-	draft_batch_pieces(&batch, d->floor, &d->staged);
-	mutex_lock(&d->store->lock);	/* store_verify must not see the half of it */
+	stored = draft_batch_pieces(d, &batch);
+	store_lock_to_change(d->store);	/* store_verify must not see the half of it */
 	rc = store_commit(d->store, &batch, false, &revision);
 	mutex_unlock(&d->store->lock);
 	if (rc < 0)
 		goto out;
-	high = (uint64_t)d->staged.pieces[d->staged.count - 1]->number + 1;
-	staged_forget_runs(&d->staged);
-	staged_clear(&d->staged);
-	d->doomed = true;
-	if (high > d->floor_chunks)
-		d->floor_chunks = d->floor_high = high;
+	built_flushed(d, stored);
 out:
 	batch_done(&batch);
 	return rc;
@@ -173,6 +156,8 @@ static int open_entry(struct draft *d, const struct entry *e) NEEDS(d->store->lo
 		return rc;
 	d->floor = e->value_id;
 	d->floor_chunks = d->floor_high = chunk_count(e->size);
+	d->floor_stored = e->size - e->holes;
+	d->floor_size = e->size;
 	d->in_place = true;
 	return 0;
 }
@@ -225,27 +210,50 @@ void draft_close(struct draft *d)
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-/* Reads what a chunk that is not in memory holds; `bytes` has STORE_CHUNK of room. */
-static int chunk_fetch(struct draft *d, uint32_t number, uint8_t *bytes, uint32_t *used)
-	NEEDS(d->lock)
+/* Can a chunk be seen without reading anything? */
+static bool has(struct draft *d, uint32_t number) NEEDS(d->lock)
 {
 	const struct piece *piece = staged_find(&d->staged, number);
 
+	if (piece && piece->changes)
+		return piece->base_known && !piece->base.kind;
+	return piece ? !piece->run.length : number >= d->floor_chunks;
+}
+
+/* Reads what lies below a piece's changes, or what a chunk that is not in memory holds; `bytes` has
+ * STORE_CHUNK of room. */
+static int below_fetch(struct draft *d, uint32_t number, uint8_t *bytes, uint32_t *used)
+	NEEDS(d->lock)
+{
+	const struct piece *piece = staged_find(&d->staged, number);
+	int rc;
+
 	if (piece && piece->run.length) {
 		*used = piece->used;
-		return engine_run_read(d->store->engine, &piece->run, bytes);
+		rc = engine_run_read(d->store->engine, &piece->run, bytes);
+		if (rc == -EBADMSG)	/* it is ours, so nobody replaced it */
+			engine_run_damaged(d->store->engine, &piece->run);
+		return rc;
 	}
-	if (!piece && d->floor && number < d->floor_chunks)
+	if ((!piece || piece->changes) && d->floor && number < d->floor_chunks)
 		return chunk_read(d->store, d->floor, number, bytes, used);
 	*used = 0;
 	return 0;
 }
 
-bool draft_has(struct draft *d, uint32_t number)
+/* The same, with the changes. */
+static int chunk_fetch(struct draft *d, uint32_t number, uint8_t *bytes, uint32_t *used)
+	NEEDS(d->lock)
 {
 	const struct piece *piece = staged_find(&d->staged, number);
+	const int rc = below_fetch(d, number, bytes, used);
 
-	return piece ? !piece->run.length : number >= d->floor_chunks;
+	if (rc == 0 && piece && piece->changes) {
+		memset(bytes + *used, 0, STORE_CHUNK - *used);
+		patches_lay(buffer_slice(&piece->changes->list), bytes, 0, STORE_CHUNK);
+		*used = piece->used;
+	}
+	return rc;
 }
 
 static int window_move(struct draft *d, uint32_t number) NEEDS(d->lock)
@@ -259,7 +267,7 @@ static int window_move(struct draft *d, uint32_t number) NEEDS(d->lock)
 	if (!d->window)
 		return -ENOMEM;
 	d->window_valid = false;
-	rc = chunk_fetch(d, number, d->window, &d->window_used);
+	rc = below_fetch(d, number, d->window, &d->window_used);
 	d->window_valid = rc == 0;
 	d->window_number = number;
 	return rc;
@@ -277,15 +285,40 @@ void chunk_copy(uint8_t *to, size_t size, const uint8_t *chunk, uint32_t used, u
 	memset(to + have, 0, size - have);
 }
 
+/* Reads a part of a piece that has changes only. */
+static int read_changed(struct draft *d, const struct piece *piece, uint32_t start, uint8_t *to,
+			size_t size) NEEDS(d->lock)
+{
+	const struct slice list = buffer_slice(&piece->changes->list);
+	uint32_t at;
+	int rc;
+
+	if (patches_find(list, start, (uint32_t)size, &at)) {
+		memcpy(to, (const uint8_t *)list.data + at, size);
+		return 0;
+	}
+	if (has(d, piece->number)) {
+		memset(to, 0, size);
+	} else {
+		rc = window_move(d, piece->number);
+		if (rc < 0)
+			return rc;
+		chunk_copy(to, size, d->window, d->window_used, start);
+	}
+	patches_lay(list, to, start, (uint32_t)size);
+	return 0;
+}
+
 static int read_part(struct draft *d, uint32_t number, uint32_t start, uint8_t *to, size_t size)
 	NEEDS(d->lock)
 {
+	const struct piece *piece = staged_find(&d->staged, number);
 	uint32_t used;
 	int rc;
 
-	if (draft_has(d, number)) {
-		const struct piece *piece = staged_find(&d->staged, number);
-
+	if (piece && piece->changes)
+		return read_changed(d, piece, start, to, size);
+	if (has(d, number)) {
 		chunk_copy(to, size, piece ? piece->bytes : NULL, piece ? piece->used : 0, start);
 		return 0;
 	}
@@ -335,7 +368,7 @@ ssize_t draft_read(struct draft *d, uint64_t offset, void *bytes, size_t size)
 
 /* ---- staging --------------------------------------------------------------------------------- */
 
-static void touch(struct draft *d) NEEDS(d->lock)
+void draft_touch(struct draft *d)
 {
 	struct os *os = d->store->os;
 
@@ -347,17 +380,27 @@ static void touch(struct draft *d) NEEDS(d->lock)
 	d->window_valid = false;
 }
 
-/* Gives a new piece with the contents of a chunk that is not in memory. */
+/* Gives a new piece, to be put in place of the present one, if there is one. */
+static struct piece *piece_renew(struct draft *d, uint32_t number) NEEDS(d->lock)
+{
+	const struct piece *present = staged_find(&d->staged, number);
+	struct piece *piece = piece_new(number);
+
+	if (piece && present) {
+		piece->base = present->base;
+		piece->base_known = present->base_known;
+	}
+	return piece;
+}
+
+/* Gives a new piece with the contents of a chunk that is not whole in memory. */
 static int piece_fetch(struct draft *d, uint32_t number, struct piece **out) NEEDS(d->lock)
 {
-	struct piece *piece = piece_new(number);
-	int rc = piece ? 0 : -ENOMEM;
+	struct piece *piece = piece_renew(d, number);
+	int rc = piece ? piece_reserve(&d->staged, piece, STORE_CHUNK) : -ENOMEM;
 
-	if (rc == 0 && !draft_has(d, number)) {
-		rc = piece_reserve(&d->staged, piece, STORE_CHUNK);
-		if (rc == 0)
-			rc = chunk_fetch(d, number, piece->bytes, &piece->used);
-	}
+	if (rc == 0)
+		rc = chunk_fetch(d, number, piece->bytes, &piece->used);
 	if (rc < 0)
 		piece_free(&d->staged, piece);
 	else
@@ -367,16 +410,48 @@ static int piece_fetch(struct draft *d, uint32_t number, struct piece **out) NEE
 
 int draft_fetch(struct draft *d, uint32_t number)
 {
-	struct piece *piece;
+	struct piece *piece = staged_find(&d->staged, number);
 	int rc;
 
-	if (draft_has(d, number))
+	if (piece && piece->changes)
+		return draft_make_whole(d, piece);
+	if (has(d, number))
 		return 0;
 	rc = staged_reserve(&d->staged, 1);
 	if (rc == 0)
 		rc = piece_fetch(d, number, &piece);
 	if (rc == 0)
 		staged_put(&d->staged, piece);
+	return rc;
+}
+
+int draft_make_whole(struct draft *d, struct piece *piece)
+{
+	uint32_t used;
+	int rc = piece_reserve(&d->staged, piece, STORE_CHUNK);
+
+	if (rc == 0)
+		rc = chunk_fetch(d, piece->number, piece->bytes, &used);
+	if (rc == 0) {
+		piece_forget_changes(&d->staged, piece);
+		d->window_valid = false;
+	}
+	return rc;
+}
+
+int draft_spill(struct draft *d, size_t target, uint32_t keep, uint32_t keep_last)
+{
+	int rc = staged_spill(&d->staged, target, keep, keep_last);
+
+	for (size_t i = 0; i < d->staged.count && rc == 0 && d->staged.memory > target; i++) {
+		struct piece *piece = d->staged.pieces[i];
+
+		if (!piece->changes || (piece->number >= keep && piece->number <= keep_last))
+			continue;
+		rc = draft_make_whole(d, piece);
+		if (rc == 0)
+			rc = staged_spill_piece(&d->staged, piece);
+	}
 	return rc;
 }
 
@@ -404,10 +479,10 @@ static const uint8_t *write_bytes(const struct write *w, uint32_t number, uint32
 }
 
 /* A chunk that is written whole goes to the page file at once. */
-static int write_whole(struct draft *d, struct write *w, uint32_t number)
+static int write_whole(struct draft *d, struct write *w, uint32_t number) NEEDS(d->lock)
 {
 	const struct slice bytes = slice_of(write_bytes(w, number, 0), STORE_CHUNK);
-	struct piece *piece = piece_new(number);
+	struct piece *piece = piece_renew(d, number);
 	int rc = piece ? engine_run_write(d->store->engine, bytes, &piece->run) : -ENOMEM;
 
 	if (rc < 0) {
@@ -419,22 +494,67 @@ static int write_whole(struct draft *d, struct write *w, uint32_t number)
 	return 0;
 }
 
+/* Gives a piece for a chunk of which nothing is staged: for changes, unless the chunk begins here, or
+ * is changed too much for that. */
+static int piece_begin(struct draft *d, uint32_t number, uint32_t start, uint32_t size,
+		       struct piece **out) NEEDS(d->lock)
+{
+	struct piece *piece = piece_new(number);
+	int rc = piece ? draft_base(d, piece) : -ENOMEM;
+
+	if (rc == 0 && (piece->base.kind || start > 0)) {
+		if (patches_need(size) <= PATCHES_MAX) {
+			piece->used = piece->base.used;
+			rc = piece_reserve_change(&d->staged, piece, size);
+		} else {
+			piece_free(&d->staged, piece);
+			return piece_fetch(d, number, out);
+		}
+	}
+	if (rc < 0)
+		piece_free(&d->staged, piece);
+	else
+		*out = piece;
+	return rc;
+}
+
 static int write_prepare_chunk(struct draft *d, struct write *w, uint32_t number) NEEDS(d->lock)
 {
-	struct piece *piece = staged_find(&d->staged, number);
+	struct piece *piece = staged_find(&d->staged, number), *fresh = NULL;
 	uint32_t start, stop;
-	int rc;
+	int rc = 0;
 
 	write_part(w, number, &start, &stop);
 	if (stop - start == STORE_CHUNK)
 		return write_whole(d, w, number);
-	if (!piece || piece->run.length) {
-		rc = piece_fetch(d, number, &piece);
-		if (rc < 0)
-			return rc;
-		w->fresh[w->fresh_count++] = piece;
+	if (!piece)
+		rc = piece_begin(d, number, start, stop - start, &fresh);
+	else if (piece->run.length || piece_changes_full(piece, stop - start))
+		rc = piece_fetch(d, number, &fresh);
+	if (rc < 0)
+		return rc;
+	if (fresh) {
+		w->fresh[w->fresh_count++] = fresh;
+		piece = fresh;
 	}
+	if (piece->changes)
+		return piece_reserve_change(&d->staged, piece, stop - start);
 	return piece_reserve(&d->staged, piece, stop);
+}
+
+static void write_to_piece(struct piece *piece, uint32_t start, struct slice bytes)
+{
+	const uint32_t stop = start + (uint32_t)bytes.size;
+
+	if (piece->changes) {
+		piece->changes->count += patches_add(&piece->changes->list, start, bytes);
+	} else {
+		if (start > piece->used)
+			memset(piece->bytes + piece->used, 0, start - piece->used);
+		memcpy(piece->bytes + start, bytes.data, bytes.size);
+	}
+	if (stop > piece->used)
+		piece->used = stop;
 }
 
 static void write_apply_chunk(struct draft *d, const struct write *w, uint32_t number)
@@ -446,11 +566,7 @@ static void write_apply_chunk(struct draft *d, const struct write *w, uint32_t n
 	write_part(w, number, &start, &stop);
 	if (stop - start == STORE_CHUNK)
 		return;
-	if (start > piece->used)
-		memset(piece->bytes + piece->used, 0, start - piece->used);
-	memcpy(piece->bytes + start, write_bytes(w, number, start), stop - start);
-	if (stop > piece->used)
-		piece->used = stop;
+	write_to_piece(piece, start, slice_of(write_bytes(w, number, start), stop - start));
 	/* A chunk filled from front to back is rarely touched again; if there is no room for it
 	 * now, whoever needs the memory will be told. */
 	if (stop == STORE_CHUNK && w->offset == d->write_end)
@@ -517,13 +633,22 @@ static int make_room(struct draft *d, const struct write *w) NEEDS(d->lock)
 	if (d->staged.count && d->staged.count + adds > pieces)
 		rc = built_flush(d);
 	if (rc == 0 && d->staged.memory + 2 * STORE_CHUNK > limit)
-		rc = staged_spill(&d->staged, limit / 2, w->first, w->last);
+		rc = draft_spill(d, limit / 2, w->first, w->last);
 	return rc;
+}
+
+/* Does the window show what a write changed nothing of? */
+static bool window_is_below(struct draft *d) NEEDS(d->lock)
+{
+	const struct piece *piece = staged_find(&d->staged, d->window_number);
+
+	return !piece || piece->changes;
 }
 
 static int write_locked(struct draft *d, struct write *w) NEEDS(d->lock)
 {
 	const uint64_t end = w->offset + w->bytes.size;
+	bool keep;
 	int rc = check_growth(d, end);
 
 	if (rc == 0)
@@ -535,7 +660,9 @@ static int write_locked(struct draft *d, struct write *w) NEEDS(d->lock)
 	d->write_end = end;
 	if (end > d->size)
 		d->size = end;
-	touch(d);
+	keep = d->window_valid && window_is_below(d);
+	draft_touch(d);
+	d->window_valid = keep;
 	return 0;
 }
 
@@ -556,33 +683,97 @@ int draft_write(struct draft *d, uint64_t offset, struct slice bytes)
 	return rc;
 }
 
+/* Adds to a piece that has changes only that it is cut off; it may have to be put first. */
+static int cut_changed(struct draft *d, struct piece *piece, uint32_t end) NEEDS(d->lock)
+{
+	int rc;
+
+	if (piece_changes_full(piece, 0)) {
+		rc = draft_make_whole(d, piece);
+	} else {
+		rc = piece_reserve_change(&d->staged, piece, 0);
+		if (rc == 0) {
+			patches_cut(&piece->changes->list, end);
+			piece->changes->count++;
+		}
+	}
+	if (rc == 0)
+		piece->used = end;
+	return rc;
+}
+
+/* Cuts a chunk of the floor of which nothing is staged. */
+static int cut_floor_chunk(struct draft *d, uint32_t number, uint32_t end) NEEDS(d->lock)
+{
+	struct piece *piece = piece_new(number);
+	int rc = piece ? draft_base(d, piece) : -ENOMEM;
+
+	if (rc == 0 && piece->base.used > end) {
+		rc = staged_reserve(&d->staged, 1);
+		if (rc == 0)
+			rc = cut_changed(d, piece, end);
+		if (rc == 0) {
+			staged_put(&d->staged, piece);
+			piece = NULL;
+		}
+	}
+	piece_free(&d->staged, piece);
+	return rc;
+}
+
 /* Cuts the chunk in which the value now ends, so that growing again shows zeros there. */
 static int cut_last_chunk(struct draft *d, uint64_t size) NEEDS(d->lock)
 {
 	const uint32_t number = (uint32_t)(size / STORE_CHUNK), end = size % STORE_CHUNK;
-	struct piece *piece;
-	int rc;
+	struct piece *piece = staged_find(&d->staged, number);
+	int rc = 0;
 
-	if (end == 0)
+	if (end == 0 || (piece && piece->used <= end))
 		return 0;
-	rc = draft_fetch(d, number);
-	if (rc < 0)
-		return rc;
-	piece = staged_find(&d->staged, number);
-	if (piece && piece->used > end)
-		piece->used = end;
-	return 0;
+	if (!piece)
+		return number < d->floor_chunks ? cut_floor_chunk(d, number, end) : 0;
+	if (piece->changes)
+		return cut_changed(d, piece, end);
+	if (piece->run.length)
+		rc = draft_fetch(d, number);
+	if (rc == 0)
+		staged_find(&d->staged, number)->used = end;
+	return rc;
+}
+
+/* What the floor keeps below chunk `chunks`: if it has no holes that is easy to say. */
+static int stored_below(struct draft *d, uint64_t chunks, uint64_t *stored) NEEDS(d->lock)
+{
+	const uint64_t end = chunks * STORE_CHUNK;
+	uint64_t gone = 0;
+	int rc = 0;
+
+	if (chunks >= d->floor_chunks) {
+		*stored = d->floor_stored;
+	} else if (d->floor_stored == d->floor_size) {
+		*stored = d->floor_size < end ? d->floor_size : end;
+	} else {
+		rc = chunks_stored(d->store, d->floor, chunks, d->floor_chunks, &gone);
+		*stored = d->floor_stored - gone;
+	}
+	return rc;
 }
 
 static int cut(struct draft *d, uint64_t size) NEEDS(d->lock)
 {
-	const uint64_t chunks = chunk_count(size);
-	const int rc = cut_last_chunk(d, size);
+	const uint64_t chunks = chunk_count(size), end = chunks * STORE_CHUNK;
+	uint64_t stored;
+	int rc = stored_below(d, chunks, &stored);
 
+	if (rc == 0)
+		rc = cut_last_chunk(d, size);
 	if (rc < 0)
 		return rc;
 	if (chunks <= UINT32_MAX)
 		staged_drop(&d->staged, staged_index(&d->staged, (uint32_t)chunks), d->staged.count);
+	d->floor_stored = stored;
+	if (d->floor_size > end)
+		d->floor_size = end;
 	if (d->floor_chunks > chunks)
 		d->floor_chunks = chunks;
 	if (size == 0)
@@ -598,13 +789,45 @@ int draft_truncate(struct draft *d, uint64_t size)
 	rc = size < d->size || size == 0 ? cut(d, size) : check_growth(d, size);
 	if (rc == 0) {
 		d->size = size;
-		touch(d);
+		draft_touch(d);
 	}
 	mutex_unlock(&d->lock);
 	return rc;
 }
 
 /* ---- what stat shows ------------------------------------------------------------------------- */
+
+static uint64_t stored_locked(struct draft *d) NEEDS(d->lock)
+{
+	uint64_t stored = d->floor_stored;
+
+	if (!d->floor && d->size <= STORE_INLINE_MAX)
+		return d->size;
+	for (size_t i = 0; i < d->staged.count; i++) {
+		struct piece *piece = d->staged.pieces[i];
+		struct chunk_shape shape = { .kind = CHUNK_INLINE, .used = piece->used };
+
+		(void)draft_base(d, piece);	/* else it counts in full */
+		if (piece->changes && piece->base.kind != CHUNK_INLINE &&
+		    piece->base.kind != CHUNK_RUN) {
+			shape.kind = CHUNK_SPARSE;
+			shape.patched = piece->base.patched +
+					(uint32_t)piece->changes->list.size;
+		}
+		stored += (uint64_t)chunk_stored(&shape) - chunk_stored(&piece->base);
+	}
+	return stored < d->size ? stored : d->size;
+}
+
+uint64_t draft_stored(struct draft *d)
+{
+	uint64_t stored;
+
+	mutex_lock(&d->lock);
+	stored = stored_locked(d);
+	mutex_unlock(&d->lock);
+	return stored;
+}
 
 uint64_t draft_size(struct draft *d)
 {

@@ -179,6 +179,7 @@ static void init_locks(struct engine *engine)
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&engine->keeper_wake, &attr);
+	filler_init(engine);
 	pthread_condattr_destroy(&attr);
 }
 
@@ -193,6 +194,7 @@ static void free_engine(struct engine *engine)
 	if (engine->dir)
 		engine->os->close_dir(engine->dir);
 	pthread_cond_destroy(&engine->keeper_wake);
+	filler_done(engine);
 	mutex_done(&engine->trouble_lock);
 	mutex_done(&engine->keeper_lock);
 	mutex_done(&engine->checkpoint);
@@ -219,10 +221,13 @@ int engine_open(struct os *os, const char *path, const struct engine_options *op
 	else
 		rc = open_files(engine, err);
 	if (rc == 0)
+		rc = filler_start(engine);
+	if (rc == 0)
 		rc = keeper_start(engine);
 	if (rc < 0) {
 		if (err && !err->text[0])
 			err_set(err, rc, "%s", strerror(-rc));
+		filler_stop(engine);
 		log_close(engine->log);
 		free_engine(engine);
 	} else {
@@ -238,6 +243,9 @@ int engine_close(struct engine *engine)
 	if (!engine)
 		return 0;
 	keeper_stop(engine);
+	filler_stop(engine);
+	(void)log_prepare(engine->log, 1);	/* so that the next opening need not look behind the mark */
+	engine->closing = true;
 	rc = engine_checkpoint(engine);
 	if (rc == -ENOSPC || rc == -ENOMEM)
 		rc = 0;			/* the log has everything; the next opening replays it */
@@ -347,67 +355,68 @@ static int admit(void *arg, uint64_t units)
 		return -ENOSPC;
 	}
 	rc = log_append(a->engine->log, a->batch, &a->revision);
-	if (rc == -EAGAIN || rc == -ENOSPC)
+	if (rc == -EAGAIN)
 		a->obstacle = LOG_FULL;
 	return rc;
 }
 
-/* Removes the obstacle, by growing the page file or by a checkpoint that frees what is dead. */
-static int make_room(struct engine *engine, const struct admission *a)
+/* Removes the obstacle, by growing the page file or the log, or by a checkpoint that frees what is
+ * dead; `seen` is how many of them there had been before. */
+static int make_room(struct engine *engine, const struct admission *a, unsigned long long seen)
 {
-	int rc = -ENOSPC;
+	int rc;
 
 	if (a->obstacle == PAGES_FULL)
 		rc = space_ensure(engine->space, a->need, 0);
-	if (rc != -ENOSPC)
-		return rc;
-	rc = engine_checkpoint(engine);
-	return rc == -EAGAIN ? -ENOSPC : rc;
+	else
+		rc = log_prepare(engine->log, 1);
+	return rc == -ENOSPC || rc == -EAGAIN ? checkpoint_after(engine, seen) : rc;
 }
 
-static int check_sizes(const struct batch *batch)
+int engine_check_batch(struct slice bytes)
 {
 	struct batch_op op;
 	size_t offset = BATCH_HEADER;
 	int rc;
 
-	if (batch->failed)
-		return batch->failed;
-	if (batch->count == 0)
-		return -EINVAL;
-	while ((rc = batch_next(buffer_slice(&batch->bytes), &offset, &op)) > 0)
-		if (op.key.size > ENGINE_KEY_MAX || op.value.size > ENGINE_VALUE_MAX ||
-		    op.run.length > ENGINE_RUN_MAX)
+	while ((rc = batch_next(bytes, &offset, &op)) > 0)
+		if (op.key.size > ENGINE_KEY_MAX || op.offset > ENGINE_VALUE_MAX ||
+		    op.value.size > ENGINE_VALUE_MAX - op.offset || op.run.length > ENGINE_RUN_MAX)
 			return -EINVAL;
-	return rc < 0 ? -EINVAL : 0;
+	return rc < 0 || offset == BATCH_HEADER ? -EINVAL : 0;
 }
 
 int engine_commit(struct engine *engine, const struct batch *batch, bool reclaim,
 		  uint64_t *revision)
 {
-	enum { TRIES = 4 };
+	enum { TRIES = 16 };	/* others may be faster, again and again */
 	struct admission a = {
 		.engine = engine, .batch = buffer_slice(&batch->bytes), .reclaim = reclaim,
 		.ops = batch->count,
 	};
 	struct err err = { "" };
-	int rc = check_sizes(batch);
+	int rc = batch->failed ? batch->failed : engine_check_batch(a.batch);
 
 	if (rc < 0)
 		return rc;
 	for (int i = 0; i < TRIES; i++) {
+		const unsigned long long seen = atomic_load(&engine->checkpoints);
+
 		a.obstacle = NONE;
 		rc = tree_apply(engine->tree, a.batch, admit, &a, &err);
 		if (a.obstacle == NONE)
 			break;
-		rc = make_room(engine, &a);
+		rc = make_room(engine, &a, seen);
 		if (rc < 0)
 			break;
 		rc = -ENOSPC;
 	}
 	if (rc < 0)
 		return engine_note(engine, rc, &err);
-	keeper_committed(engine, a.batch.size);
+	keeper_committed(engine);
+	pace_charge(engine);
+	if (log_wants_spares(engine->log))
+		filler_wake(engine);
 	*revision = a.revision;
 	return 0;
 }
@@ -488,8 +497,17 @@ void engine_run_drop(struct engine *engine, const struct ref *run)
 int engine_run_read(struct engine *engine, const struct ref *run, void *bytes)
 {
 	struct err err = { "" };
+	const int rc = pages_read(engine->pages, run, bytes, &err);
 
-	return engine_note(engine, pages_read(engine->pages, run, bytes, &err), &err);
+	return rc == -EBADMSG ? rc : engine_note(engine, rc, &err);
+}
+
+void engine_run_damaged(struct engine *engine, const struct ref *run)
+{
+	struct err err;
+
+	pages_blame(run, &err);
+	(void)engine_note(engine, -EBADMSG, &err);
 }
 
 /* ---- numbers ---------------------------------------------------------------------------- */

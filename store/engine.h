@@ -4,7 +4,7 @@
  * bytes. A value may carry a *run*: up to ENGINE_RUN_MAX bytes that lie in the page file and are
  * not dragged through the log; it lives and dies with the entry.
  *
- * A batch of puts and deletes commits as a whole, or not at all: it is visible to every reader
+ * A batch of puts, patches and deletes commits as a whole, or not at all: it is visible to every reader
  * when engine_commit returns, and as safe as engine_wait makes it. After a crash the map is as
  * it was after some commit, and no earlier than the last one that was waited for.
  *
@@ -141,10 +141,15 @@ uint64_t engine_snapshot_entries(const struct engine_snapshot *snapshot);
 
 /* Applies the batch and returns its revision. Nothing waits for the disk here, except while
  * a full log waits for a checkpoint. Runs named in the batch belong to their entries from here on.
- * An empty batch is -EINVAL; one over engine_batch_max is -E2BIG.
+ * An empty batch is -EINVAL, and so is one with a patch of what is not there, that begins behind a
+ * value's end, or that would make it too long; one over engine_batch_max is -E2BIG.
  * `reclaim`: the batch makes room in the end, and may use the space kept back for such. */
 int engine_commit(struct engine *engine, const struct batch *batch, bool reclaim,
 		  uint64_t *revision);
+
+/* Stands still for a moment if the log fills up faster than checkpoints empty it; who commits calls
+ * this before, with no lock held that others want. (Without it commits stop when the log is full.) */
+void engine_pace(struct engine *engine);
 
 uint64_t engine_batch_max(const struct engine *engine);
 
@@ -163,8 +168,10 @@ int engine_run_write(struct engine *engine, struct slice bytes, struct ref *out)
 void engine_run_drop(struct engine *engine, const struct ref *run);
 
 /* Reads a run whole, to `bytes` (run->length of them). The reference stays good while its
- * entry does; -EBADMSG from one whose entry was replaced meanwhile means: get the entry again. */
+ * entry does; -EBADMSG from one whose entry was replaced meanwhile means: get the entry again. Only
+ * the caller can know, so it is no trouble until he says that the entry still has this run: */
 int engine_run_read(struct engine *engine, const struct ref *run, void *bytes);
+void engine_run_damaged(struct engine *engine, const struct ref *run);
 
 /* Writes the whole state to the page file, so that the log can be recycled. One at a time;
  * whoever comes second waits and then does its own. */

@@ -35,16 +35,29 @@ struct engine {
 	atomic_ullong runs_synced;	/* ... and how many of those are on disk, at least */
 
 	atomic_ullong checkpoints;
-	atomic_ullong logged;		/* bytes appended to the log since the last checkpoint began */
-	atomic_ullong unprepared;	/* ... since the keeper last saw to the spare segment */
+	atomic_ullong checkpoint_began;	/* of the one under way, monotonic ns; 0: there is none */
+	atomic_ullong checkpoint_took;	/* ns, lately */
+	atomic_ullong fill_seen;	/* of the log, bytes, by pace_charge */
+	atomic_ullong paid_until;	/* when writers may go on, monotonic ns; 0: at once */
+	bool closing;			/* only engine_close is there still */
 
-	struct mutex keeper_lock;	/* guards the next three */
-	pthread_cond_t keeper_wake;
+	struct mutex keeper_lock;	/* guards the next four */
+	pthread_cond_t keeper_wake;	/* it sleeps, or rests in the middle of a checkpoint */
 	bool keeper_stop;
 	bool keeper_wanted;
+	int checkpoint_awaited;		/* how many wait for one */
 	pthread_t keeper;
 	bool keeper_runs;		/* immutable after opening */
 	atomic_bool keeper_idle;
+	atomic_bool keeper_told;	/* that the log is half full, and it has not dealt with it yet */
+
+	struct mutex filler_lock;	/* guards the next three */
+	pthread_cond_t filler_wake;
+	bool filler_stop;
+	bool filler_wanted;
+	pthread_t filler;
+	bool filler_runs;		/* immutable after opening */
+	atomic_bool filler_busy;
 
 	struct mutex trouble_lock;	/* guards the next two; innermost */
 	struct err trouble;
@@ -62,6 +75,8 @@ int engine_view_get(struct engine *engine, struct tree_view *view, struct slice 
 		    struct buffer *value, struct ref *run);
 int engine_view_scan(struct engine *engine, struct tree_view *view, struct slice from,
 		     int (*visit)(void *arg, const struct engine_entry *entry), void *arg);
+/* 0, or -EINVAL for what can be no batch of ours: its form, or the size of something in it. */
+int engine_check_batch(struct slice bytes);
 
 /* ---- checkpoint.c ---- */
 
@@ -69,15 +84,41 @@ int engine_view_scan(struct engine *engine, struct tree_view *view, struct slice
  * map, and the lists of snapshots. */
 uint64_t checkpoint_overhead(struct engine *engine, uint64_t deaths);
 
-/* One checkpoint; NULL: nothing changes about snapshots, and it may not even be needed. */
-int checkpoint_run(struct engine *engine, const struct kept_change *change)
+/* One more waits for a checkpoint (so that one under way does not take its time), or one less. */
+void checkpoint_await(struct engine *engine, int more);
+
+/* One checkpoint, which keeps or drops a snapshot. */
+int checkpoint_change(struct engine *engine, const struct kept_change *change)
 	NEEDS(engine->checkpoint);
 
 int keeper_start(struct engine *engine);
 void keeper_stop(struct engine *engine);
 
-/* `bytes` have been committed: wakes the keeper if there is something to do for it. */
-void keeper_committed(struct engine *engine, uint64_t bytes);
+/* A checkpoint, unless there is one more now than the `seen` that the caller knew of: of many who
+ * wait for room, one makes it. */
+int checkpoint_after(struct engine *engine, unsigned long long seen);
+
+/* Something was committed: wakes the keeper if there is something to do for it. */
+void keeper_committed(struct engine *engine);
+
+/* ---- pace.c ---- */
+
+/* Something was committed: lets the next ones pay for the log that it took. */
+void pace_charge(struct engine *engine);
+
+/* A checkpoint begins, and ends. */
+void pace_begin(struct engine *engine);
+void pace_end(struct engine *engine);
+
+/* ---- filler.c ---- */
+
+void filler_init(struct engine *engine);
+void filler_done(struct engine *engine);
+int filler_start(struct engine *engine);
+void filler_stop(struct engine *engine);
+
+/* The log wants spare segments. */
+void filler_wake(struct engine *engine);
 
 /* ---- recovery.c ---- */
 

@@ -26,13 +26,14 @@ enum {
 	HAS_XATTRS = 1 << 9,
 	HAS_VALUE = 1 << 10,
 	HAS_LINKS = 1 << 11,
-	HAS_ALL = (1 << 12) - 1,
+	HAS_HOLES = 1 << 12,
+	HAS_ALL = (1 << 13) - 1,
 };
 
 enum {
 	FLAGS_ALL = ENTRY_VERSION_SET | ENTRY_VERSION_NEXT | ENTRY_FRESH | ENTRY_UNPUBLISHED,
 	PERMISSIONS = 07777,
-	FIXED_MAX = 2 + 13 * VARINT_MAX + 8,	/* all but contents and attributes */
+	FIXED_MAX = 2 + 14 * VARINT_MAX + 8,	/* all but contents and attributes */
 };
 
 /* Index is the kind in the record. */
@@ -83,6 +84,8 @@ static bool possible(const struct entry *e)
 		return false;
 	if (e->rdev && !S_ISCHR(e->mode) && !S_ISBLK(e->mode))
 		return false;
+	if (e->holes > e->size || (e->holes && !e->value_id))
+		return false;
 	if (e->value_id)
 		return file && e->contents.size == 0 && e->size > STORE_INLINE_MAX &&
 		       e->size <= STORE_SIZE_MAX;
@@ -103,7 +106,8 @@ static unsigned mask_of(const struct entry *e)
 	       (e->version != usual_version(e) ? HAS_VERSION : 0) |
 	       (e->expires_ms ? HAS_EXPIRES : 0) | (e->rdev ? HAS_RDEV : 0) |
 	       (e->flags ? HAS_FLAGS : 0) | (e->xattrs.size ? HAS_XATTRS : 0) |
-	       (e->value_id ? HAS_VALUE : 0) | (e->links ? HAS_LINKS : 0);
+	       (e->value_id ? HAS_VALUE : 0) | (e->links ? HAS_LINKS : 0) |
+	       (e->holes ? HAS_HOLES : 0);
 }
 
 /* The difference wraps, so that any two times have one. */
@@ -166,6 +170,7 @@ int entry_encode(const struct entry *e, struct buffer *out)
 	append_if(out, mask & HAS_VALUE, e->value_id);
 	append_if(out, mask & HAS_VALUE, e->size);
 	append_if(out, mask & HAS_LINKS, e->links);
+	append_if(out, mask & HAS_HOLES, e->holes);
 	append_slice(out, e->contents);
 	return 0;
 }
@@ -249,6 +254,7 @@ int entry_decode(struct slice record, struct entry *entry)
 	e.value_id = take_if(&r, HAS_VALUE, UINT64_MAX, 0);
 	e.size = take_if(&r, HAS_VALUE, STORE_SIZE_MAX, 0);
 	e.links = (uint32_t)take_if(&r, HAS_LINKS, UINT32_MAX, 0);
+	e.holes = take_if(&r, HAS_HOLES, STORE_SIZE_MAX, 0);
 	if (!r.bad && !e.value_id)
 		e.size = r.rest.size;
 	e.contents = r.rest;

@@ -48,6 +48,8 @@ enum {
 	SUPER_SNAPSHOTS = 144,		/* 28 reference to the list of kept snapshots; all zeros: none */
 	SUPER_DEAD = 172,		/* 28 reference to the list of the dead of the newest of them */
 	SUPER_RESERVED = 200,		/* zeros */
+	SUPER_SEEN = UNIT - 24,		/* 8  revisions up to here were given out */
+	SUPER_CLOSED = UNIT - 16,	/* 8  1: nothing was committed after this; else 0 */
 	SUPER_SUM = UNIT - 8,		/* 8  sum64 of everything before it */
 };
 #define SUPER_MAGIC_TEXT "cubby\r\n\x1a"
@@ -152,12 +154,15 @@ enum {
 };
 
 /* A batch: size 4 (of what follows), then operations, each: kind 1, key size 2, key, and, but for
- * a delete, value size 4, value. A value of kind RUN begins with a reference. */
+ * a delete, value size 4, value. A value of kind RUN begins with a reference, one of kind PATCH with
+ * the offset (4) at which its bytes belong. */
 enum {
 	BATCH_HEADER = 4,
 	BATCH_PUT = 1,
 	BATCH_PUT_RUN = 2,
 	BATCH_DELETE = 3,
+	BATCH_PATCH = 4,
+	BATCH_PATCH_OFFSET = 4,		/* bytes of the offset */
 };
 
 #endif

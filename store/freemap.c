@@ -335,6 +335,15 @@ int freemap_load(struct freemap *map, struct extent e)
 	return load(map, e.first / REGION_UNITS);
 }
 
+uint32_t freemap_row(const struct freemap *map, uint64_t first, uint64_t units)
+{
+	const size_t index = first / REGION_UNITS;
+	const uint32_t from = (uint32_t)(first % REGION_UNITS);
+	const uint32_t rest = region_limit(map, index) - from;
+
+	return run_at(map->regions[index]->bits, from, units < rest ? (uint32_t)units : rest);
+}
+
 void freemap_claim(struct freemap *map, struct extent e, bool taken)
 {
 	freemap_mark(map, e, taken, !taken);
@@ -495,7 +504,7 @@ int freemap_open(struct freemap *map, struct pages *pages, const struct super *s
 
 	map->pages = pages;
 	map->directory = super->space;
-	rc = extend(map, pages_units(pages) / QUAD * QUAD);
+	rc = extend(map, pages_units(pages));
 	map->free -= SUPER_UNITS;
 	map->quads -= SUPER_UNITS / QUAD;
 	if (rc == 0 && super->space.length)

@@ -16,9 +16,7 @@
 #include "page.h"
 #include "ref.h"
 
-enum {
-	QUAD = 4,			/* units */
-};
+enum { QUAD = PAGES_QUAD };
 
 struct region_bits;
 
@@ -60,6 +58,10 @@ uint64_t freemap_step(const struct freemap *map);
 /* Finds `units` free units in a row, and marks nothing. -ENOSPC: neither free space nor, if it may
  * `grow`, room for more. */
 int freemap_find(struct freemap *map, uint64_t units, bool grow, uint64_t *first);
+
+/* Free units from `first` on, which was found just now: up to `units` of them, and no further than
+ * its region goes. */
+uint32_t freemap_row(const struct freemap *map, uint64_t first, uint64_t units);
 
 /* Could blocks lie there? If so, their region's bits are read. -EUCLEAN. */
 int freemap_load(struct freemap *map, struct extent extent);

@@ -28,7 +28,10 @@ struct LOCKABLE mutex {
 	pthread_mutex_t m;
 };
 
+/* Writers queue at a mutex, so that no more than one at a time is at the lock itself: there they
+ * would spin against each other, and wake each other in vain. */
 struct LOCKABLE rwlock {
+	pthread_mutex_t writers;
 	pthread_rwlock_t l;
 };
 
@@ -62,16 +65,22 @@ static inline void mutex_sleep(struct mutex *m, pthread_cond_t *c) NEEDS(*m)
 static inline void rwlock_init(struct rwlock *l)
 {
 	pthread_rwlockattr_t a;
+	pthread_mutexattr_t m;
 
 	pthread_rwlockattr_init(&a);
 	pthread_rwlockattr_setkind_np(&a, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	pthread_rwlock_init(&l->l, &a);
 	pthread_rwlockattr_destroy(&a);
+	pthread_mutexattr_init(&m);
+	pthread_mutexattr_settype(&m, PTHREAD_MUTEX_ADAPTIVE_NP);
+	pthread_mutex_init(&l->writers, &m);
+	pthread_mutexattr_destroy(&m);
 }
 
 static inline void rwlock_done(struct rwlock *l)
 {
 	pthread_rwlock_destroy(&l->l);
+	pthread_mutex_destroy(&l->writers);
 }
 
 static inline void rwlock_read(struct rwlock *l) ACQUIRES_SHARED(*l) NO_TSA
@@ -86,12 +95,14 @@ static inline void rwlock_read_done(struct rwlock *l) RELEASES_SHARED(*l) NO_TSA
 
 static inline void rwlock_write(struct rwlock *l) ACQUIRES(*l) NO_TSA
 {
+	pthread_mutex_lock(&l->writers);
 	pthread_rwlock_wrlock(&l->l);
 }
 
 static inline void rwlock_write_done(struct rwlock *l) RELEASES(*l) NO_TSA
 {
 	pthread_rwlock_unlock(&l->l);
+	pthread_mutex_unlock(&l->writers);
 }
 
 #endif

@@ -37,13 +37,55 @@ void log_add_spare(struct log *log, struct segment *s)
 	*p = s;
 	s->next = NULL;
 	log->spare_count++;
+	log_count_spares(log);
+}
+
+void log_count_fill(struct log *log)
+{
+	atomic_store_explicit(&log->fill, log->behind + log->position + gathered(log),
+			      memory_order_relaxed);
+}
+
+void log_count_spares(struct log *log)
+{
+	const uint64_t cap = log->options.cap;
+
+	atomic_store_explicit(&log->limit, log->total_size > cap ? log->total_size : cap,
+			      memory_order_relaxed);
+	atomic_store(&log->wants_spares, log->spare_count < LOG_SPARES && !log_is_capped(log));
+}
+
+bool log_is_capped(const struct log *log)
+{
+	return log->total_size + log->options.segment_size > log->options.cap;
+}
+
+bool log_wants_spares(const struct log *log)
+{
+	return atomic_load_explicit(&log->wants_spares, memory_order_relaxed);
+}
+
+/* A file that could be neither finished nor removed must be gone before another has its name: if
+ * its sync failed it is not to be trusted, and without it there would be a gap. */
+static int make_segment(struct log *log, struct segment **out) NEEDS(log->making)
+{
+	int rc = 0;
+
+	if (log->half_made)
+		rc = segment_remove(log->os, log->dir, log->next_index);
+	if (rc < 0 && rc != -ENOENT)
+		return rc;
+	rc = segment_make(log->os, log->dir, log->next_index, log->options.segment_size, out,
+			  &log->half_made);
+	if (rc == 0)
+		log->next_index++;
+	return rc;
 }
 
 /* Makes a spare unless there are `wanted`. -EAGAIN: the cap is reached (unless beyond_cap). */
 static int make_spare(struct log *log, unsigned wanted, bool beyond_cap)
 	WITHOUT(log->making, log->lock)
 {
-	const uint64_t size = log->options.segment_size;
 	struct segment *s = NULL;
 	bool enough, capped, dead;
 	int rc = 0;
@@ -52,19 +94,18 @@ static int make_spare(struct log *log, unsigned wanted, bool beyond_cap)
 	mutex_lock(&log->lock);
 	dead = log->dead;
 	enough = log->spare_count >= wanted;
-	capped = !beyond_cap && log->total_size + size > log->options.cap;
+	capped = !beyond_cap && log_is_capped(log);
 	mutex_unlock(&log->lock);
 	if (dead)
 		rc = -EROFS;
 	else if (!enough && capped)
 		rc = -EAGAIN;
 	else if (!enough)
-		rc = segment_make(log->os, log->dir, log->next_index, size, &s);
+		rc = make_segment(log, &s);
 	if (s) {
-		log->next_index++;
 		mutex_lock(&log->lock);
+		log->total_size += s->size;
 		log_add_spare(log, s);
-		log->total_size += size;
 		mutex_unlock(&log->lock);
 	}
 	mutex_unlock(&log->making);
@@ -89,6 +130,7 @@ static void turn_to_spare(struct log *log) NEEDS(log->baton) NEEDS(log->lock)
 	assert(s);
 	log->spare = s->next;
 	log->spare_count--;
+	log_count_spares(log);
 	s->next = NULL;
 	s->header = (struct segment_header){
 		.sequence = ++log->sequence,
@@ -100,6 +142,7 @@ static void turn_to_spare(struct log *log) NEEDS(log->baton) NEEDS(log->lock)
 	memcpy(s->header.store, log->options.store, STORE_ID_SIZE);
 	s->has_header = true;
 	s->end = SEGMENT_HEADER;
+	log->behind += log->current->size;
 	log->current->next = s;
 	log->current = s;
 	log->position = SEGMENT_HEADER;
@@ -215,6 +258,7 @@ int log_flush(struct log *log)
 	log->written = p.last;
 	p.segment->end = group_up(p.offset + GROUP_HEADER + p.group.size);
 	mark_dirty(log, p.segment);
+	log_count_fill(log);
 	log->stats.groups++;
 	log->stats.bytes_written += written;
 	mutex_unlock(&log->lock);
@@ -251,8 +295,7 @@ enum admission {
 	REFUSED,		/* the log is dead */
 };
 
-/* Can the gathered group take `size` more bytes and be sure of its place? A spare is left for
- * log_rotate, without which nothing could ever be recycled. */
+/* Can the gathered group take `size` more bytes and be sure of its place? */
 static enum admission admit(const struct log *log, uint64_t size) NEEDS(log->lock)
 {
 	const uint64_t group = gathered(log) + size;
@@ -263,7 +306,7 @@ static enum admission admit(const struct log *log, uint64_t size) NEEDS(log->loc
 		return WRITE_FIRST;
 	if (unit_up(log->position) + GROUP_HEADER + group <= log->current->size)
 		return ADMITTED;
-	return log->spare_count >= 2 ? ADMITTED : NEEDS_SPARE;
+	return log->spare_count > 0 ? ADMITTED : NEEDS_SPARE;
 }
 
 /* Copies the batch behind the others, and leaves room for padding. */
@@ -302,18 +345,19 @@ int log_append(struct log *log, struct slice batch, uint64_t *revision)
 	mutex_lock(&log->lock);
 	while ((admission = admit(log, batch.size)) != ADMITTED) {
 		mutex_unlock(&log->lock);
-		if (admission == REFUSED)
-			return -EROFS;
-		rc = admission == WRITE_FIRST ? write_now(log) : make_spare(log, 2, false);
+		if (admission != WRITE_FIRST)
+			return admission == REFUSED ? -EROFS : -EAGAIN;
+		rc = write_now(log);
 		if (rc < 0)
 			return rc;
 		mutex_lock(&log->lock);
 	}
 	rc = gather(log, batch);
 	if (rc == 0) {
-		*revision = ++log->revision;
+		*revision = log->last = ++log->revision;
 		log->stats.batches++;
 		log->stats.bytes_appended += batch.size;
+		log_count_fill(log);
 	}
 	mutex_unlock(&log->lock);
 	return rc;
@@ -321,15 +365,15 @@ int log_append(struct log *log, struct slice batch, uint64_t *revision)
 
 /* ---- checkpoints ----------------------------------------------------------------------- */
 
-int log_prepare(struct log *log)
+int log_prepare(struct log *log, unsigned spares)
 {
 	int rc;
 	bool done;
 
 	do {
-		rc = make_spare(log, 2, false);
+		rc = make_spare(log, spares, false);
 		mutex_lock(&log->lock);
-		done = log->spare_count >= 2;
+		done = log->spare_count >= spares;
 		mutex_unlock(&log->lock);
 	} while (rc == 0 && !done);
 	return rc;
@@ -347,33 +391,38 @@ static int write_header(struct log *log, struct segment *s) NEEDS(log->baton) WI
 		return log_die(log, rc, "writing", s->name);
 	mutex_lock(&log->lock);
 	mark_dirty(log, s);
-	if (log->barrier > log->revision)
-		log->barrier = log->revision;
+	log_count_fill(log);
+	if (log->barrier > log->last)
+		log->barrier = log->last;
 	log->stats.bytes_written += sizeof(bytes);
 	mutex_unlock(&log->lock);
 	return 0;
 }
 
-/* Turns to a new segment, unless nothing was written to the current one yet. -EAGAIN: there is no
- * spare. */
+/* Turns to a new segment, unless nothing was written to the current one yet, or it is better to
+ * stay. -EAGAIN: there is no spare, and no staying where recovery cut something off: it must not be
+ * found again. */
 static int turn(struct log *log) NEEDS(log->baton) WITHOUT(log->lock)
 {
 	struct segment *turned;
-	bool fresh, turns;
+	bool fresh, stays, turns;
 	int rc = choose_salt(log);
 
 	if (rc < 0)
 		return rc;
 	mutex_lock(&log->lock);
 	fresh = log->current->header.number == log->number && !log->has_remains;
-	turns = !fresh && log->spare;
-	if (turns)
+	stays = fresh || (!log->has_remains && (log->rotated || !log->spare));
+	turns = !stays && log->spare;
+	if (turns) {
 		turn_to_spare(log);
+		log->rotated = true;
+	}
 	turned = log->current;
 	mutex_unlock(&log->lock);
 	if (turns)
 		return write_header(log, turned);
-	return fresh ? 0 : -EAGAIN;
+	return stays ? 0 : -EAGAIN;
 }
 
 static int rotate(struct log *log, struct log_mark *mark) WITHOUT(log->baton, log->lock)
@@ -387,10 +436,11 @@ static int rotate(struct log *log, struct log_mark *mark) WITHOUT(log->baton, lo
 	if (rc == 0) {
 		mutex_lock(&log->lock);
 		*mark = (struct log_mark){
-			.revision = log->revision,
+			.revision = log->last,
 			.segment = log->current->header.sequence,
-			.number = log->number,
-			.chain = log->chain,
+			.number = log->current->header.number,
+			.chain = log->current->header.chain,
+			.seen = log->revision,
 		};
 		mutex_unlock(&log->lock);
 	}
@@ -398,7 +448,7 @@ static int rotate(struct log *log, struct log_mark *mark) WITHOUT(log->baton, lo
 	return rc;
 }
 
-/* Beyond the cap, if need be: without this nothing could be recycled. */
+/* Beyond the cap, if need be. */
 int log_rotate(struct log *log, struct log_mark *mark)
 {
 	int rc = rotate(log, mark);
@@ -418,8 +468,11 @@ void log_recycle(struct log *log, const struct log_mark *mark)
 		struct segment *s = log->live;
 
 		log->live = s->next;
+		log->behind -= s->size;
 		log_add_spare(log, s);
 	}
+	log->rotated = false;
+	log_count_fill(log);
 	mutex_unlock(&log->lock);
 }
 
@@ -438,6 +491,22 @@ uint64_t log_revision(struct log *log)
 	revision = log->revision;
 	mutex_unlock(&log->lock);
 	return revision;
+}
+
+uint64_t log_last(struct log *log)
+{
+	uint64_t last;
+
+	mutex_lock(&log->lock);
+	last = log->last;
+	mutex_unlock(&log->lock);
+	return last;
+}
+
+void log_fill(const struct log *log, uint64_t *bytes, uint64_t *limit)
+{
+	*bytes = atomic_load_explicit(&log->fill, memory_order_relaxed);
+	*limit = atomic_load_explicit(&log->limit, memory_order_relaxed);
 }
 
 void log_stats(struct log *log, struct log_stats *out)

@@ -49,12 +49,14 @@ struct log_options {
 
 /* A place in history, as a superblock keeps it: everything up to `revision` is in the page file,
  * everything later is in segment `segment` (whose first group is `number`, following a group
- * whose sum is `chain`) or a later one. */
+ * whose sum is `chain`) or a later one. That segment may begin with commits of before. */
 struct log_mark {
 	uint64_t revision;
 	uint64_t segment;
 	uint64_t number;
 	uint64_t chain;
+	uint64_t seen;		/* revisions up to here were given out, although some may be lost */
+	bool closed;		/* nothing was appended behind it: there need be no search for that */
 };
 
 /* Makes the first segment and its spare in an empty folder, durably, and opens the log there.
@@ -78,8 +80,10 @@ struct log_reader {
  * this returns. `*torn`, unless NULL, tells whether something was cut. Gives *out.
  *   -EUCLEAN  damage: a group or segment that was synced is broken, missing, or of another store;
  *             err names the file and the offset; nothing was changed
- * The next append has the revision after the last one found, plus `leap`: revisions that somebody
- * may have seen before a power cut, which took every trace of them, are not used again. */
+ * The next append has the revision after the last one found, or mark->seen if that is greater,
+ * plus `leap`: revisions that somebody may have seen before a power cut, which took every trace of
+ * them, are not used again. So that they are not after the next one either, the caller keeps
+ * log_revision durably as mark->seen before it appends. */
 int log_open(struct os *os, struct os_dir *dir, const struct log_options *options,
 	     const struct log_mark *mark, uint64_t leap, const struct log_reader *reader,
 	     struct log **out, bool *torn, struct err *err);
@@ -93,10 +97,9 @@ uint64_t log_batch_max(const struct log *log);
 
 /* Copies `batch`, gives it the next revision and returns that in *revision.
  *   -E2BIG   larger than log_batch_max
- *   -EAGAIN  the cap is reached: a checkpoint must recycle segments first
- *   -ENOSPC  no spare segment, and the disk has no room for one
+ *   -EAGAIN  no segment is at hand: log_prepare makes one, or says why not
  *   -ENOMEM, -EROFS
- * Cheap (a copy under a mutex), unless a segment must be made; log_prepare sees to that.
+ * Cheap: a copy under a mutex, and at most the write of a large group that was gathered.
  * The caller serializes appends if it cares which revision is whose. */
 int log_append(struct log *log, struct slice batch, uint64_t *revision);
 
@@ -122,23 +125,36 @@ void log_wait(struct log *log, struct log_waiter *waiter);
 /* The same for those who must stand still: returns when it is done. */
 int log_wait_blocking(struct log *log, uint64_t revision, enum log_level level);
 
-/* The last revision appended. */
+/* The last revision appended, or skipped at the opening. */
 uint64_t log_revision(struct log *log);
 
-/* Makes the spare segment if there is none, durably, so that no append has to. Slow (fills a
- * file with zeros): for a thread that nobody waits for. -ENOSPC is no failure of the log;
- * -EAGAIN: the cap is reached. */
-int log_prepare(struct log *log);
+/* The last revision that a batch has, appended or found. */
+uint64_t log_last(struct log *log);
 
-/* Begins a checkpoint: writes what was gathered, turns to a new segment, and says where that is
- * in *mark: mark->revision is the last revision appended. The caller holds off appends. Writes
+enum { LOG_SPARES = 2 };	/* as many segments ahead of need do */
+
+/* Makes spare segments, durably, until there are `spares`. Slow (fills files with zeros): for a thread
+ * that nobody waits for, or one that cannot go on without. Appends go on meanwhile.
+ *   -EAGAIN  the cap is reached: a checkpoint must recycle segments first
+ *   -ENOSPC  the disk has no room; that and any other but -EROFS is no failure of the log */
+int log_prepare(struct log *log, unsigned spares);
+
+/* Are there fewer than LOG_SPARES, and may there be more? Costs nothing. */
+bool log_wants_spares(const struct log *log);
+
+/* Begins a checkpoint: writes what was gathered, turns to a spare segment, if there is one, and
+ * says in *mark where replay will have to begin. No second spare is used before log_recycle, so
+ * that checkpoints that fail do not use up the log. The caller holds off appends. Writes
  * at most one group and a header; syncs nothing: before the mark goes into a superblock,
- * log_wait_blocking(mark->revision, LOG_SYNCED) must have returned 0, after which the new
+ * log_wait_blocking(mark->revision, LOG_SYNCED) must have returned 0, after which the
  * segment's header too is on disk (even if mark->revision was synced long ago). */
 int log_rotate(struct log *log, struct log_mark *mark);
 
 /* Ends a checkpoint: a durable superblock has `mark`, so segments before it may be used again. */
 void log_recycle(struct log *log, const struct log_mark *mark);
+
+/* How much of the log is in use, and at how much appends will find no segment. Costs nothing. */
+void log_fill(const struct log *log, uint64_t *bytes, uint64_t *limit);
 
 struct log_stats {
 	uint64_t batches, groups, syncs;	/* since the log was opened */

@@ -68,8 +68,11 @@ static void set_current(struct log *log, struct segment *s, uint64_t position)
 	log->align = true;
 }
 
-static void set_history(struct log *log, uint64_t revision, uint64_t number, uint64_t chain)
+/* `last` is the last batch's revision; later ones up to `revision` were skipped. */
+static void set_history(struct log *log, uint64_t last, uint64_t revision, uint64_t number,
+			uint64_t chain)
 {
+	log->last = last;
 	log->revision = log->written = log->synced = revision;
 	log->number = number;
 	log->synced_number = number - 1;
@@ -101,10 +104,11 @@ static int write_first_header(struct log *log, struct segment *s)
 static NO_TSA int make_first(struct log *log)
 {
 	struct segment *s;
+	bool left;		/* matters to nobody: the next creation begins by removing it */
 	int rc;
 
 	for (unsigned index = 0; index < 2; index++) {
-		rc = segment_make(log->os, log->dir, index, log->options.segment_size, &s);
+		rc = segment_make(log->os, log->dir, index, log->options.segment_size, &s, &left);
 		if (rc < 0)
 			return rc;
 		count_segment(log, s);
@@ -133,7 +137,7 @@ int log_create(struct os *os, struct os_dir *dir, const struct log_options *opti
 	}
 	log->sequence = 1;
 	set_current(log, log->live, SEGMENT_HEADER);
-	set_history(log, 0, 1, 0);
+	set_history(log, 0, 0, 1, 0);
 
 	*mark = (struct log_mark){ .revision = 0, .segment = 1, .number = 1, .chain = 0 };
 	*out = log;
@@ -266,7 +270,7 @@ static NO_TSA void adopt_others(struct log *log, struct found *found)
 }
 
 /* The log goes on in a new segment: in the last one, stale groups may lie behind the end. */
-static void adopt(struct log *log, struct found *found, const struct log_end *end,
+static NO_TSA void adopt(struct log *log, struct found *found, const struct log_end *end,
 		  uint64_t revision)
 {
 	for (const struct segment *s = found->live; s; s = s->next)
@@ -276,8 +280,12 @@ static void adopt(struct log *log, struct found *found, const struct log_end *en
 	adopt_others(log, found);
 	limit_batches(log, log->options.segment_size);
 	log->has_remains = end->torn;
+	for (const struct segment *s = log->live; s != end->last; s = s->next)
+		log->behind += s->size;
 	set_current(log, end->last, end->last->size);
-	set_history(log, revision, end->number, end->chain);
+	log_count_spares(log);
+	log_count_fill(log);
+	set_history(log, end->last_batch, revision, end->number, end->chain);
 }
 
 static unsigned highest_index(const struct segment *list)
@@ -335,7 +343,7 @@ int log_open(struct os *os, struct os_dir *dir, const struct log_options *option
 		err_set(err, rc, "the end of the log cannot be made durable");
 		goto out;
 	}
-	adopt(log, &found, &end, end.revision + leap);
+	adopt(log, &found, &end, (end.revision > mark->seen ? end.revision : mark->seen) + leap);
 
 	if (torn)
 		*torn = end.torn;

@@ -42,7 +42,9 @@ struct scan {
 	struct os *os;
 	struct window window;
 	struct cursor at;
+	uint64_t vouched;	/* the revision up to which the mark says that all was on disk */
 	uint64_t synced;	/* the highest that any group told */
+	uint64_t last;		/* revision of the last batch, or of the mark */
 	bool remains;		/* something that once followed the end is still to be seen */
 	struct err *err;
 };
@@ -159,23 +161,22 @@ struct proof {
 };
 
 /* Reads the group at `offset`, if a whole one that is later than the missing one is there. Without
- * a header any salt is good. 1: it is, and described in *g. */
+ * a header any salt is good. 1: it is, and described in *g. Seen through the window, for these
+ * are thousands of looks. */
 static int later_group_at(struct scan *scan, const struct segment *s, uint64_t offset,
 			  const uint32_t *salt, struct group *g)
 {
-	uint8_t header[GROUP_HEADER];
 	const uint8_t *bytes;
-	ssize_t n;
 	int rc;
 
 	if (s->size < UNIT || offset > s->size - UNIT)
 		return 0;
-	n = scan->os->read(s->file, header, sizeof(header), offset);
-	if (n < 0)
-		return cannot_read(scan, s, (int)n);
-	*g = group_peek(header);
+	rc = window_read(&scan->window, s, offset, GROUP_HEADER, &bytes);
+	if (rc < 0)
+		return cannot_read(scan, s, rc);
+	*g = group_peek(bytes);
 	scan->remains |= salt && g->salt == *salt && g->number >= scan->at.number;
-	if (n < GROUP_HEADER || g->number <= scan->at.number || g->synced >= g->number ||
+	if (g->number <= scan->at.number || g->synced >= g->number ||
 	    (salt && g->salt != *salt) || g->size > s->size - offset - GROUP_HEADER)
 		return 0;
 	rc = window_read(&scan->window, s, offset, GROUP_HEADER + (size_t)g->size, &bytes);
@@ -266,7 +267,7 @@ static void start(struct scan *scan, struct segment *first, const struct log_mar
 		.offset = SEGMENT_HEADER,
 		.number = mark->number,
 		.chain = mark->chain,
-		.revision = mark->revision,
+		.revision = first->header.revision,
 	};
 }
 
@@ -294,7 +295,19 @@ static int contradiction(struct scan *scan)
 		       s->next->name, s->name, (unsigned long long)scan->at.number);
 }
 
-static int find_end(struct scan *scan, const struct segment *others)
+/* The mark says that more was on disk than is here. */
+static int cut_short(struct scan *scan)
+{
+	const struct cursor *c = &scan->at;
+
+	return err_set(scan->err, -EUCLEAN,
+		       "%s: damaged at byte %llu: group %llu of the log is broken or missing there, "
+		       "but the superblock says that commits up to %llu were on disk",
+		       c->segment->name, (unsigned long long)missing_offset(scan),
+		       (unsigned long long)c->number, (unsigned long long)scan->vouched);
+}
+
+static int find_end(struct scan *scan, const struct segment *others, bool closed)
 {
 	struct cursor *c = &scan->at;
 	struct slice batches;
@@ -310,28 +323,39 @@ static int find_end(struct scan *scan, const struct segment *others)
 		if (rc > 0 && g.synced > scan->synced)
 			scan->synced = g.synced;
 	}
-	return rc < 0 ? rc : torn_or_damaged(scan, others);
+	if (rc == 0 && c->revision < scan->vouched)
+		return cut_short(scan);
+	if (rc < 0 || (closed && !c->segment->next))
+		return rc;
+	return torn_or_damaged(scan, others);
 }
 
-static int check_all(const struct log_reader *reader, struct slice batches)
+/* What the mark covers is in the page file, and must not be applied again. */
+static int check_all(const struct scan *scan, const struct log_reader *reader, uint64_t revision,
+		     struct slice batches)
 {
 	struct slice batch;
 	size_t offset = 0;
 	int rc = 0;
 
-	while (rc == 0 && group_next(batches, &offset, &batch))
-		rc = reader->check(reader->arg, batch);
+	for (; rc == 0 && group_next(batches, &offset, &batch); revision++)
+		if (revision > scan->vouched)
+			rc = reader->check(reader->arg, batch);
 	return rc;
 }
 
-static int apply_all(const struct log_reader *reader, uint64_t revision, struct slice batches)
+static int apply_all(struct scan *scan, const struct log_reader *reader, uint64_t revision,
+		     struct slice batches)
 {
 	struct slice batch;
 	size_t offset = 0;
 	int rc = 0;
 
-	while (rc == 0 && group_next(batches, &offset, &batch))
-		rc = reader->apply(reader->arg, revision++, batch);
+	for (; rc == 0 && group_next(batches, &offset, &batch); revision++)
+		if (revision > scan->vouched) {
+			scan->last = revision;
+			rc = reader->apply(reader->arg, revision, batch);
+		}
 	return rc;
 }
 
@@ -352,14 +376,14 @@ static int replay(struct scan *scan, const struct log_reader *reader, uint64_t e
 		if (rc == 0)	/* it was there a moment ago */
 			return cannot_read(scan, scan->at.segment, -EIO);
 		if (rc > 0)
-			rc = g.number > scan->synced ? check_all(reader, batches) : 0;
+			rc = g.number > scan->synced ? check_all(scan, reader, g.revision, batches) : 0;
 		if (rc == -ENODATA) {
 			scan->at = before;
 			*cut = true;
 			return 0;
 		}
 		if (rc == 0)
-			rc = apply_all(reader, g.revision, batches);
+			rc = apply_all(scan, reader, g.revision, batches);
 		if (rc < 0)
 			return rc;
 	}
@@ -375,6 +399,8 @@ int log_scan(struct os *os, struct segment *live, struct segment *others,
 	struct scan scan = {
 		.os = os,
 		.window.os = os,
+		.vouched = mark->revision,
+		.last = mark->revision,
 		.synced = mark->number - 1,
 		.err = err,
 	};
@@ -383,7 +409,7 @@ int log_scan(struct os *os, struct segment *live, struct segment *others,
 	int rc;
 
 	start(&scan, live, mark);
-	rc = find_end(&scan, others);
+	rc = find_end(&scan, others, mark->closed);
 	end = scan.at.number;
 	start(&scan, live, mark);
 	if (rc == 0)
@@ -397,6 +423,7 @@ int log_scan(struct os *os, struct segment *live, struct segment *others,
 		.number = scan.at.number,
 		.chain = scan.at.chain,
 		.revision = scan.at.revision,
+		.last_batch = scan.last,
 		.synced = scan.synced,
 		.torn = cut || scan.remains,
 	};

@@ -14,7 +14,8 @@ struct log_end {
 	struct segment *last;	/* the segment it lies in */
 	uint64_t number;	/* of the group that would come next */
 	uint64_t chain;		/* the sum of the group before that */
-	uint64_t revision;	/* the last one found */
+	uint64_t revision;	/* the last one found, or skipped by the writer of the last header */
+	uint64_t last_batch;	/* the last that a batch has, or the mark */
 	uint64_t synced;	/* the last group that a later one proves to be on disk */
 	bool torn;		/* something behind it was cut off */
 };

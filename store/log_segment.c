@@ -10,6 +10,7 @@ enum {
 	NAME_DIGITS = 8,
 	INDEX_MAX = 99999999,
 	FILL_SIZE = 256 * 1024,
+	SYNC_SIZE = 1 << 20,
 };
 
 static void segment_name(struct segment *s, unsigned index)
@@ -36,7 +37,8 @@ static bool name_parse(const char *name, unsigned *index)
 }
 
 /* Written, not only allocated: the first write to an allocated block changes the file's
- * map of blocks, and the sync that follows pays for it. */
+ * map of blocks, and the sync that follows pays for it. Synced piece by piece, so that somebody
+ * else's sync never waits for all of it. */
 static int fill(struct os *os, struct os_file *file, uint64_t size)
 {
 	const size_t part_max = size < FILL_SIZE ? (size_t)size : FILL_SIZE;
@@ -50,20 +52,29 @@ static int fill(struct os *os, struct os_file *file, uint64_t size)
 		const uint64_t left = size - offset;
 
 		rc = os->write(file, zeros, left < part_max ? (size_t)left : part_max, offset);
+		if (rc == 0 && (left <= part_max || (offset + part_max) % SYNC_SIZE == 0))
+			rc = os->sync(file);
 	}
-	if (rc == 0)
-		rc = os->sync(file);
 	mem_free(zeros);
 	return rc;
 }
 
+int segment_remove(struct os *os, struct os_dir *dir, unsigned index)
+{
+	struct segment s;
+
+	segment_name(&s, index);
+	return os->remove(dir, s.name);
+}
+
 int segment_make(struct os *os, struct os_dir *dir, unsigned index, uint64_t size,
-		 struct segment **out)
+		 struct segment **out, bool *left)
 {
 	struct segment *s;
 	bool made = false;
 	int rc;
 
+	*left = false;
 	if (index > INDEX_MAX)
 		return -ENOSPC;
 	s = mem_zalloc(sizeof(*s));
@@ -84,7 +95,7 @@ int segment_make(struct os *os, struct os_dir *dir, unsigned index, uint64_t siz
 	s = NULL;
 out:
 	if (s && made)
-		os->remove(dir, s->name);
+		*left = os->remove(dir, s->name) < 0;
 	segment_close(os, s);
 	return rc;
 }

@@ -25,10 +25,12 @@ struct segment {
 	struct segment_header header;
 };
 
-/* Makes a file of `size` zeros, durably, named by `index`. On failure nothing is left behind.
- * Gives *out, for segment_close. */
+/* Makes a file of `size` zeros, durably, named by `index`. On failure it is removed again; if that
+ * fails too, *left is true, and else false. Gives *out, for segment_close. */
 int segment_make(struct os *os, struct os_dir *dir, unsigned index, uint64_t size,
-		 struct segment **out);
+		 struct segment **out, bool *left);
+
+int segment_remove(struct os *os, struct os_dir *dir, unsigned index);
 
 /* Opens every segment file of the folder and reads its header. Gives the list *out.
  *   -EUCLEAN          one belongs to another store, or one is missing between others

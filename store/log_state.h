@@ -24,7 +24,7 @@
 #include "log_segment.h"
 
 enum {
-	SEGMENTS_MIN = 3,			/* one in use, one to turn to, one for log_rotate */
+	SEGMENTS_MIN = 3,			/* one in use, one to turn to, one that is being made */
 	GATHER_HEAD = UNIT + GROUP_HEADER,	/* room before the batches, for both headers */
 	GATHER_MAX = 1 << 20,			/* more than this is written, wanted or not */
 };
@@ -42,6 +42,7 @@ struct log {
 
 	struct mutex making;		/* of segment files; guards: */
 	unsigned next_index;
+	bool half_made;			/* a file with that number is there, and of no use */
 
 	struct mutex baton;		/* the right to write; guards: */
 	struct buffer out;		/* the group being written; else empty */
@@ -54,7 +55,8 @@ struct log {
 
 	struct buffer gather;		/* GATHER_HEAD bytes, then batches; empty if there are none */
 	uint64_t gather_revision;	/* of its first batch */
-	uint64_t revision;		/* the last that was appended */
+	uint64_t revision;		/* the last that was appended, or skipped at the opening */
+	uint64_t last;			/* the last that a batch has */
 	uint64_t written;		/* ... written */
 	uint64_t synced;		/* ... synced */
 	uint64_t number;		/* of the next group */
@@ -65,9 +67,11 @@ struct log {
 	struct segment *spare;		/* those in which nothing matters */
 	unsigned spare_count;
 	uint64_t total_size;		/* of all segments */
+	uint64_t behind;		/* of the live ones before `current` */
 	uint64_t sequence;		/* the highest ever used */
 	uint64_t position;		/* in `current`, behind the last group */
 	bool has_remains;		/* `current` holds what recovery cut off */
+	bool rotated;			/* log_rotate turned, and nothing was recycled since */
 	bool align;			/* the next group begins a unit */
 	struct segment *dirty[2];	/* written to, oldest first, by next_dirty; one list is of the */
 	unsigned collects;		/* sync under way, the other, with this index, of the next */
@@ -82,6 +86,8 @@ struct log {
 	struct queue waiting;		/* for the next one */
 	struct log_stats stats;
 
+	atomic_ullong fill, limit;	/* see log_fill */
+	atomic_bool wants_spares;	/* fewer than LOG_SPARES are there, and there may be more */
 	atomic_uint handed;		/* the sync whose lead was handed on last */
 	atomic_uint done[2];		/* the last sync that has ended, by parity */
 	atomic_uint failed_sync;	/* the first that failed; it counts if failed_rc is not 0 */
@@ -100,5 +106,14 @@ int log_flush(struct log *log) NEEDS(log->baton) WITHOUT(log->lock);
 int log_write(struct log *log, uint64_t revision) WITHOUT(log->baton, log->lock);
 
 void log_add_spare(struct log *log, struct segment *segment) NEEDS(log->lock);
+
+/* Their number has changed, or that of all segments. */
+void log_count_spares(struct log *log) NEEDS(log->lock);
+
+/* More is in use, or less. */
+void log_count_fill(struct log *log) NEEDS(log->lock);
+
+/* Are there as many segments as there may be? */
+bool log_is_capped(const struct log *log) NEEDS(log->lock);
 
 #endif

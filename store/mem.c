@@ -4,6 +4,9 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+#include "locks.h"
 
 static atomic_bool watched;	/* false outside tests, where counting would cost every thread */
 static atomic_llong asked;
@@ -49,6 +52,115 @@ void mem_free(void *memory)
 {
 	free(memory);
 }
+
+/* ---- blocks ----------------------------------------------------------------------------- */
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+
+#ifdef SANITIZED	/* a heap of our own would hide from it who uses what he has freed */
+
+void *mem_block(void)
+{
+	return mem_alloc(MEM_BLOCK);
+}
+
+void mem_block_free(void *block)
+{
+	mem_free(block);
+}
+
+#else
+
+/* The one system call outside os_posix.c gives memory back.
+ *
+ * Blocks are cut from slabs, which are aligned to their size and never given back: only the memory
+ * of free blocks is. A slab's first block has its list of free ones. */
+enum {
+	SLAB_BLOCKS = 256,
+	SLAB_SIZE = SLAB_BLOCKS * MEM_BLOCK,
+	WARM_MAX = 256,			/* free blocks that keep their memory */
+	COLD = 1 << 15,			/* beside a free block's number: it has none */
+};
+
+struct slab {
+	struct slab *next;		/* among those that have free blocks */
+	unsigned count;
+	uint16_t free[SLAB_BLOCKS];	/* the latest last */
+};
+
+static struct {
+	struct mutex lock;		/* guards the rest */
+	struct slab *first;
+	unsigned warm;			/* free blocks that are not cold */
+} heap = { .lock = { PTHREAD_MUTEX_INITIALIZER } };
+
+static struct slab *slab_new(void)
+{
+	struct slab *slab = aligned_alloc(SLAB_SIZE, SLAB_SIZE);
+
+	if (!slab)
+		return NULL;
+	slab->next = NULL;
+	slab->count = 0;
+	for (uint16_t i = SLAB_BLOCKS - 1; i > 0; i--)
+		slab->free[slab->count++] = i | COLD;
+	return slab;
+}
+
+void *mem_block(void)
+{
+	struct slab *slab;
+	void *block = NULL;
+
+	if (fails())
+		return NULL;
+	mutex_lock(&heap.lock);
+	if (!heap.first)
+		heap.first = slab_new();
+	slab = heap.first;
+	if (slab) {
+		const uint16_t number = slab->free[--slab->count];
+
+		block = (char *)slab + (number & ~COLD) * (size_t)MEM_BLOCK;
+		heap.warm -= !(number & COLD);
+		if (slab->count == 0)
+			heap.first = slab->next;
+	}
+	mutex_unlock(&heap.lock);
+	return block;
+}
+
+void mem_block_free(void *block)
+{
+	const uintptr_t at = (uintptr_t)block;
+	struct slab *slab = (struct slab *)(at / SLAB_SIZE * SLAB_SIZE);
+	bool cold;
+
+	if (!block)
+		return;
+	mutex_lock(&heap.lock);
+	cold = heap.warm >= WARM_MAX;
+	if (cold)
+		(void)madvise(block, MEM_BLOCK, MADV_DONTNEED);
+	else
+		heap.warm++;
+	if (slab->count == 0) {
+		slab->next = heap.first;
+		heap.first = slab;
+	}
+	slab->free[slab->count++] = (uint16_t)((at - (uintptr_t)slab) / MEM_BLOCK | (cold ? COLD : 0));
+	mutex_unlock(&heap.lock);
+}
+
+#endif
+
+/* ---- for tests -------------------------------------------------------------------------- */
 
 void mem_fail_after(int64_t count, int all)
 {

@@ -21,6 +21,15 @@ void *mem_copy(const void *bytes, size_t size);
 /* Accepts NULL. */
 void mem_free(void *memory);
 
+/* Gives MEM_BLOCK bytes, page-aligned, for mem_block_free. Blocks have a heap of their own: what is
+ * freed goes back to the system at once but for a few MiB, whoever had it and whatever still lies
+ * around it, so that a bound on blocks is a bound on memory. */
+enum { MEM_BLOCK = 16 * 1024 };
+void *mem_block(void);
+
+/* Accepts NULL. */
+void mem_block_free(void *block);
+
 /* For tests: the allocation after the next `count` fails, and, if `all`, every later one too.
  * A negative count, as at start, fails none. */
 void mem_fail_after(int64_t count, int all);

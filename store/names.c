@@ -1,8 +1,10 @@
 /* Names come, go and move: make, link, remove, rename, list. */
+#include <assert.h>
 #include <errno.h>
 
 #include "mem.h"
 #include "value.h"
+#include "xattr_set.h"
 
 enum { LIST_PAGE = 64 };	/* entries read at a time */
 
@@ -37,6 +39,7 @@ static int new_check(struct place place, const struct store_new *what)
 
 	if (place_is_root(place))
 		return -EEXIST;
+	assert(xattr_set_check(what->xattrs) == 0);
 	if (!entry_type_known(what->mode) || (what->staged && !S_ISREG(what->mode)) ||
 	    (what->rdev && !device))
 		return -EINVAL;
@@ -78,6 +81,7 @@ static struct entry entry_new(const struct store_new *what, uint64_t id, int64_t
 		.btime_ns = now,
 		.size = what->target.size,
 		.contents = what->target,
+		.xattrs = what->xattrs,
 	};
 }
 
@@ -121,7 +125,7 @@ int store_make(struct store *store, struct place place, const struct store_new *
 
 	if (rc < 0)
 		return rc;
-	mutex_lock(&store->lock);
+	store_lock_to_change(store);
 	rc = make_locked(store, place, what, out, revision);
 	mutex_unlock(&store->lock);
 	return rc;
@@ -272,7 +276,7 @@ int store_remove(struct store *store, struct place place, unsigned flags, uint64
 		return -EBUSY;
 	if (place_is_shared(place))
 		return -EINVAL;
-	mutex_lock(&store->lock);
+	store_lock_to_change(store);
 	rc = loaded_read(store, place, &l);
 	if (rc == 0)
 		rc = remove_check(store, &l, flags);
@@ -474,7 +478,7 @@ int store_rename(struct store *store, struct place from, struct place to, unsign
 	if ((flags & STORE_NOREPLACE && flags & STORE_EXCHANGE) ||
 	    flags & ~(unsigned)(STORE_NOREPLACE | STORE_EXCHANGE))
 		return -EINVAL;
-	mutex_lock(&m.store->lock);
+	store_lock_to_change(m.store);
 	rc = move_run(&m, revision);
 	mutex_unlock(&m.store->lock);
 	loaded_done(&m.source);
@@ -547,7 +551,7 @@ int store_link(struct store *store, struct place from, struct place to, struct a
 	rc = record_name_check(to.name);
 	if (rc < 0)
 		return rc;
-	mutex_lock(&store->lock);
+	store_lock_to_change(store);
 	rc = link_locked(store, from, to, out, revision);
 	mutex_unlock(&store->lock);
 	return rc;

@@ -7,7 +7,7 @@
 
 struct node *node_new(uint32_t capacity, uint8_t level, uint64_t generation)
 {
-	struct node *node = mem_alloc(sizeof(*node) + capacity);
+	struct node *node = capacity == NODE_BYTES ? mem_block() : mem_alloc(sizeof(*node) + capacity);
 
 	if (node) {
 		node->capacity = capacity;
@@ -18,7 +18,10 @@ struct node *node_new(uint32_t capacity, uint8_t level, uint64_t generation)
 
 void node_free(struct node *node)
 {
-	mem_free(node);
+	if (node && node->capacity == NODE_BYTES)
+		mem_block_free(node);
+	else
+		mem_free(node);
 }
 
 void node_reset(struct node *node, uint8_t level, uint64_t generation)
@@ -75,7 +78,7 @@ static void compact(struct node *node)
 	uint8_t old[NODE_BYTES];
 	uint32_t used = 0;
 
-	assert(node->used <= sizeof(old));	/* larger ones hold a single entry and never change */
+	assert(node->used <= sizeof(old));	/* larger ones hold a single entry, and nothing removed */
 	memcpy(old, node->bytes, node->used);
 	for (uint32_t i = 0; i < node->count; i++) {
 		const uint8_t *entry = old + (entry_at(node, i) - node->bytes);
@@ -166,7 +169,10 @@ struct leaf_entry leaf_entry_at(const struct node *leaf, uint32_t index)
 
 static uint32_t value_size(const struct leaf_entry *entry)
 {
-	return (uint32_t)entry->value.size + (entry->run.length ? REF_SIZE : 0);
+	const size_t patched = entry->patch.size ? entry->patch_offset + entry->patch.size : 0;
+	const size_t size = patched > entry->value.size ? patched : entry->value.size;
+
+	return (uint32_t)size + (entry->run.length ? REF_SIZE : 0);
 }
 
 uint32_t leaf_entry_size(const struct leaf_entry *entry)
@@ -190,6 +196,45 @@ void leaf_insert(struct node *leaf, uint32_t index, const struct leaf_entry *ent
 	}
 	if (entry->value.size)
 		memcpy(at, entry->value.data, entry->value.size);
+	if (entry->patch.size)
+		memcpy(at + entry->patch_offset, entry->patch.data, entry->patch.size);
+}
+
+/* Adds `more` bytes to the end of an entry. Only one that lies behind all others grows where it is;
+ * a node for a single entry has no other kind. */
+static void lengthen(struct node *leaf, uint32_t index, uint32_t more)
+{
+	uint8_t *entry = entry_at(leaf, index), old[NODE_BYTES];
+	const uint32_t size = entry_size(0, entry);
+
+	if (entry + size == leaf->bytes + leaf->used &&
+	    leaf->used + more + leaf->count * NODE_SLOT <= leaf->capacity) {
+		leaf->used += more;
+	} else {
+		assert(size <= sizeof(old));
+		memcpy(old, entry, size);
+		node_remove(leaf, index);
+		entry = open_gap(leaf, index, size + more);
+		memcpy(entry, old, size);
+	}
+	put32(entry + 2, get32(entry + 2) + more);	/* more than a node's bytes never reach the top bit */
+}
+
+bool leaf_patch(struct node *leaf, uint32_t index, uint32_t offset, struct slice bytes)
+{
+	struct leaf_entry entry = leaf_entry_at(leaf, index);
+	const size_t end = offset + bytes.size;
+	const uint32_t more = end > entry.value.size ? (uint32_t)(end - entry.value.size) : 0;
+
+	assert(offset <= entry.value.size);
+	if (more > node_room(leaf))
+		return false;
+	if (more)
+		lengthen(leaf, index, more);
+	entry = leaf_entry_at(leaf, index);
+	if (bytes.size)
+		memcpy((uint8_t *)entry.value.data + offset, bytes.data, bytes.size);
+	return true;
 }
 
 /* ---- inner nodes ------------------------------------------------------------------------ */

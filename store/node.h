@@ -17,6 +17,7 @@
 #include "bytes.h"
 #include "err.h"
 #include "format.h"
+#include "mem.h"
 #include "ref.h"
 
 struct node {
@@ -38,7 +39,7 @@ struct node {
 };
 
 enum {
-	NODE_ALLOCATION = 16 * 1024,
+	NODE_ALLOCATION = MEM_BLOCK,
 	NODE_BYTES = NODE_ALLOCATION - sizeof(struct node),
 	NODE_SLOT = 4,			/* what an entry costs beyond its own bytes */
 	INNER_ENTRY_TAIL = REF_SIZE + sizeof(struct node *),
@@ -82,6 +83,9 @@ struct leaf_entry {
 	struct slice key;
 	struct slice value;	/* without the run's reference */
 	struct ref run;		/* length 0: none */
+	struct slice patch;	/* unless empty, to be laid over the value at `patch_offset`, which is within
+				 * it or its end; one that is read has none */
+	uint32_t patch_offset;
 };
 
 struct leaf_entry leaf_entry_at(const struct node *leaf, uint32_t index);
@@ -91,6 +95,11 @@ uint32_t leaf_entry_size(const struct leaf_entry *entry);
 
 /* Inserts before `index`; there must be room. */
 void leaf_insert(struct node *leaf, uint32_t index, const struct leaf_entry *entry);
+
+/* Lays `bytes` over an entry's value at `offset` (within it, or its end). Where it grows, what is
+ * copied is at most a node of the usual size, and nothing if it was the last to grow. False, and
+ * nothing is changed, if there is no room. */
+bool leaf_patch(struct node *leaf, uint32_t index, uint32_t offset, struct slice bytes);
 
 static inline uint32_t inner_entry_size(struct slice key)
 {

@@ -5,8 +5,10 @@
  * contract below is what both keep, and all that the store may rely on after a power cut:
  *
  * - bytes written are durable once `sync` of that file has returned 0 after the write returned;
- * - before that, any subset of the written 512-byte sectors may be durable, in any order;
+ * - before that, any subset of what was written may be durable, in any order and across files;
+ *   of a sector of 512 or 4096 bytes, its beginning or its end only;
  * - a file's name is durable once `sync_dir` has returned 0 after it was created or removed;
+ *   before that, any subset of such changes may be;
  * - what is durable stays, bit for bit (rot is found by checksums, not promised away here).
  *
  * Functions return 0 (or a count) or a negative errno, and may be called from any thread. Names
@@ -57,6 +59,10 @@ struct os {
 	/* Makes what was written durable. A failure is final: whoever sees one must never trust a
 	 * later success on the same file. */
 	int (*sync)(struct os_file *file);
+
+	/* Has the disk begin with what was written there; with `wait`, returns when it is done with
+	 * that. Promises nothing, but leaves the less for a sync to do. A failure is as final. */
+	int (*flush)(struct os_file *file, uint64_t offset, uint64_t size, bool wait);
 
 	/* Makes [offset, offset + size) real blocks reading as they did, or as zeros where there
 	 * was nothing, so that writing there cannot meet -ENOSPC; grows the file if need be. */

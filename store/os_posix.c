@@ -239,6 +239,19 @@ static int posix_sync(struct os_file *file)
 	return error_of(UNINTERRUPTED(fdatasync(file->fd)));
 }
 
+static int posix_flush(struct os_file *file, uint64_t offset, uint64_t size, bool wait)
+{
+	const unsigned begin = SYNC_FILE_RANGE_WRITE;
+	const unsigned end = SYNC_FILE_RANGE_WAIT_BEFORE | begin | SYNC_FILE_RANGE_WAIT_AFTER;
+	int rc;
+
+	if (!in_range(offset, size))
+		return -EFBIG;
+	rc = error_of(UNINTERRUPTED(sync_file_range(file->fd, (off_t)offset, (off_t)size,
+						    wait ? end : begin)));
+	return rc == -ENOSYS ? 0 : rc;
+}
+
 static bool all_zeros(const char *bytes, size_t size)
 {
 	return size == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0);
@@ -360,6 +373,7 @@ struct os *os_posix(void)
 		.read = posix_read,
 		.write = posix_write,
 		.sync = posix_sync,
+		.flush = posix_flush,
 		.allocate = posix_allocate,
 		.truncate = posix_truncate,
 		.size = posix_size,

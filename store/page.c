@@ -38,6 +38,8 @@ void super_encode(const struct super *super, uint8_t unit[UNIT])
 	put64(unit + SUPER_ENTRIES, super->entries);
 	ref_encode(&super->snapshots, unit + SUPER_SNAPSHOTS);
 	ref_encode(&super->dead, unit + SUPER_DEAD);
+	put64(unit + SUPER_SEEN, super->mark.seen);
+	put64(unit + SUPER_CLOSED, super->mark.closed);
 	put64(unit + SUPER_SUM, sum64(unit, SUPER_SUM));
 }
 
@@ -64,6 +66,8 @@ int super_decode(const uint8_t unit[UNIT], struct super *super, uint32_t *versio
 			.segment = get64(unit + SUPER_LOG_SEGMENT),
 			.number = get64(unit + SUPER_LOG_NUMBER),
 			.chain = get64(unit + SUPER_LOG_CHAIN),
+			.seen = get64(unit + SUPER_SEEN),
+			.closed = get64(unit + SUPER_CLOSED) == 1,
 		},
 		.root = ref_decode(unit + SUPER_ROOT),
 		.space = ref_decode(unit + SUPER_SPACE),
@@ -170,7 +174,7 @@ static int open_file(struct os *os, struct os_dir *dir, unsigned flags, struct p
 		pages_close(pages);
 		return rc;
 	}
-	atomic_store(&pages->units, size / UNIT);
+	atomic_store(&pages->units, size / UNIT / PAGES_QUAD * PAGES_QUAD);
 	*out = pages;
 	return 0;
 }
@@ -253,6 +257,12 @@ int pages_shrink(struct pages *pages, uint64_t units)
 
 /* ---- blocks ----------------------------------------------------------------------------- */
 
+int pages_blame(const struct ref *ref, struct err *err)
+{
+	return err_set(err, -EBADMSG, FILE_PAGES ": the block at offset %" PRIu64 ", length %" PRIu32
+		       ", is damaged: wrong checksum", ref->offset, ref->length);
+}
+
 int pages_read(struct pages *pages, const struct ref *ref, void *bytes, struct err *err)
 {
 	ssize_t got;
@@ -265,27 +275,48 @@ int pages_read(struct pages *pages, const struct ref *ref, void *bytes, struct e
 		return err_set(err, (int)got, FILE_PAGES ": cannot read at offset %" PRIu64,
 			       ref->offset);
 	if ((size_t)got != ref->length || sum64(bytes, ref->length) != ref->sum)
-		return err_set(err, -EBADMSG, FILE_PAGES ": the block at offset %" PRIu64
-			       ", length %" PRIu32 ", is damaged: wrong checksum",
-			       ref->offset, ref->length);
+		return pages_blame(ref, err);
 	return 0;
 }
 
-int pages_write(struct pages *pages, uint64_t offset, uint64_t generation, struct slice bytes,
-		struct ref *ref)
+struct ref page_ref(uint64_t offset, uint64_t generation, struct slice bytes)
 {
-	const int rc = pages->os->write(pages->file, bytes.data, bytes.size, offset);
-
-	atomic_fetch_add(&pages->writes, 1);
-	if (rc < 0)
-		return rc;
-	*ref = (struct ref){
+	return (struct ref){
 		.offset = offset,
 		.generation = generation,
 		.sum = sum64(bytes.data, bytes.size),
 		.length = (uint32_t)bytes.size,
 	};
-	return 0;
+}
+
+int pages_put(struct pages *pages, uint64_t offset, struct slice blocks)
+{
+	const int rc = pages->os->write(pages->file, blocks.data, blocks.size, offset);
+
+	atomic_fetch_add(&pages->writes, 1);
+	return rc;
+}
+
+int pages_write(struct pages *pages, uint64_t offset, uint64_t generation, struct slice bytes,
+		struct ref *ref)
+{
+	const int rc = pages_put(pages, offset, bytes);
+
+	if (rc == 0)
+		*ref = page_ref(offset, generation, bytes);
+	return rc;
+}
+
+int pages_flush(struct pages *pages, uint64_t offset, uint64_t size, bool wait)
+{
+	const int rc = pages->os->flush(pages->file, offset, size, wait);
+
+	if (rc < 0) {
+		mutex_lock(&pages->lock);
+		pages->failed = -EROFS;
+		mutex_unlock(&pages->lock);
+	}
+	return rc;
 }
 
 void pages_touch(struct pages *pages)

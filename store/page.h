@@ -24,6 +24,8 @@
 
 struct pages;
 
+enum { PAGES_QUAD = 4 };	/* units in which the file grows, and is given out: see space.h */
+
 struct super {
 	uint8_t store[STORE_ID_SIZE];
 	uint64_t generation;
@@ -52,9 +54,21 @@ void pages_close(struct pages *pages);
 /* Reads the block `ref` refers to, ref->length bytes. */
 int pages_read(struct pages *pages, const struct ref *ref, void *bytes, struct err *err);
 
+/* Says in *err that this block is damaged. Returns -EBADMSG. */
+int pages_blame(const struct ref *ref, struct err *err);
+
 /* Fills in *ref and writes the block. `offset` is the caller's to write to. */
 int pages_write(struct pages *pages, uint64_t offset, uint64_t generation, struct slice bytes,
 		struct ref *ref);
+
+/* The same in two steps, for several blocks that lie one behind the other: what the reference to
+ * a block will be, and one write of all of them. */
+struct ref page_ref(uint64_t offset, uint64_t generation, struct slice bytes);
+int pages_put(struct pages *pages, uint64_t offset, struct slice blocks);
+
+/* Has the disk begin with what was written there, or waits until it is done with it, so that the
+ * next sync has less to do. A failure is final, as of a sync. */
+int pages_flush(struct pages *pages, uint64_t offset, uint64_t size, bool wait);
 
 /* Makes everything written durable. Does nothing if nothing was written since the last time. A
  * failed sync is final: this and every later one answers -EROFS. */
@@ -68,7 +82,8 @@ void pages_touch(struct pages *pages);
  * failure is final, as of a sync. */
 int pages_write_super(struct pages *pages, const struct super *super);
 
-/* Units of the file that are there to be written to. */
+/* Units of the file that are there to be written to: whole quads, although a power cut may have left
+ * a part of one behind them. */
 uint64_t pages_units(const struct pages *pages);
 
 /* Grows the file to `units` units of real blocks; -ENOSPC changes nothing. */

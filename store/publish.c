@@ -3,10 +3,13 @@
 
 #include "draft_impl.h"
 
+enum { CUT_AT_ONCE = 64 };	/* chunks; more of them are deleted in the background */
+
 struct publication {
 	struct place place;
 	bool small;			/* the value goes into the entry */
-	bool cut_later;			/* too much was cut off for this batch */
+	bool cut_later;			/* what was cut off is left to the reclaimer */
+	uint64_t stored;		/* bytes that are kept of a value that is not small */
 	uint8_t contents[STORE_INLINE_MAX];
 	struct loaded old;
 	struct entry fresh;
@@ -29,28 +32,12 @@ static int prepare_small(struct draft *d, struct publication *p) NEEDS(d->lock)
 	return 0;
 }
 
-/* Whole chunks go to the page file. So does everything if the log would have to carry too much. */
-static int prepare_pieces(struct draft *d) NEEDS(d->lock)
-{
-	const uint64_t log_share = engine_batch_max(d->store->engine) / 4;
-	uint64_t logged = 0;
-	int rc = 0;
-
-	for (size_t i = 0; i < d->staged.count && rc == 0; i++) {
-		struct piece *piece = d->staged.pieces[i];
-
-		if (piece->used == STORE_CHUNK)
-			rc = staged_spill_piece(&d->staged, piece);
-		logged += piece->bytes ? piece->used : 0;
-	}
-	if (rc == 0 && logged > log_share)
-		rc = staged_spill(&d->staged, 0, 1, 0);
-	return rc;
-}
-
 static void batch_cut(struct draft *d, struct publication *p) NEEDS(d->lock)
 {
-	p->cut_later = d->floor_high - d->floor_chunks > d->pieces_max;
+	const uint64_t count = d->floor_high - d->floor_chunks;
+	const bool grown_again = chunk_count(d->size) > d->floor_chunks;
+
+	p->cut_later = count > (grown_again ? d->pieces_max : CUT_AT_ONCE);
 	if (p->cut_later) {
 		batch_doom_from(&p->batch, d->floor, (uint32_t)d->floor_chunks);
 		return;
@@ -64,7 +51,7 @@ static void batch_cut(struct draft *d, struct publication *p) NEEDS(d->lock)
 
 static int prepare_large(struct draft *d, struct publication *p) NEEDS(d->lock)
 {
-	int rc = prepare_pieces(d);
+	int rc = draft_settle(d);
 
 	if (rc == 0 && !d->floor)
 		rc = draft_floor_begin(d);
@@ -73,7 +60,7 @@ static int prepare_large(struct draft *d, struct publication *p) NEEDS(d->lock)
 	if (rc < 0)
 		return rc;
 	batch_cut(d, p);
-	draft_batch_pieces(&p->batch, d->floor, &d->staged);
+	p->stored = draft_batch_pieces(d, &p->batch);
 	if (d->doomed) {
 		const struct record_key key = record_doomed(d->floor);
 
@@ -96,7 +83,7 @@ static int publish_check(struct draft *d, struct publication *p) NEEDS(d->lock, 
 	if (p->old.entry.value_id != d->floor ||
 	    value_stamp(d->store, d->floor, false) != d->floor_stamp)
 		return -ESTALE;	/* another draft published meanwhile */
-	return value_finish_cut(d->store, d->floor);
+	return p->small ? 0 : value_finish_cut(d->store, d->floor, chunk_count(d->size));
 }
 
 static struct entry publish_entry(struct draft *d, const struct publication *p) NEEDS(d->lock)
@@ -107,9 +94,11 @@ static struct entry publish_entry(struct draft *d, const struct publication *p) 
 	fresh.version += !keep;
 	fresh.flags = keep ? ENTRY_VERSION_SET : 0;
 	fresh.size = d->size;
+	fresh.holes = p->small ? 0 : d->size - p->stored;
 	fresh.value_id = p->small ? 0 : d->floor;
 	fresh.contents = p->small ? slice_of(p->contents, (size_t)d->size) : slice_of(NULL, 0);
-	fresh.ctime_ns = store_now(d->store);
+	if (d->since_ns)	/* else nothing has changed since it was made */
+		fresh.ctime_ns = store_now(d->store);
 	if (d->mtime_ns)
 		fresh.mtime_ns = d->mtime_ns;
 	return fresh;
@@ -132,7 +121,19 @@ static int publish_commit(struct draft *d, struct publication *p, uint64_t *revi
 		value_doomed(d->store, old);
 	if (!p->small)
 		d->floor_stamp = value_stamp(d->store, d->floor, true);
+	if (p->cut_later)
+		reclaim_wake(d->store);
 	return 0;
+}
+
+/* What it published is its first piece, if any, which lies on nothing from here on. */
+static void adopt_small(struct draft *d) NEEDS(d->lock)
+{
+	draft_floor_leave(d);
+	for (size_t i = 0; i < d->staged.count; i++) {
+		d->staged.pieces[i]->base = (struct chunk_shape){ 0 };
+		d->staged.pieces[i]->base_known = true;
+	}
 }
 
 /* The draft now lies on what it published. */
@@ -142,7 +143,7 @@ static void publish_adopt(struct draft *d, struct publication *p) NEEDS(d->lock)
 	d->mtime_ns = 0;
 	d->window_valid = false;
 	if (p->small) {
-		draft_floor_leave(d);
+		adopt_small(d);
 		return;
 	}
 	staged_forget_runs(&d->staged);
@@ -150,11 +151,8 @@ static void publish_adopt(struct draft *d, struct publication *p) NEEDS(d->lock)
 	d->in_place = true;
 	d->doomed = false;
 	d->floor_chunks = d->floor_high = chunk_count(d->size);
-	if (p->cut_later) {
-		mutex_lock(&d->store->lock);
-		(void)value_finish_cut(d->store, d->floor);	/* else the reclaimer does it */
-		mutex_unlock(&d->store->lock);
-	}
+	d->floor_stored = p->stored;
+	d->floor_size = d->size;
 }
 
 static int publish_staged(struct draft *d, struct publication *p, uint64_t *revision) NEEDS(d->lock)
@@ -165,7 +163,7 @@ static int publish_staged(struct draft *d, struct publication *p, uint64_t *revi
 	rc = p->small ? prepare_small(d, p) : prepare_large(d, p);
 	if (rc < 0)
 		return rc;
-	mutex_lock(&d->store->lock);
+	store_lock_to_change(d->store);
 	rc = publish_check(d, p);
 	if (rc == 0)
 		rc = publish_commit(d, p, revision);

@@ -12,6 +12,7 @@
 enum {
 	DOOMED_PAGE = 64,	/* records looked at together */
 	STEP = 1024,		/* chunks the thread asks for at a time */
+	CUT_STEP = 256,		/* ... and that go under one lock, where it needs ours */
 };
 
 struct doomed_page {
@@ -33,8 +34,10 @@ static int visit_doomed(void *arg, const struct engine_entry *entry)
 }
 
 /* Says whether all chunks of the value may go. That it was doomed a moment ago means nothing: it
- * may have been under way, and be published by now. Ends a cut on the way. */
-static int doomed_check(struct store *store, uint64_t value, bool *whole) WITHOUT(store->lock)
+ * may have been under way, and be published by now. Goes on with a cut on the way, and returns how
+ * many chunks that took away. */
+static int doomed_check(struct store *store, uint64_t value, int max, bool *whole)
+	WITHOUT(store->lock)
 {
 	uint32_t first;
 	int rc;
@@ -43,7 +46,7 @@ static int doomed_check(struct store *store, uint64_t value, bool *whole) WITHOU
 	rc = doomed_read(store, value, &first);
 	*whole = rc == 0 && first == 0 && !value_held(store, value);
 	if (rc == 0 && first)
-		rc = value_finish_cut(store, value);
+		rc = value_cut_step(store, value, max < CUT_STEP ? max : CUT_STEP);
 	mutex_unlock(&store->lock);
 	return rc == -ENOENT ? 0 : rc;
 }
@@ -52,7 +55,7 @@ static int doomed_check(struct store *store, uint64_t value, bool *whole) WITHOU
 static int reclaim_one(struct store *store, uint64_t value, int max)
 {
 	bool whole;
-	int total = 0, want, rc = doomed_check(store, value, &whole);
+	int total = 0, want, rc = doomed_check(store, value, max, &whole);
 
 	if (rc < 0 || !whole)
 		return rc;

@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <errno.h>
 
+#include "patches.h"
+
 static void add_byte(struct record_key *key, uint8_t byte)
 {
 	key->bytes[key->size++] = byte;
@@ -225,20 +227,48 @@ int record_id_parse(struct slice key, uint64_t *id)
 	return 0;
 }
 
-int chunk_parse(struct slice value, uint32_t run_size, uint8_t *kind, struct slice *bytes)
+static int chunk_parse_inline(struct slice bytes, struct chunk *out)
 {
-	const uint8_t k = value.size ? *(const uint8_t *)value.data : 0;
-	const bool run = k == CHUNK_RUN;
-
-	if (!run && k != CHUNK_INLINE)
+	if (bytes.size == 0 || bytes.size > STORE_CHUNK)
 		return -EUCLEAN;
-	if (run != (run_size != 0) || run_size > STORE_CHUNK)
-		return -EUCLEAN;
-	if (run ? value.size != 1 : value.size < 2 || value.size > 1 + STORE_CHUNK)
-		return -EUCLEAN;
-	*kind = k;
-	*bytes = behind(value, 1);
+	*out = (struct chunk){
+		.shape = { .kind = CHUNK_INLINE, .used = (uint32_t)bytes.size },
+		.bytes = bytes,
+	};
 	return 0;
+}
+
+static int chunk_parse_patched(uint8_t kind, struct slice list, uint32_t run_size,
+			       struct chunk *out)
+{
+	struct patches_sum sum;
+
+	if (run_size > STORE_CHUNK || patches_sum(list, run_size, &sum) < 0 || sum.used == 0)
+		return -EUCLEAN;
+	*out = (struct chunk){
+		.shape = {
+			.kind = kind,
+			.count = (uint16_t)sum.count,
+			.list = (uint32_t)list.size,
+			.patched = sum.bytes,
+			.used = sum.used,
+		},
+		.patches = list,
+	};
+	return 0;
+}
+
+int chunk_parse(struct slice value, uint32_t run_size, struct chunk *out)
+{
+	const uint8_t kind = value.size ? *(const uint8_t *)value.data : 0;
+
+	if ((kind == CHUNK_RUN) != (run_size != 0))
+		return -EUCLEAN;
+	if (kind == CHUNK_INLINE)
+		return chunk_parse_inline(behind(value, 1), out);
+	if (kind != CHUNK_RUN && kind != CHUNK_SPARSE)
+		return -EUCLEAN;
+	return chunk_parse_patched(kind, behind(value, 1), run_size, out);
 }
 
 int doomed_parse(struct slice value, uint32_t *first)

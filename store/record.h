@@ -78,16 +78,38 @@ int record_name_check(struct slice name);
 /* ---- values of small records ------------------------------------------------------------- */
 
 /* The value of a chunk's record is a byte that tells how its bytes are kept, and for CHUNK_INLINE
- * those bytes; for CHUNK_RUN they are the record's run. A chunk's bytes may be fewer than
- * STORE_CHUNK: zeros follow. */
+ * those bytes; for the others patches to what lies below: the record's run, or zeros. A chunk's
+ * bytes may be fewer than STORE_CHUNK: zeros follow. */
 enum {
 	CHUNK_INLINE = 1,
 	CHUNK_RUN = 2,
+	CHUNK_SPARSE = 3,		/* there is no run; at least one patch */
 };
 
-/* Takes apart a chunk's record that has a run of `run_size` bytes (0: none): *kind is one of
- * the two, *bytes are lent from `value`, or empty. */
-int chunk_parse(struct slice value, uint32_t run_size, uint8_t *kind, struct slice *bytes);
+/* What a chunk's record is like. All zeros: there is none, so the chunk is a hole. */
+struct chunk_shape {
+	uint8_t kind;
+	uint16_t count;			/* of patches */
+	uint32_t list;			/* bytes of the list of patches */
+	uint32_t patched;		/* bytes they lay over the chunk */
+	uint32_t used;			/* of the chunk's bytes; zeros follow */
+};
+
+/* How many of its bytes are kept, holes not counted: what stat's blocks add up to. */
+static inline uint32_t chunk_stored(const struct chunk_shape *shape)
+{
+	return shape->kind == CHUNK_SPARSE && shape->patched < shape->used ? shape->patched :
+									     shape->used;
+}
+
+struct chunk {
+	struct chunk_shape shape;
+	struct slice bytes;		/* lent; of CHUNK_INLINE */
+	struct slice patches;		/* lent; of the others */
+};
+
+/* Takes apart a chunk's record that has a run of `run_size` bytes (0: none). */
+int chunk_parse(struct slice value, uint32_t run_size, struct chunk *out);
 
 /* A doomed value's record holds the first chunk that is to go: 0 if nothing names the value any
  * more; more if its end was cut off, too much of it for one batch. */

@@ -1,5 +1,6 @@
 /* From what is on disk to a running engine: the newest superblock, then the log's tail. */
 #include <errno.h>
+#include <inttypes.h>
 
 #include "engine_impl.h"
 #include "mem.h"
@@ -96,14 +97,15 @@ static int admit_all(void *arg, uint64_t units)
 static int apply(void *arg, uint64_t revision, struct slice batch)
 {
 	struct engine *engine = arg;
-	int rc = batch_check(batch);
+	int rc = engine_check_batch(batch);
 
-	(void)revision;
 	if (rc == 0)
 		rc = hold_runs(engine, batch);
 	if (rc == 0)
 		rc = tree_apply(engine->tree, batch, admit_all, NULL, &engine->trouble);
-	atomic_fetch_add(&engine->logged, batch.size);
+	if (rc == -EINVAL)	/* it was refused before it was logged, if it is one of ours */
+		rc = err_set(&engine->trouble, -EUCLEAN, "log: commit %" PRIu64 " is none that can be "
+			     "made of what is there before it", revision);
 	return rc;
 }
 
@@ -134,6 +136,22 @@ static int blame_super(int rc, const struct super *super, struct err *err)
 		       (int)((super->generation + 1) % SUPER_SLOTS) * UNIT, log.text);
 }
 
+/* The superblock must know, before anything is committed, that the store is open again, and which
+ * revisions will have been skipped. */
+static int reopened(struct engine *engine)
+{
+	struct super *super = &engine->super;
+	int rc;
+
+	/* What the replayed commits rely on may only be in the page cache, after a kill. */
+	pages_touch(engine->pages);
+	rc = pages_sync(engine->pages);
+	super->generation++;
+	super->mark.closed = false;
+	super->mark.seen = log_revision(engine->log);
+	return rc == 0 ? pages_write_super(engine->pages, super) : rc;
+}
+
 int recovery_open(struct engine *engine, struct err *err)
 {
 	struct super super;
@@ -152,12 +170,12 @@ int recovery_open(struct engine *engine, struct err *err)
 			       &engine->tree);
 	if (rc < 0)
 		return rc;
+	if (damaged)			/* the other one may have been newer */
+		super.mark.closed = false;
 	rc = replay(engine, &super, err);
 	if (rc == -EUCLEAN && damaged)
 		return blame_super(rc, &super, err);
-	/* What the replayed commits rely on may only be in the page cache, after a kill. */
-	pages_touch(engine->pages);
-	return rc == 0 ? pages_sync(engine->pages) : rc;
+	return rc == 0 ? reopened(engine) : rc;
 }
 
 int recovery_create(struct engine *engine, struct err *err)

@@ -117,7 +117,7 @@ static int create(struct engine *engine, struct slice name) NEEDS(engine->checkp
 	if (rc < 0)
 		return rc;
 	memcpy(kept.name, name.data, name.size);
-	return checkpoint_run(engine, &change);
+	return checkpoint_change(engine, &change);
 }
 
 int engine_snapshot_create(struct engine *engine, struct slice name)
@@ -126,9 +126,11 @@ int engine_snapshot_create(struct engine *engine, struct slice name)
 
 	if (rc < 0)
 		return rc;
+	checkpoint_await(engine, 1);
 	mutex_lock(&engine->checkpoint);
 	rc = create(engine, name);
 	mutex_unlock(&engine->checkpoint);
+	checkpoint_await(engine, -1);
 	return rc == -EEXIST || rc == -EMLINK ? rc : engine_note(engine, rc, NULL);
 }
 
@@ -139,11 +141,13 @@ int engine_snapshot_delete(struct engine *engine, struct slice name)
 
 	if (rc < 0)
 		return rc;
+	checkpoint_await(engine, 1);
 	mutex_lock(&engine->checkpoint);
 	rc = kept_find(engine->kept, name, found, NULL);
 	if (rc == 0)
-		rc = checkpoint_run(engine, &change);
+		rc = checkpoint_change(engine, &change);
 	mutex_unlock(&engine->checkpoint);
+	checkpoint_await(engine, -1);
 	return engine_note(engine, rc, NULL);
 }
 

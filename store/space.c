@@ -59,6 +59,23 @@ static int alloc(struct space *space, uint64_t units, bool grow, uint64_t *offse
 	return rc;
 }
 
+int space_alloc_quads(struct space *space, uint64_t units, uint64_t *offset, uint64_t *got)
+{
+	struct extent e = { .count = QUAD };
+	int rc;
+
+	mutex_lock(&space->lock);
+	rc = freemap_find(&space->map, QUAD, true, &e.first);
+	if (rc == 0) {
+		e.count = freemap_row(&space->map, e.first, units) / QUAD * QUAD;
+		freemap_claim(&space->map, e, false);
+		*offset = e.first * UNIT;
+		*got = e.count;
+	}
+	mutex_unlock(&space->lock);
+	return rc;
+}
+
 int space_alloc(struct space *space, uint64_t units, uint64_t *offset)
 {
 	return alloc(space, units, true, offset);
@@ -71,8 +88,12 @@ int space_place(struct space *space, uint64_t units, uint64_t *offset)
 
 void space_give_back(struct space *space, const struct ref *ref)
 {
+	const struct extent e = extent_of(ref);
+
 	mutex_lock(&space->lock);
-	freemap_mark(&space->map, extent_of(ref), false, false);
+	freemap_mark(&space->map, e, false, false);
+	if (e.first + e.count == space->map.cursor)	/* handed out last, and next again */
+		space->map.cursor = e.first;
 	mutex_unlock(&space->lock);
 }
 
@@ -662,7 +683,7 @@ bool space_untrimmed(struct space *space)
 
 	mutex_lock(&space->lock);
 	untrimmed = !space->untrimmable &&
-		    (pages_units(space->pages) / QUAD * QUAD > space->map.units ||
+		    (pages_units(space->pages) > space->map.units ||
 		     (freemap_tail(&space->map, &tail) == 0 && tail_excess(space, tail)));
 	mutex_unlock(&space->lock);
 	return untrimmed;

@@ -60,6 +60,9 @@ int space_alloc(struct space *space, uint64_t units, uint64_t *offset);
 
 /* Likewise, but never grows the file: quick. */
 int space_place(struct space *space, uint64_t units, uint64_t *offset);
+/* The same for several blocks of up to 4 units: finds a free quad, and as many more behind it as
+ * are free and wanted, up to `units` in all; holds them. *got is how many, a multiple of 4. */
+int space_alloc_quads(struct space *space, uint64_t units, uint64_t *offset, uint64_t *got);
 
 /* Gives back what was only held. */
 void space_give_back(struct space *space, const struct ref *ref);

@@ -50,6 +50,11 @@ int staged_reserve(struct staged *s, size_t more)
 	return 0;
 }
 
+static size_t piece_memory(const struct piece *piece)
+{
+	return piece->capacity + (piece->changes ? piece->changes->list.capacity : 0);
+}
+
 void staged_put(struct staged *s, struct piece *piece)
 {
 	const size_t i = staged_index(s, piece->number);
@@ -60,13 +65,13 @@ void staged_put(struct staged *s, struct piece *piece)
 	memmove(s->pieces + i + 1, s->pieces + i, (s->count - i) * sizeof(struct piece *));
 	s->pieces[i] = piece;
 	s->count++;
-	s->memory += piece->capacity;
+	s->memory += piece_memory(piece);
 }
 
 void staged_drop(struct staged *s, size_t from, size_t to)
 {
 	for (size_t i = from; i < to; i++) {
-		s->memory -= s->pieces[i]->capacity;
+		s->memory -= piece_memory(s->pieces[i]);
 		piece_free(s, s->pieces[i]);
 	}
 	if (from < to)
@@ -98,7 +103,7 @@ int staged_spill_piece(struct staged *s, struct piece *piece)
 {
 	int rc;
 
-	if (!piece->bytes || piece->used == 0)
+	if (piece->changes || !piece->bytes || piece->used == 0)
 		return 0;
 	rc = engine_run_write(s->engine, slice_of(piece->bytes, piece->used), &piece->run);
 	if (rc < 0)
@@ -156,12 +161,64 @@ int piece_reserve(struct staged *s, struct piece *piece, uint32_t size)
 	return 0;
 }
 
+int piece_reserve_change(struct staged *s, struct piece *piece, uint32_t size)
+{
+	const bool counted = staged_find(s, piece->number) == piece;
+	const size_t before = piece_memory(piece);
+	int rc;
+
+	if (!piece->changes)
+		piece->changes = mem_zalloc(sizeof(*piece->changes));
+	if (!piece->changes)
+		return -ENOMEM;
+	rc = buffer_reserve(&piece->changes->list, patches_need(size));
+	if (counted)
+		s->memory += piece_memory(piece) - before;
+	return rc;
+}
+
+bool piece_changes_full(const struct piece *piece, uint32_t size)
+{
+	const struct changes *changes = piece->changes;
+
+	return changes && (changes->count >= PATCHES_COUNT ||
+			   patches_need(size) > PATCHES_MAX - changes->list.size);
+}
+
+static void changes_free(struct changes *changes)
+{
+	if (changes)
+		buffer_done(&changes->list);
+	mem_free(changes);
+}
+
+void piece_forget_changes(struct staged *s, struct piece *piece)
+{
+	if (piece->changes && staged_find(s, piece->number) == piece)
+		s->memory -= piece->changes->list.capacity;
+	changes_free(piece->changes);
+	piece->changes = NULL;
+}
+
+void piece_clear(struct staged *s, struct piece *piece)
+{
+	if (piece->run.length)
+		engine_run_drop(s->engine, &piece->run);
+	s->memory -= piece_memory(piece);
+	changes_free(piece->changes);
+	mem_free(piece->bytes);
+	*piece = (struct piece){
+		.number = piece->number, .base = piece->base, .base_known = piece->base_known,
+	};
+}
+
 void piece_free(struct staged *s, struct piece *piece)
 {
 	if (!piece)
 		return;
 	if (piece->run.length)
 		engine_run_drop(s->engine, &piece->run);
+	changes_free(piece->changes);
 	mem_free(piece->bytes);
 	mem_free(piece);
 }

@@ -156,6 +156,7 @@ void attr_describe(const struct entry *e, const struct table *table, struct attr
 		.shared = e->links,
 		.rdev = e->rdev,
 		.size = e->size,
+		.stored = e->size - e->holes,
 		.version = e->version,
 		.expires_ms = e->expires_ms,
 		.unpublished = e->flags & ENTRY_UNPUBLISHED,

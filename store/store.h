@@ -6,7 +6,7 @@
  * table's id is what its entries are filed under, so renaming a table moves nothing below it.
  *
  * A value changes whole: bytes are staged in a draft (draft.h) and *published* as one new
- * version. An entry made by store_create does not count until it is first published: it is seen
+ * version. An entry made by store_make as `staged` does not count until it is first published: it is seen
  * and may be changed, renamed and removed like any other, its version is 0, and after a crash it
  * never was.
  *
@@ -75,6 +75,7 @@ struct attr {
 	bool shared;		/* has, or once had, several names: see place_shared */
 	uint64_t rdev;		/* of a device node */
 	uint64_t size;		/* bytes of the value, or of a symbolic link's target; 0 for a table */
+	uint64_t stored;	/* how many of them are kept, holes not counted */
 	uint64_t version;	/* 0: not published yet; 0 for tables */
 	bool unpublished;	/* does not count yet (its version may have been set already) */
 	uint64_t expires_ms;	/* milliseconds since 1970-01-01 UTC; 0: never */
@@ -125,6 +126,12 @@ int store_list(struct store *store, uint64_t table, struct slice after,
 ssize_t store_read(struct store *store, struct place place, uint64_t offset, void *bytes,
 		   size_t size);
 
+/* Finds the first place at or behind `offset` in the published value that is in a hole, or that is not.
+ * Holes are whole chunks of which nothing is kept, and the end of the value counts as one; not every
+ * stretch of zeros is a hole, but every hole is zeros. -ENXIO: at or beyond the end, or no data there. */
+int store_seek(struct store *store, struct place place, uint64_t offset, bool hole,
+	       uint64_t *found);
+
 /* Copies a symbolic link's target to `out`. -EINVAL: it is none. */
 int store_readlink(struct store *store, struct place place, struct buffer *out);
 
@@ -136,7 +143,8 @@ struct store_new {
 	uint32_t uid, gid;
 	uint64_t rdev;		/* S_IFCHR and S_IFBLK */
 	struct slice target;	/* S_IFLNK */
-	bool staged;		/* S_IFREG only: does not count until published (store_create) */
+	struct slice xattrs;	/* extended attributes, as a set of xattr_set.h */
+	bool staged;		/* S_IFREG only: does not count until published */
 };
 
 /* Makes a regular file (empty), table, symbolic link, fifo, socket or device node. A regular file
@@ -197,6 +205,12 @@ enum {
 int store_set(struct store *store, struct place place, unsigned mask, const struct attr *values,
 	      struct attr *out, uint64_t *revision);
 
+/* The same, and in the same step sets the extended attribute `name` to *value, or, if that is NULL,
+ * removes it; that it was not there is no error then. */
+int store_set_with(struct store *store, struct place place, unsigned mask,
+		   const struct attr *values, struct slice name, const struct slice *value,
+		   struct attr *out, uint64_t *revision);
+
 /* Extended attributes, by full name ("user.colour"); values are any bytes. The store gives
  * names no meaning. */
 enum {
@@ -210,6 +224,9 @@ int store_xattr_get(struct store *store, struct place place, struct slice name,
 
 /* Appends the names to `out`, a NUL behind each. */
 int store_xattr_list(struct store *store, struct place place, struct buffer *out);
+
+/* Copies all of them to `out`, as a set of xattr_set.h; those of an expired entry too. */
+int store_xattr_all(struct store *store, struct place place, struct buffer *out);
 
 /* -ERANGE: the name is empty or over STORE_XATTR_NAME_MAX; -E2BIG: the value is over
  * STORE_XATTR_MAX; -ENOSPC: all together over STORE_XATTRS_MAX. */

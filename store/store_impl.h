@@ -82,6 +82,13 @@ void batch_shared(struct batch *batch, const struct entry *old, const struct ent
 
 void batch_table(struct batch *batch, uint64_t id, const struct table *table);
 
+/* Locks the store to change it. May wait before, if the log fills up too fast. */
+static inline void store_lock_to_change(struct store *store) ACQUIRES(store->lock)
+{
+	engine_pace(store->engine);
+	mutex_lock(&store->lock);
+}
+
 /* Commits what was gathered, unless gathering it failed. */
 int store_commit(struct store *store, const struct batch *batch, bool reclaim,
 		 uint64_t *revision);

@@ -30,7 +30,7 @@ struct verify {
 	uint64_t blocks;		/* what progress was told last */
 
 	struct idmap tables;
-	struct idmap values;		/* a: size */
+	struct idmap values;		/* a: size; b: bytes of its chunks still to be met */
 	struct idmap doomed;		/* a: first chunk that is to go */
 	struct idmap shared;		/* a: how many names it says it has; b: how many it has */
 	uint64_t ids_next;		/* from the catalogue */
@@ -107,6 +107,7 @@ static int see_value(struct verify *v, const struct entry *e)
 	if (!slot)
 		return -ENOMEM;
 	slot->a = e->size;
+	slot->b = e->size - e->holes;
 	return 0;
 }
 
@@ -241,28 +242,31 @@ static int see_unpublished(struct verify *v, const struct engine_entry *r)
 	return 0;
 }
 
-/* Does a chunk of `used` bytes lie within its value, or is it to go anyway? */
-static bool chunk_belongs(const struct verify *v, uint64_t value, uint32_t chunk, uint64_t used)
+/* Does a chunk lie within its value, or is it to go anyway? */
+static bool chunk_belongs(const struct verify *v, uint64_t value, uint32_t chunk,
+			  const struct chunk_shape *shape)
 {
-	const struct idmap_slot *named = idmap_find(&v->values, value);
+	struct idmap_slot *named = idmap_find(&v->values, value);
 	const struct idmap_slot *doomed = idmap_find(&v->doomed, value);
 
 	if (doomed && chunk >= doomed->a)
 		return true;
-	return named && (uint64_t)chunk * STORE_CHUNK + used <= named->a;
+	if (!named || (uint64_t)chunk * STORE_CHUNK + shape->used > named->a)
+		return false;
+	named->b -= chunk_stored(shape);
+	return true;
 }
 
 static int see_chunk(struct verify *v, const struct engine_entry *r)
 {
-	struct slice bytes;
+	struct chunk c;
 	uint64_t value;
 	uint32_t chunk;
-	uint8_t kind;
 
 	if (record_chunk_parse(r->key, &value, &chunk) < 0 ||
-	    chunk_parse(r->value, r->run.length, &kind, &bytes) < 0)
+	    chunk_parse(r->value, r->run.length, &c) < 0)
 		return FAULT(v, "a chunk's record is damaged");
-	if (!chunk_belongs(v, value, chunk, bytes.size + r->run.length))
+	if (!chunk_belongs(v, value, chunk, &c.shape))
 		return FAULT(v, "chunk %" PRIu32 " of value %" PRIu64 " belongs to nothing", chunk,
 			     value);
 	return 0;
@@ -376,6 +380,19 @@ static int check_rest(struct verify *v)
 	return 0;
 }
 
+/* Has each value as many bytes as its entry says? */
+static int check_values(struct verify *v)
+{
+	for (size_t i = 0; i < v->values.capacity; i++) {
+		const struct idmap_slot *slot = &v->values.slots[i];
+
+		if (slot->id && slot->b)
+			return FAULT(v, "value %" PRIu64 " keeps %" PRId64 " bytes fewer than its "
+				     "entry says", slot->id, (int64_t)slot->b);
+	}
+	return 0;
+}
+
 static int note_progress(void *arg, uint64_t blocks)
 {
 	struct verify *v = arg;
@@ -397,6 +414,8 @@ int store_verify(struct store *store, int (*progress)(void *arg, uint64_t blocks
 	mutex_unlock(&v.store->lock);
 	if (rc == 0)
 		rc = check_rest(&v);
+	if (rc == 0)
+		rc = check_values(&v);
 	idmap_done(&v.tables);
 	idmap_done(&v.values);
 	idmap_done(&v.doomed);

@@ -17,8 +17,7 @@ static uint64_t units_of(const struct node *node)
 	return (NODE_HEADER + (uint64_t)node->capacity + UNIT - 1) / UNIT;
 }
 
-static void account_dirty(struct tree *tree, const struct node *node, bool dirty)
-	NEEDS(tree->lock)
+void tree_account_dirty(struct tree *tree, const struct node *node, bool dirty)
 {
 	tree->dirty_memory += dirty ? node_memory(node) : -node_memory(node);
 	tree->dirty_units += dirty ? units_of(node) : -units_of(node);
@@ -28,7 +27,7 @@ void tree_account(struct tree *tree, const struct node *node, bool there) NEEDS(
 {
 	tree->memory += there ? node_memory(node) : -node_memory(node);
 	if (!node->ref.length)
-		account_dirty(tree, node, there);
+		tree_account_dirty(tree, node, there);
 }
 
 void tree_unref(struct tree *tree, struct node *node) NEEDS(tree->lock)
@@ -383,95 +382,6 @@ int tree_freeze(struct tree *tree, int (*mark)(void *arg), void *arg, struct fro
 	return rc;
 }
 
-/* The node now lies at `ref`. */
-static int wrote(struct tree *tree, struct node *node, const struct ref *ref, uint64_t view)
-{
-	int rc;
-
-	rwlock_write(&tree->lock);
-	rc = space_reserve(tree->space, 1);
-	if (rc == 0 && view)
-		rc = space_reader_hold(tree->space, view, ref);
-	else if (rc == 0)
-		rc = space_born_frozen(tree->space, ref);
-	if (rc == 0) {
-		account_dirty(tree, node, false);
-		node->ref = *ref;
-		if (node->superseded && !view)
-			space_dead(tree->space, ref);
-	}
-	rwlock_write_done(&tree->lock);
-	return rc;
-}
-
-/* Writes one node whose children are on disk. */
-static int write_node(struct tree *tree, struct node *node, uint64_t view)
-{
-	const uint32_t size = node_block_size(node);
-	uint8_t *block = mem_alloc(size);
-	struct ref ref;
-	int rc;
-
-	if (!block)
-		return -ENOMEM;
-	rwlock_read(&tree->lock);
-	node_encode(node, block);
-	rwlock_read_done(&tree->lock);
-
-	ref = (struct ref){ .length = size };
-	rc = space_alloc(tree->space, ref_units(&ref), &ref.offset);
-	if (rc < 0)
-		goto out;
-	rc = pages_write(tree->pages, ref.offset, node->generation, slice_of(block, size), &ref);
-	if (rc == 0)
-		rc = wrote(tree, node, &ref, view);
-	if (rc < 0)
-		space_give_back(tree->space, &ref);
-out:
-	mem_free(block);
-	return rc;
-}
-
-/* The child, if it is in memory and not on disk yet: such a one stays until we have written it.
- * One that is on disk may be forgotten as soon as the lock is given up. */
-static struct node *unwritten_child(struct tree *tree, const struct node *node, uint32_t index)
-{
-	struct node *child;
-
-	rwlock_read(&tree->lock);
-	child = inner_child(node, index);
-	if (child && child->ref.length)
-		child = NULL;
-	rwlock_read_done(&tree->lock);
-	return child;
-}
-
-/* Writes `node`, which is not on disk, and what is below it, children first. Only this thread
- * sets node->ref, and entries of a frozen node do not change. */
-int tree_write_below(struct tree *tree, struct node *node, uint64_t view) WITHOUT(tree->lock)
-{
-	int rc = 0;
-
-	for (uint32_t i = 0; node->level && rc == 0 && i < node->count; i++) {
-		struct node *child = unwritten_child(tree, node, i);
-
-		if (child)
-			rc = tree_write_below(tree, child, view);
-	}
-	return rc == 0 ? write_node(tree, node, view) : rc;
-}
-
-int tree_write(struct tree *tree, struct frozen *frozen)
-{
-	int rc = 0;
-
-	if (frozen->root && !frozen->root->ref.length)
-		rc = tree_write_below(tree, frozen->root, 0);
-	if (frozen->root && rc == 0)
-		frozen->ref = frozen->root->ref;
-	return rc;
-}
-
 void tree_release(struct tree *tree, struct frozen *frozen)
 {
 	if (!frozen->root)
@@ -497,6 +407,7 @@ int tree_open(struct pages *pages, struct space *space, const struct super *supe
 	tree->cache = cache;
 	tree->root.ref = super->root;
 	tree->generation = super->generation + 1;
+	tree->born = super->generation;
 	tree->entries = super->entries;
 	*out = tree;
 	return 0;

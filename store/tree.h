@@ -43,7 +43,8 @@ int tree_scan(struct tree *tree, struct slice from,
 	      int (*visit)(void *arg, const struct leaf_entry *entry), void *arg,
 	      struct err *err);
 
-/* Applies a batch, whole or not at all. Once the memory is at hand and nothing can fail any more,
+/* Applies a batch, whole or not at all. -EINVAL: a patch of what is not there, or that begins
+ * behind a value's end. Once the memory is at hand and nothing can fail any more,
  * `admit` is asked, under the lock: the answer 0 means go, and whatever it did (appending to the
  * log) is in the order in which batches are applied. `units` is what the next tree_write may
  * need, at most. */
@@ -62,9 +63,10 @@ struct frozen {
  * the first change after that moment; if it fails, nothing was frozen. */
 int tree_freeze(struct tree *tree, int (*mark)(void *arg), void *arg, struct frozen *out);
 
-/* Writes what is not on disk yet of a frozen tree. A failure leaves what was written good for
- * the next time. */
-int tree_write(struct tree *tree, struct frozen *frozen);
+/* Writes what is not on disk yet of a frozen tree, leaves first, in key order. A failure leaves
+ * what was written good for the next time. `pace`, unless NULL, is called every few MiB, under no
+ * lock: it may take its time. */
+int tree_write(struct tree *tree, struct frozen *frozen, void (*pace)(void *arg), void *arg);
 
 void tree_release(struct tree *tree, struct frozen *frozen);
 

@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "mem.h"
+#include "sum.h"
 
 enum {
 	SEPARATOR_MAX = INNER_ENTRY_HEADER + NODE_KEY_MAX + INNER_ENTRY_TAIL + NODE_SLOT,
@@ -15,10 +16,20 @@ enum {
 
 /* ---- preparing a batch ------------------------------------------------------------------ */
 
+/* What a batch has done to an entry before a patch of the same batch comes to it. */
+struct touched {
+	struct slice key;		/* size 0: a free slot */
+	bool there;
+	uint64_t size;			/* of the value */
+};
+
 /* What a batch may need, at most. */
 struct need {
 	uint64_t ops, bytes, wide;	/* entries of more than an eighth of a node split unevenly */
+	uint64_t large_units;		/* of nodes for a single entry, which are set aside as they are met */
 	uint64_t copies, leaves, inners, depth;
+	struct touched *touched;	/* a hash table; only if the batch has a patch and other operations */
+	uint64_t slots;			/* of it; a power of two, and no more than half of them in use */
 };
 
 static int set_aside(struct node ***list, size_t *count, size_t *capacity, struct node *node)
@@ -71,6 +82,87 @@ static void count_node(struct tree *tree, struct node *node, struct need *need)
 		need->copies++;
 }
 
+/* The slot where `key` is or may be put. */
+static struct touched *touched_slot(const struct need *need, struct slice key)
+{
+	uint64_t i = sum64(key.data, key.size) & (need->slots - 1);
+
+	while (need->touched[i].key.size && !slice_equal(need->touched[i].key, key))
+		i = (i + 1) & (need->slots - 1);
+	return &need->touched[i];
+}
+
+static void touch(struct need *need, struct slice key, bool there, uint64_t size)
+{
+	if (need->touched)
+		*touched_slot(need, key) = (struct touched){ key, there, size };
+}
+
+static int prepare_touched(struct need *need, struct slice batch)
+{
+	struct batch_op op;
+	size_t offset = BATCH_HEADER;
+	uint64_t ops = 0, patches = 0;
+	int rc;
+
+	while ((rc = batch_next(batch, &offset, &op)) > 0) {
+		patches += op.kind == BATCH_PATCH;
+		ops++;
+	}
+	if (rc < 0 || patches == 0 || ops == 1)
+		return rc;
+	for (need->slots = 4; need->slots < 2 * ops;)
+		need->slots *= 2;
+	need->touched = mem_zalloc(need->slots * sizeof(*need->touched));
+	return need->touched ? 0 : -ENOMEM;
+}
+
+/* An entry of `size` bytes will be put somewhere, to grow by half if `growing`. */
+static int prepare_entry(struct tree *tree, uint64_t size, bool growing, struct need *need)
+	NEEDS(tree->lock)
+{
+	const uint64_t capacity = size + NODE_SLOT + (growing ? size / 2 : 0);
+
+	need->wide += size > NODE_BYTES / 8;
+	if (size + NODE_SLOT <= NODE_BYTES) {
+		need->bytes += size + NODE_SLOT;
+		return 0;
+	}
+	need->large_units += capacity / UNIT + 2;
+	return set_aside(&tree->large, &tree->large_count, &tree->large_capacity,
+			 node_new((uint32_t)capacity, 0, tree->generation));
+}
+
+/* A patch that extends nothing, or a large leaf's entry by no more than there is room for, is made
+ * in place. For the others the entry is put anew. */
+static int prepare_patch(struct tree *tree, const struct batch_op *op, const struct node *leaf,
+			 struct need *need) NEEDS(tree->lock)
+{
+	const uint64_t end = (uint64_t)op->offset + op->value.size;
+	const struct touched *before = need->touched ? touched_slot(need, op->key) : NULL;
+	const bool first = !before || !before->key.size;
+	bool there = false, ours;
+	uint64_t size = 0, more;
+
+	if (first) {
+		const uint32_t index = leaf ? node_find(leaf, op->key, &there) : 0;
+
+		size = there ? leaf_entry_at(leaf, index).value.size : 0;
+	} else {
+		there = before->there;
+		size = before->size;
+	}
+	if (!there || op->offset > size)
+		return -EINVAL;
+	more = end > size ? end - size : 0;
+	touch(need, op->key, true, size + more);
+	ours = leaf && leaf->generation == tree->generation;
+	if (leaf && leaf->capacity <= NODE_BYTES ? more == 0 : first && ours && more <= node_room(leaf))
+		return 0;
+	return prepare_entry(tree, LEAF_ENTRY_HEADER + op->key.size + REF_SIZE + size + more, more > 0,
+			     need);
+}
+
 /* Walks to where the operation will be, and counts. */
 static int prepare_op(struct tree *tree, const struct batch_op *op, struct need *need)
 	NEEDS(tree->lock)
@@ -89,14 +181,10 @@ static int prepare_op(struct tree *tree, const struct batch_op *op, struct need 
 	}
 	need->depth = depth;
 	need->ops++;
-	if (op->kind == BATCH_DELETE)
-		return 0;
-	need->bytes += leaf_entry_size(&entry) + NODE_SLOT;
-	need->wide += leaf_entry_size(&entry) > NODE_BYTES / 8;
-	if (is_large(&entry))
-		rc = set_aside(&tree->large, &tree->large_count, &tree->large_capacity,
-			       node_new(leaf_entry_size(&entry) + NODE_SLOT, 0, tree->generation));
-	return rc;
+	if (op->kind == BATCH_PATCH)
+		return prepare_patch(tree, op, leaf, need);
+	touch(need, op->key, op->kind != BATCH_DELETE, op->value.size);
+	return op->kind == BATCH_DELETE ? 0 : prepare_entry(tree, leaf_entry_size(&entry), false, need);
 }
 
 /* How many nodes to set aside. A full leaf splits at the first entry it gets (in three, if it has
@@ -111,32 +199,39 @@ static uint64_t nodes_needed(const struct need *need)
 	return need->copies + leaves + inners;
 }
 
+static int prepare_ops(struct tree *tree, struct slice batch, struct need *need)
+	NEEDS(tree->lock)
+{
+	struct batch_op op;
+	size_t offset = BATCH_HEADER;
+	int rc = prepare_touched(need, batch);
+
+	tree->visit++;
+	drop_large(tree);
+	while (rc == 0 && (rc = batch_next(batch, &offset, &op)) > 0)
+		rc = prepare_op(tree, &op, need);
+	mem_free(need->touched);
+	return rc;
+}
+
 /* Sets aside whatever `batch` may need; *units is what may have to be written then. Sets
  * *missed, and returns -EAGAIN, if not all of it is in memory. */
 static int prepare(struct tree *tree, struct slice batch, uint64_t *units, bool *missed)
 	NEEDS(tree->lock)
 {
 	struct need need = { 0 };
-	struct batch_op op;
-	size_t offset = BATCH_HEADER;
 	uint64_t nodes;
-	int rc;
+	int rc = prepare_ops(tree, batch, &need);
 
-	tree->visit++;
-	drop_large(tree);
-	while ((rc = batch_next(batch, &offset, &op)) > 0) {
-		rc = prepare_op(tree, &op, &need);
-		*missed = rc == -EAGAIN;
-		if (rc < 0)
-			return rc;
-	}
+	*missed = rc == -EAGAIN;
 	nodes = nodes_needed(&need);
 	while (rc == 0 && tree->pool_count < nodes)
 		rc = set_aside(&tree->pool, &tree->pool_count, &tree->pool_capacity,
 			       node_new(NODE_BYTES, 0, tree->generation));
 	if (rc == 0)
 		rc = space_reserve(tree->space, nodes + need.leaves + need.inners + 2 * need.ops);
-	*units = tree->dirty_units + nodes * (NODE_ALLOCATION / UNIT + 1) + need.bytes / UNIT;
+	*units = tree->dirty_units + nodes * (NODE_ALLOCATION / UNIT + 1) + need.bytes / UNIT +
+		 need.large_units;
 	return rc;
 }
 
@@ -194,12 +289,22 @@ static struct node *take(struct tree *tree, uint8_t level) NEEDS(tree->lock)
 	return node;
 }
 
-static struct node *take_large(struct tree *tree) NEEDS(tree->lock)
+/* The first that is large enough. Some are set aside that then are not needed, but never is one
+ * taken that was set aside for a later entry while that of this one, or of an earlier one, is
+ * left: so each finds its own or an earlier one. */
+static struct node *take_large(struct tree *tree, const struct leaf_entry *entry)
+	NEEDS(tree->lock)
 {
+	size_t index = tree->large_taken;
 	struct node *node;
 
-	assert(tree->large_taken < tree->large_count);
-	node = tree->large[tree->large_taken++];
+	while (index < tree->large_count &&
+	       tree->large[index]->capacity < leaf_entry_size(entry) + NODE_SLOT)
+		index++;
+	assert(index < tree->large_count);
+	node = tree->large[index];
+	tree->large[index] = tree->large[tree->large_taken];
+	tree->large[tree->large_taken++] = node;
 	node_reset(node, 0, tree->generation);
 	tree_account(tree, node, true);
 	return node;
@@ -376,7 +481,7 @@ static struct node *descend(struct tree *tree, struct slice key, bool growing, s
 static struct node *lone_leaf(struct tree *tree, const struct leaf_entry *entry)
 	NEEDS(tree->lock)
 {
-	struct node *leaf = is_large(entry) ? take_large(tree) : take(tree, 0);
+	struct node *leaf = is_large(entry) ? take_large(tree, entry) : take(tree, 0);
 
 	leaf_insert(leaf, 0, entry);
 	return leaf;
@@ -465,7 +570,7 @@ static void put(struct tree *tree, struct leaf_entry *entry) NEEDS(tree->lock)
 			space_dead(tree->space, &old.run);
 		tree->entries--;
 	}
-	if (leaf->capacity > NODE_BYTES) {	/* a large leaf is replaced, never changed */
+	if (leaf->capacity > NODE_BYTES) {	/* a large leaf has one entry; another one replaces it */
 		if (exact) {
 			hang(tree, &path, lone_leaf(tree, entry));
 			retire(tree, leaf);
@@ -481,6 +586,45 @@ static void put(struct tree *tree, struct leaf_entry *entry) NEEDS(tree->lock)
 		leaf_insert(leaf, index, entry);
 	else
 		insert_splitting(tree, &path, leaf, index, entry);
+}
+
+/* Puts an entry of a usual leaf anew, with what extends it. */
+static void patch_elsewhere(struct tree *tree, struct path *path, struct node *leaf,
+			    uint32_t index, const struct batch_op *op) NEEDS(tree->lock)
+{
+	struct leaf_entry entry = leaf_entry_at(leaf, index);
+	uint8_t value[NODE_BYTES];
+
+	memcpy(value, entry.value.data, entry.value.size);
+	entry.key = op->key;
+	entry.value = slice_of(value, entry.value.size);
+	entry.patch = op->value;
+	entry.patch_offset = op->offset;
+	node_remove(leaf, index);
+	insert_splitting(tree, path, leaf, index, &entry);
+}
+
+static void patch(struct tree *tree, const struct batch_op *op) NEEDS(tree->lock)
+{
+	struct leaf_entry entry;
+	struct path path;
+	struct node *leaf = descend(tree, op->key, true, &path);
+	bool exact;
+	const uint32_t index = node_find(leaf, op->key, &exact);
+
+	assert(exact);		/* prepare() saw it */
+	if (leaf->capacity <= NODE_BYTES) {
+		leaf = own(tree, &path);
+		if (!leaf_patch(leaf, index, op->offset, op->value))
+			patch_elsewhere(tree, &path, leaf, index, op);
+	} else if (leaf->generation != tree->generation ||
+		   !leaf_patch(leaf, index, op->offset, op->value)) {
+		entry = leaf_entry_at(leaf, index);
+		entry.patch = op->value;
+		entry.patch_offset = op->offset;
+		hang(tree, &path, lone_leaf(tree, &entry));
+		retire(tree, leaf);
+	}
 }
 
 /* ---- shrinking -------------------------------------------------------------------------- */
@@ -606,6 +750,8 @@ static void apply(struct tree *tree, struct slice batch) NEEDS(tree->lock)
 
 		if (op.kind == BATCH_DELETE)
 			delete(tree, op.key);
+		else if (op.kind == BATCH_PATCH)
+			patch(tree, &op);
 		else
 			put(tree, &entry);
 	}

@@ -1,5 +1,5 @@
-/* tree_impl.h - what the tree's own files share: tree.c (reading, forgetting, checkpoints) and
- * tree_apply.c (changing). Nobody else includes it. */
+/* tree_impl.h - what the tree's own files share: tree.c (reading, forgetting, freezing),
+ * tree_apply.c (changing), tree_write.c (writing) and tree_view.c (moments). Nobody else includes it. */
 #ifndef CUBBY_TREE_IMPL_H
 #define CUBBY_TREE_IMPL_H
 
@@ -32,6 +32,8 @@ struct tree {
 	struct rwlock lock;		/* guards everything below, and the nodes (node.h) */
 	struct root root;
 	uint64_t generation;
+	uint64_t born;			/* only tree_write's; blocks up to this generation are known
+					 * to the free map */
 	uint64_t entries;
 	uint64_t memory;
 	uint64_t dirty_memory;		/* of nodes that are not on disk */
@@ -50,6 +52,7 @@ struct tree {
 
 /* Counts a node's memory, and if it is not on disk its units, as there or no longer there. */
 void tree_account(struct tree *tree, const struct node *node, bool there) NEEDS(tree->lock);
+void tree_account_dirty(struct tree *tree, const struct node *node, bool dirty) NEEDS(tree->lock);
 
 /* Gives up one reference; the last one frees the node, and those below that nobody else has. */
 void tree_unref(struct tree *tree, struct node *node) NEEDS(tree->lock);
@@ -77,9 +80,9 @@ int tree_root_scan(struct tree *tree, struct root *root, struct slice from,
 		   int (*visit)(void *arg, const struct leaf_entry *entry), void *arg,
 		   struct err *err) WITHOUT(tree->lock);
 
-/* Writes what is not on disk yet of `node` and below. `view`: only views of that generation or
- * older reach it; 0: it is the tree that is being checkpointed. */
-int tree_write_below(struct tree *tree, struct node *node, uint64_t view) WITHOUT(tree->lock);
+/* Writes what is not on disk yet at `root`, which only views of that generation or older reach. */
+int tree_write_view(struct tree *tree, struct node *root, uint64_t generation)
+	WITHOUT(tree->lock);
 
 /* Is more in memory than should be? Then the clock's hand may be turned. */
 bool tree_over(const struct tree *tree);

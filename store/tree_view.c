@@ -132,7 +132,7 @@ void tree_views_write(struct tree *tree, const struct frozen *frozen)
 	int rc = 0;
 
 	while (rc == 0 && (root = unwritten_root(tree, &before))) {
-		rc = tree_write_below(tree, root, before);
+		rc = tree_write_view(tree, root, before);
 		rwlock_write(&tree->lock);
 		tree_unref(tree, root);
 		rwlock_write_done(&tree->lock);

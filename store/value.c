@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "mem.h"
+#include "patches.h"
 
 enum {
 	DELETE_AT_ONCE = 8,	/* chunks that a removal deletes itself rather than dooming them */
@@ -30,9 +31,8 @@ static int chunk_get(struct store *store, uint64_t value, uint32_t chunk, struct
 static int chunk_read_try(struct store *store, uint64_t value, uint32_t chunk, uint8_t *bytes,
 			  uint32_t *used, struct buffer *record, struct ref *seen)
 {
-	struct slice content;
+	struct chunk c;
 	struct ref run;
-	uint8_t kind;
 	int rc = chunk_get(store, value, chunk, record, &run);
 
 	if (rc == -ENOENT) {
@@ -40,18 +40,24 @@ static int chunk_read_try(struct store *store, uint64_t value, uint32_t chunk, u
 		return 0;
 	}
 	if (rc == 0)
-		rc = chunk_parse(buffer_slice(record), run.length, &kind, &content);
+		rc = chunk_parse(buffer_slice(record), run.length, &c);
 	if (rc < 0)
 		return rc;
-	*used = kind == CHUNK_RUN ? run.length : (uint32_t)content.size;
-	if (kind == CHUNK_INLINE) {
-		memcpy(bytes, content.data, content.size);
+	*used = c.shape.used;
+	if (c.shape.kind == CHUNK_INLINE) {
+		memcpy(bytes, c.bytes.data, c.bytes.size);
 		return 0;
 	}
-	rc = engine_run_read(store->engine, &run, bytes);
+	rc = run.length ? engine_run_read(store->engine, &run, bytes) : 0;
 	if (rc == -EBADMSG && !ref_equal(&run, seen)) {
 		*seen = run;
 		return -EAGAIN;
+	}
+	if (rc == -EBADMSG)
+		engine_run_damaged(store->engine, &run);
+	if (rc == 0 && c.patches.size) {
+		memset(bytes + run.length, 0, STORE_CHUNK - run.length);
+		patches_lay(c.patches, bytes, 0, STORE_CHUNK);
 	}
 	return rc;
 }
@@ -66,6 +72,82 @@ int chunk_read(struct store *store, uint64_t value, uint32_t chunk, uint8_t *byt
 		rc = chunk_read_try(store, value, chunk, bytes, used, &record, &seen);
 	while (rc == -EAGAIN);
 	buffer_done(&record);
+	return rc;
+}
+
+int chunk_patches(struct store *store, uint64_t value, uint32_t chunk, struct buffer *out)
+{
+	struct buffer record = { 0 };
+	struct chunk c;
+	struct ref run;
+	int rc = chunk_get(store, value, chunk, &record, &run);
+
+	if (rc == 0)
+		rc = chunk_parse(buffer_slice(&record), run.length, &c);
+	if (rc == 0) {
+		buffer_clear(out);
+		rc = buffer_append(out, c.patches.data, c.patches.size);
+	}
+	buffer_done(&record);
+	return rc;
+}
+
+/* A look at the records of a value's chunks. */
+struct look {
+	uint64_t stop;
+	struct chunk_shape shape;	/* of the last one met */
+	uint64_t stored;
+};
+
+static int visit_shape(void *arg, const struct engine_entry *entry)
+{
+	struct look *look = arg;
+	struct chunk c;
+	uint64_t value;
+	uint32_t number;
+	int rc = record_chunk_parse(entry->key, &value, &number);
+
+	if (rc == 0 && number >= look->stop)
+		return 1;
+	if (rc == 0)
+		rc = chunk_parse(entry->value, entry->run.length, &c);
+	if (rc < 0)
+		return rc;
+	look->shape = c.shape;
+	look->stored += chunk_stored(&c.shape);
+	return (uint64_t)number + 1 == look->stop;
+}
+
+static int look_at(struct store *store, uint64_t value, uint64_t first, struct look *look)
+{
+	const struct record_key from = record_chunk(value, (uint32_t)first);
+	const struct record_key prefix = record_chunks_of(value);
+	int rc = 0;
+
+	if (first < look->stop)
+		rc = records_scan(store->engine, record_slice(&from), record_slice(&prefix),
+				  visit_shape, look);
+	return rc < 0 ? rc : 0;
+}
+
+int chunk_look(struct store *store, uint64_t value, uint32_t chunk, struct chunk_shape *out)
+{
+	struct look look = { .stop = (uint64_t)chunk + 1 };
+	const int rc = look_at(store, value, chunk, &look);
+
+	if (rc == 0)
+		*out = look.shape;
+	return rc;
+}
+
+int chunks_stored(struct store *store, uint64_t value, uint64_t first, uint64_t stop,
+		  uint64_t *stored)
+{
+	struct look look = { .stop = stop };
+	const int rc = look_at(store, value, first, &look);
+
+	if (rc == 0)
+		*stored = look.stored;
 	return rc;
 }
 
@@ -166,7 +248,7 @@ ssize_t store_read(struct store *store, struct place place, uint64_t offset, voi
 	for (int tries = 0; tries < READ_TRIES && rc == -EAGAIN; tries++)
 		rc = read_try(store, place, offset, bytes, size);
 	if (rc == -EAGAIN) {
-		mutex_lock(&store->lock);
+		store_lock_to_change(store);
 		rc = read_try(store, place, offset, bytes, size);
 		mutex_unlock(&store->lock);
 	}
@@ -323,15 +405,25 @@ int doomed_read(struct store *store, uint64_t value, uint32_t *first)
 	return rc;
 }
 
-int value_finish_cut(struct store *store, uint64_t value)
+int value_cut_step(struct store *store, uint64_t value, int max)
+{
+	uint32_t first;
+	const int rc = doomed_read(store, value, &first);
+
+	if (rc < 0 || first == 0)
+		return rc == -ENOENT ? 0 : rc;
+	return chunks_delete(store, value, first, max, true);
+}
+
+int value_finish_cut(struct store *store, uint64_t value, uint64_t chunks)
 {
 	uint32_t first;
 	int rc = doomed_read(store, value, &first);
 
-	if (rc < 0 || first == 0)
+	if (rc < 0 || first == 0 || chunks <= first)
 		return rc == -ENOENT ? 0 : rc;
 	do
-		rc = chunks_delete(store, value, first, DELETE_STEP, true);
+		rc = value_cut_step(store, value, DELETE_STEP);
 	while (rc == DELETE_STEP);
 	return rc < 0 ? rc : 0;
 }

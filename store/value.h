@@ -20,6 +20,16 @@ static inline uint64_t chunk_count(uint64_t size)
 int chunk_read(struct store *store, uint64_t value, uint32_t chunk, uint8_t *bytes,
 	       uint32_t *used);
 
+/* What a chunk's record is like, without copying it; all zeros if there is none. */
+int chunk_look(struct store *store, uint64_t value, uint32_t chunk, struct chunk_shape *out);
+
+/* The list of patches in a chunk's record, to *out (replacing what is in it). */
+int chunk_patches(struct store *store, uint64_t value, uint32_t chunk, struct buffer *out);
+
+/* How many bytes of the chunks from `first` up to `stop` are kept. */
+int chunks_stored(struct store *store, uint64_t value, uint64_t first, uint64_t stop,
+		  uint64_t *stored);
+
 /* Deletes up to `max` chunks from `first` on, which the caller knows nobody can see, and returns
  * how many there were; fewer than `max`: these were all. `undoom`: with the last of them goes the
  * record that the value is doomed. */
@@ -53,7 +63,11 @@ void value_doomed(struct store *store, uint64_t value) NEEDS(store->lock);
  * does the answer last: a value under way is doomed until it is published. */
 int doomed_read(struct store *store, uint64_t value, uint32_t *first);
 
-/* Ends what batch_doom_from began, if anything, before the value may grow again. */
-int value_finish_cut(struct store *store, uint64_t value) NEEDS(store->lock);
+/* Goes on with what batch_doom_from began, by up to `max` chunks; returns how many they were. The
+ * last ones of all take its record with them. */
+int value_cut_step(struct store *store, uint64_t value, int max) NEEDS(store->lock);
+
+/* Ends it, if the value is to have chunks where there are some to be deleted. */
+int value_finish_cut(struct store *store, uint64_t value, uint64_t chunks) NEEDS(store->lock);
 
 #endif

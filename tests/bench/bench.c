@@ -1,16 +1,20 @@
-/* bench - the same work on cubby and on the file system below it, in the same run.
+/* bench - the same work on cubby, on file systems that do nothing, and on the disk below, in one run.
  *
- *     bench PLAIN STANDARD CLOSE      folders: on the disk, and two mounts of stores on that disk
+ *     bench PLAIN NULLFS PASSTHROUGH STANDARD CLOSE
  *
- * Rounds are short and interleaved, so that what disturbs the machine disturbs all alike; each
- * figure is the median of its rounds (BENCH_ROUNDS, 5). */
+ * are folders: on the disk, in a mount of nullfs, of libfuse's passthrough_ll over that disk ("-":
+ * there is none), and in two mounts of stores on that disk. Rounds are short and interleaved, so
+ * that what disturbs the machine disturbs all alike; each figure is the median of its rounds
+ * (BENCH_ROUNDS, 5). BENCH_ONLY=small, durable or big: only that part. BENCH_QUICK=1: a minute. The
+ * table is Markdown. */
 #include <err.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "work.h"
 
-enum { PLACES = 3, WORKS_MAX = 32, ROUNDS_MAX = 99 };
+enum { WORKS_MAX = 32, ROUNDS_MAX = 99 };
 
 static double rates[WORKS_MAX][PLACES][ROUNDS_MAX];
 
@@ -27,55 +31,90 @@ static double median(double *of, int count)
 	return count % 2 ? of[count / 2] : (of[count / 2 - 1] + of[count / 2]) / 2;
 }
 
-static void measure(struct place *places, int rounds)
+static bool wanted(const struct work *work, bool quick)
+{
+	const char *only = getenv("BENCH_ONLY");
+
+	return work_wanted(work, quick) && (!only || strcmp(only, work_part(work)) == 0);
+}
+
+static bool done_at(const struct work *work, const struct place *place, int where)
+{
+	return place->path && work->places & 1u << where;
+}
+
+static void measure(struct place *places, int rounds, bool quick)
 {
 	for (int round = 0; round < rounds; round++)
 		for (int w = 0; works[w].name; w++)
-			for (int p = 0; p < PLACES; p++) {
-				const double count = works[w].run(&places[p]);
+			for (int p = 0; p < PLACES && wanted(&works[w], quick); p++) {
+				double count;
 
+				if (!done_at(&works[w], &places[p], p))
+					continue;
+				places[p].round = round;
+				count = works[w].run(&places[p]);
 				rates[w][p][round] = count / work_seconds();
 			}
 }
 
-static void print_table(const struct place *places, int rounds)
+static void print_ratio(int width, double a, double b)
 {
-	printf("%-29s | %9s %9s | %10s %10s %10s\n", "", "standard", "close", places[0].name,
-	       places[1].name, places[2].name);
-	printf("%-29s | %9s %9s | %32s\n", "", "/ plain", "/ plain", "a second");
+	if (a > 0 && b > 0)
+		printf(" %*.2f |", width, a / b);
+	else
+		printf(" %*s |", width, "");
+}
+
+static void print_table(const struct place *places, int rounds, bool quick)
+{
+	printf("| %-29s | standard / nullfs | / passthrough | / plain | close / plain |", "");
+	for (int p = 0; p < PLACES; p++)
+		printf(" %11s |", places[p].name);
+	printf("\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n");
 	for (int w = 0; works[w].name; w++) {
 		double m[PLACES];
 
+		if (!wanted(&works[w], quick))
+			continue;
 		for (int p = 0; p < PLACES; p++)
 			m[p] = median(rates[w][p], rounds);
-		printf("%-29s | %9.2f %9.2f | %10.0f %10.0f %10.0f%s\n", works[w].name, m[1] / m[0],
-		       m[2] / m[0], m[0], m[1], m[2], works[w].unit[0] == 'M' ? "  MB" : "");
+		printf("| %-29s |", works[w].name);
+		print_ratio(17, m[STANDARD], m[NULLFS]);
+		print_ratio(13, m[STANDARD], m[PASSTHROUGH]);
+		print_ratio(7, m[STANDARD], m[PLAIN]);
+		print_ratio(13, m[CLOSE], m[PLAIN]);
+		for (int p = 0; p < PLACES; p++)
+			if (m[p] > 0)
+				printf(" %8.0f %2s |", m[p], works[w].unit[0] == 'M' ? "MB" : "");
+			else
+				printf("             |");
+		printf("\n");
 	}
-	puts("* the shortest way to a durable, atomic change: on cubby open(O_TRUNC), write, "
-	     "close\n"
-	     "  (and fsync with sync=standard); on the plain folder the durable replace");
 }
 
 int main(int argc, char **argv)
 {
 	const char *text = getenv("BENCH_ROUNDS");
-	const int rounds = text ? atoi(text) : 5;
-
-	if (argc != 1 + PLACES || rounds < 1 || rounds > ROUNDS_MAX)
-		errx(2, "usage: bench PLAIN STANDARD CLOSE (BENCH_ROUNDS=1..%d)", ROUNDS_MAX);
-
+	const bool quick = getenv("BENCH_QUICK") != NULL;
+	const int rounds = text ? atoi(text) : quick ? 1 : 5;
 	struct place places[PLACES] = {
-		{ .name = "plain", .path = argv[1] },
-		{ .name = "standard", .path = argv[2], .put_is_atomic = true },
-		{ .name = "close",
-		  .path = argv[3],
-		  .put_is_atomic = true,
-		  .close_is_durable = true },
+		[PLAIN] = { .name = "plain" },
+		[NULLFS] = { .name = "nullfs" },
+		[PASSTHROUGH] = { .name = "passthrough" },
+		[STANDARD] = { .name = "standard", .put_is_atomic = true },
+		[CLOSE] = { .name = "close", .put_is_atomic = true, .close_is_durable = true },
 	};
 
+	if (argc != 1 + PLACES || rounds < 1 || rounds > ROUNDS_MAX)
+		errx(2, "usage: bench PLAIN NULLFS PASSTHROUGH STANDARD CLOSE "
+			"(BENCH_ROUNDS=1..%d)", ROUNDS_MAX);
 	for (int p = 0; p < PLACES; p++)
-		work_prepare(&places[p]);
-	measure(places, rounds);
-	print_table(places, rounds);
+		if (strcmp(argv[1 + p], "-") != 0) {
+			places[p].path = argv[1 + p];
+			work_prepare(&places[p], 1u << p, quick);
+		}
+	measure(places, rounds, quick);
+	print_table(places, rounds, quick);
 	return 0;
 }

@@ -9,18 +9,23 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
 enum {
 	FILES = 2000, /* made, rewritten, read, ... in each round */
 	VALUE = 200,
-	ENTRIES = 20000, /* of the folder that is listed */
+	ENTRIES = 20000, /* of the folder that is listed, */
+	MANY = 200000,   /* and of a larger one */
 	REPLACES = 400,  /* durable ones, by all threads together: times 4 with many */
 	THREADS = 16,
-	BIG = 256 << 20,
+	BIG = 1 << 30,
+	BIG_QUICK = 128 << 20,
 	BLOCK = 1 << 20,
 };
+
+static int big = BIG;
 
 static char value[VALUE];
 static char block[BLOCK];
@@ -125,6 +130,65 @@ static double read_all(struct place *p)
 	return FILES;
 }
 
+/* What the kernel has cached of the contents is dropped first; names and attributes stay. */
+static double read_all_cold(struct place *p)
+{
+	char name[32];
+	int fd;
+
+	for (int i = 0; i < FILES; i++) {
+		file_name(name, i);
+		fd = ok(openat(p->folder, name, O_RDONLY), name);
+		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+		ok(close(fd), name);
+	}
+	return read_all(p);
+}
+
+static double set_xattr_all(struct place *p)
+{
+	char name[32], path[4096];
+
+	start();
+	for (int i = 0; i < FILES; i++) {
+		file_name(name, i);
+		snprintf(path, sizeof(path), "%s/%s", p->path, name);
+		ok(setxattr(path, "user.colour", "green", 5, 0), name);
+	}
+	stop();
+	return FILES;
+}
+
+/* Names that nobody has asked for yet. */
+static double miss_all(struct place *p)
+{
+	struct stat st;
+	char name[48];
+
+	start();
+	for (int i = 0; i < FILES; i++) {
+		sprintf(name, "files/absent-%d-%05d", p->round, i);
+		if (fstatat(p->folder, name, &st, 0) == 0)
+			errx(1, "%s is there", name);
+	}
+	stop();
+	return FILES;
+}
+
+/* Has the kernel forget all names and attributes that it can: only root may ask for it. */
+static void drop_names(void)
+{
+	static const struct timespec while_told = { 0, 100000000 };
+	const int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	if (write(fd, "2", 1) != 1)
+		warn("drop_caches");
+	close(fd);
+	nanosleep(&while_told, NULL);	/* the mounts are being told what is forgotten */
+}
+
 static double stat_all(struct place *p)
 {
 	struct stat st;
@@ -137,6 +201,21 @@ static double stat_all(struct place *p)
 	}
 	stop();
 	return 10 * FILES;
+}
+
+static double stat_all_cold(struct place *p)
+{
+	struct stat st;
+	char name[32];
+
+	drop_names();
+	start();
+	for (int i = 0; i < FILES; i++) {
+		file_name(name, i);
+		ok(fstatat(p->folder, name, &st, 0), name);
+	}
+	stop();
+	return FILES;
 }
 
 static double rename_all(struct place *p)
@@ -170,37 +249,49 @@ static double unlink_all(struct place *p)
 
 /* ---- listing ------------------------------------------------------------------------------- */
 
-static double list_entries(struct place *p, bool with_stat)
+static double list_entries(struct place *p, const char *folder, int entries, bool with_stat)
 {
-	const int fd = ok(openat(p->folder, "listed", O_RDONLY | O_DIRECTORY), "listed");
-	DIR *d = fdopendir(fd);
+	int count = 0, fd;
 	struct dirent *e;
 	struct stat st;
-	int count = 0;
+	DIR *d;
 
-	if (!d)
-		err(1, "listed");
+	drop_names();
 	start();
+	fd = ok(openat(p->folder, folder, O_RDONLY | O_DIRECTORY), folder);
+	d = fdopendir(fd);
+	if (!d)
+		err(1, "%s", folder);
 	while ((e = readdir(d))) {
 		count++;
 		if (with_stat)
 			ok(fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW), e->d_name);
 	}
-	stop();
 	closedir(d);
-	if (count != ENTRIES + 2)
+	stop();
+	if (count != entries + 2)
 		errx(1, "%d entries listed", count);
 	return count;
 }
 
 static double list(struct place *p)
 {
-	return list_entries(p, false);
+	return list_entries(p, "listed", ENTRIES, false);
 }
 
 static double list_long(struct place *p)
 {
-	return list_entries(p, true);
+	return list_entries(p, "listed", ENTRIES, true);
+}
+
+static double list_many(struct place *p)
+{
+	return list_entries(p, "many", MANY, false);
+}
+
+static double list_many_long(struct place *p)
+{
+	return list_entries(p, "many", MANY, true);
 }
 
 /* ---- durable changes ----------------------------------------------------------------------- */
@@ -301,64 +392,99 @@ static double write_big(struct place *p)
 
 	start();
 	fd = ok(openat(p->folder, "big", O_WRONLY | O_CREAT | O_TRUNC, 0644), "big");
-	for (int done = 0; done < BIG; done += BLOCK)
+	for (int done = 0; done < big; done += BLOCK)
 		if (write(fd, block, BLOCK) != BLOCK)
 			err(1, "big");
 	ok(fsync(fd), "big");
 	ok(close(fd), "big");
 	stop();
-	return BIG / 1e6;
+	return big / 1e6;
 }
 
+/* A mount's pages are dropped; what the kernel has cached of the disk below it stays. */
 static double read_big(struct place *p)
 {
 	const int fd = ok(openat(p->folder, "big", O_RDONLY), "big");
 
 	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 	start();
-	for (int done = 0; done < BIG; done += BLOCK)
+	for (int done = 0; done < big; done += BLOCK)
 		if (read(fd, block, BLOCK) != BLOCK)
 			err(1, "big");
 	stop();
 	ok(close(fd), "big");
-	return BIG / 1e6;
+	return big / 1e6;
 }
 
 /* ---- all of it ----------------------------------------------------------------------------- */
 
-void work_prepare(struct place *p)
+static void make_listed(const struct place *p, const char *folder, int count)
+{
+	char name[32];
+
+	ok(mkdirat(p->folder, folder, 0755), folder);
+	for (int i = 0; i < count; i++) {
+		sprintf(name, "%s/%06d", folder, i);
+		ok(mknodat(p->folder, name, S_IFREG | 0644, 0), name);
+	}
+}
+
+enum {
+	EVERYWHERE = 1 << PLAIN | 1 << NULLFS | 1 << STANDARD | 1 << CLOSE,
+	DURABLY = 1 << PLAIN | 1 << STANDARD | 1 << CLOSE,
+	BIGLY = 1 << PLAIN | 1 << PASSTHROUGH | 1 << STANDARD | 1 << CLOSE,
+};
+
+/* passthrough_ll, an example, gets nothing but the big file. */
+void work_prepare(struct place *p, unsigned places, bool quick)
 {
 	char name[32];
 
 	memset(value, 'v', sizeof(value));
 	for (size_t i = 0; i < sizeof(block); i++)
 		block[i] = (char)rand();
+	big = quick ? BIG_QUICK : BIG;
 	p->folder = ok(open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), p->path);
-	for (int i = 0; i < THREADS; i++) {
+	for (int i = 0; i < THREADS && places & DURABLY; i++) {
 		sprintf(name, "durable%02d", i);
 		ok(mkdirat(p->folder, name, 0755), name);
 	}
-	ok(mkdirat(p->folder, "listed", 0755), "listed");
-	for (int i = 0; i < ENTRIES; i++) {
-		sprintf(name, "listed/%06d", i);
-		ok(mknodat(p->folder, name, S_IFREG | 0644, 0), name);
-	}
+	if (places & EVERYWHERE)
+		make_listed(p, "listed", ENTRIES);
+	if (places & EVERYWHERE && !quick)
+		make_listed(p, "many", MANY);
 }
 
 const struct work works[] = {
-	{ "create, write, close (200 B)", "/s", create },
-	{ "overwrite (200 B)", "/s", overwrite },
-	{ "open, read, close", "/s", read_all },
-	{ "stat", "/s", stat_all },
-	{ "list 20 000", "/s", list },
-	{ "list and stat 20 000", "/s", list_long },
-	{ "rename", "/s", rename_all },
-	{ "unlink", "/s", unlink_all },
-	{ "durable replace, 1 writer", "/s", replace_1 },
-	{ "durable replace, 16 writers", "/s", replace_16 },
-	{ "durable put, 1 writer *", "/s", put_1 },
-	{ "durable put, 16 writers *", "/s", put_16 },
-	{ "write 256 MiB, fsync", "MB/s", write_big },
-	{ "read 256 MiB", "MB/s", read_big },
+	{ "create, write, close (200 B)", "/s", create, EVERYWHERE },
+	{ "overwrite (200 B)", "/s", overwrite, EVERYWHERE },
+	{ "open, read, close, cold", "/s", read_all_cold, EVERYWHERE },
+	{ "open, read, close, warm", "/s", read_all, EVERYWHERE },
+	{ "setxattr", "/s", set_xattr_all, EVERYWHERE },
+	{ "stat, cold", "/s", stat_all_cold, EVERYWHERE },
+	{ "stat, warm", "/s", stat_all, EVERYWHERE },
+	{ "stat of what is not there", "/s", miss_all, EVERYWHERE },
+	{ "list 20 000 (ls -f)", "/s", list, EVERYWHERE },
+	{ "list and stat 20 000 (ls -l)", "/s", list_long, EVERYWHERE },
+	{ "list 200 000 (ls -f)", "/s", list_many, EVERYWHERE },
+	{ "list and stat 200 000 (ls -l)", "/s", list_many_long, EVERYWHERE },
+	{ "rename", "/s", rename_all, EVERYWHERE },
+	{ "unlink", "/s", unlink_all, EVERYWHERE },
+	{ "durable replace, 1 writer", "/s", replace_1, DURABLY },
+	{ "durable replace, 16 writers", "/s", replace_16, DURABLY },
+	{ "durable put, 1 writer *", "/s", put_1, DURABLY },
+	{ "durable put, 16 writers *", "/s", put_16, DURABLY },
+	{ "write 1 GiB, fsync", "MB/s", write_big, BIGLY },
+	{ "read 1 GiB", "MB/s", read_big, BIGLY },
 	{ 0 },
 };
+
+bool work_wanted(const struct work *work, bool quick)
+{
+	return !quick || (work->run != list_many && work->run != list_many_long);
+}
+
+const char *work_part(const struct work *work)
+{
+	return work->places == BIGLY ? "big" : work->places == DURABLY ? "durable" : "small";
+}

@@ -1,6 +1,6 @@
 /* The same random steps on the mount and on a plain folder of the disk: every answer must be the
- * same, and so must everything that can be seen afterwards. SEED= repeats a run, STEPS= makes it
- * longer. */
+ * same, and so must everything that can be seen afterwards. Now and then it is mounted again, or the
+ * daemon is killed when everything was synced. SEED= repeats a run, STEPS= makes it longer. */
 #include "mount/mount.h"
 
 #include <dirent.h>
@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
@@ -19,8 +20,11 @@ enum {
 	STEPS_DEFAULT = 20000,
 	LOOK_EVERY = 250, /* steps, at everything */
 	REMOUNT_EVERY = 5000,
+	KILL_EVERY = 7000,
 	SLOTS = 6,          /* files kept open */
 	BIGGEST = 200000, /* of a file */
+	MAPPED = 128 * 1024, /* of a file that is kept open for reading and writing */
+	XATTR_MAX = 800,
 	TOLD = 12,          /* steps that are told when one goes wrong */
 	PATHS = 3 + 9 + 27,
 	SIDES = 2, /* the plain folder, the mount */
@@ -33,6 +37,11 @@ enum action {
 	READ,
 	FTRUNCATE,
 	FSYNC,
+	MAP_WRITE,
+	MAP_READ,
+	MSYNC,
+	ALLOCATE,
+	COPY,
 	FSTAT,
 	STAT,
 	UNLINK,
@@ -43,21 +52,25 @@ enum action {
 	SYMLINK,
 	READLINK,
 	CHMOD,
+	CHOWN,
+	FIFO,
 	TRUNCATE,
 	TIMES,
 	XATTR_SET,
 	XATTR_GET,
 	XATTR_REMOVE,
+	XATTR_LIST,
 	LIST,
 	CONTENT,
 	ACTIONS,
 };
 
 static const char *const names[ACTIONS] = {
-	"open",      "close",        "write",  "read",     "ftruncate", "fsync",
-	"fstat",     "stat",         "unlink", "mkdir",    "rmdir",     "rename",
-	"link",      "symlink",   "readlink",     "chmod",  "truncate", "times",     "xattr_set",
-	"xattr_get", "xattr_remove", "list",   "content",
+	"open",	     "close",	 "write",    "read",	  "ftruncate", "fsync",	    "map_write",
+	"map_read",  "msync",	 "allocate", "copy",	  "fstat",     "stat",	    "unlink",
+	"mkdir",     "rmdir",	 "rename",   "link",	  "symlink",   "readlink",  "chmod",
+	"chown",     "fifo",	 "truncate", "times",	  "xattr_set", "xattr_get", "xattr_remove",
+	"xattr_list", "list",	 "content",
 };
 
 struct step {
@@ -73,6 +86,7 @@ struct step {
 
 static char roots[SIDES][4096];
 static int slots[SIDES][SLOTS];
+static uint8_t *maps[SIDES][SLOTS]; /* NULL: none */
 
 /* "a", "b", "c", "a/a", ... "c/c/c" */
 static const char *path_of(unsigned path)
@@ -169,7 +183,70 @@ static long content(const char *path, uint64_t *sum)
 	return n;
 }
 
+/* ---- mappings ----------------------------------------------------------------------------- */
+
+static void map_slot(int side, unsigned slot)
+{
+	void *at = mmap(NULL, MAPPED, PROT_READ | PROT_WRITE, MAP_SHARED, slots[side][slot], 0);
+
+	maps[side][slot] = at == MAP_FAILED ? NULL : at;
+}
+
+static void unmap_slot(int side, unsigned slot)
+{
+	if (maps[side][slot])
+		assert_ok(munmap(maps[side][slot], MAPPED));
+	maps[side][slot] = NULL;
+}
+
+/* How much of the step's range is mapped and within the file: beyond would be SIGBUS. */
+static size_t within_map(const struct step *s, int side)
+{
+	struct stat st;
+	off_t end = MAPPED;
+
+	if (!maps[side][s->slot] || fstat(slots[side][s->slot], &st) < 0)
+		return 0;
+	if (st.st_size < end)
+		end = st.st_size;
+	if (s->offset >= end)
+		return 0;
+	return s->offset + (off_t)s->size < end ? s->size : (size_t)(end - s->offset);
+}
+
+static long act_on_map(const struct step *s, int side, uint64_t *sum)
+{
+	uint8_t *map = maps[side][s->slot];
+	const size_t size = within_map(s, side);
+
+	if (!map)
+		return 0;
+	if (s->action == MSYNC)
+		return msync(map, MAPPED, MS_SYNC);
+	if (s->action == MAP_WRITE)
+		random_fill(map + s->offset, size, s->seed);
+	else
+		*sum = mix(*sum, map + s->offset, size);
+	return (long)size;
+}
+
 /* ---- steps --------------------------------------------------------------------------------- */
+
+/* All of it, however little at a time. */
+static long copy(const struct step *s, int side)
+{
+	const int to = slots[side][s->other % SLOTS];
+	loff_t in = s->offset, out = (loff_t)(s->seed % BIGGEST);
+	long done = 0;
+	ssize_t n = 0;
+
+	if (to < 0)
+		return 0;
+	while ((size_t)done < s->size &&
+	       (n = copy_file_range(slots[side][s->slot], &in, to, &out, s->size - (size_t)done, 0)) > 0)
+		done += n;
+	return n < 0 ? -1 : done;
+}
 
 static long act_on_slot(const struct step *s, int side, uint64_t *sum)
 {
@@ -180,6 +257,7 @@ static long act_on_slot(const struct step *s, int side, uint64_t *sum)
 
 	switch (s->action) {
 	case CLOSE:
+		unmap_slot(side, s->slot);
 		rc = close(*slot);
 		*slot = -1;
 		return rc;
@@ -192,11 +270,58 @@ static long act_on_slot(const struct step *s, int side, uint64_t *sum)
 		return ftruncate(*slot, s->offset);
 	case FSYNC:
 		return fsync(*slot);
+	case MAP_WRITE:
+	case MAP_READ:
+	case MSYNC:
+		return act_on_map(s, side, sum);
+	case ALLOCATE:
+		return fallocate(*slot, s->flags, s->offset, (off_t)s->size);
+	case COPY:
+		return copy(s, side);
 	default:
 		if (fstat(*slot, &st) < 0)
 			return -1;
 		*sum = mix_stat(*sum, &st);
 		return 0;
+	}
+}
+
+/* Adds up the names in any order, but for those that only one side has. */
+static long list_xattrs(const char *path, uint64_t *sum)
+{
+	char list[1024];
+	const ssize_t size = llistxattr(path, list, sizeof(list));
+	long count = 0;
+
+	for (const char *name = list; name < list + size; name += strlen(name) + 1) {
+		if (strncmp(name, "user.cubby.", 11) == 0)
+			continue;
+		*sum += mix(0, name, strlen(name));
+		count++;
+	}
+	return size < 0 ? -1 : count;
+}
+
+static long act_on_xattr(const struct step *s, const char *path, uint64_t *sum)
+{
+	static const char *const xattrs[] = { "user.x", "user.y", "user.a longer name" };
+	const char *name = xattrs[s->other % 3];
+	uint8_t value[XATTR_MAX];
+	ssize_t size;
+
+	switch (s->action) {
+	case XATTR_SET:
+		random_fill(value, s->size % XATTR_MAX, s->seed);
+		return lsetxattr(path, name, value, s->size % XATTR_MAX, s->flags);
+	case XATTR_GET:
+		size = lgetxattr(path, name, value, sizeof(value));
+		if (size > 0)
+			*sum = mix(*sum, value, (size_t)size);
+		return size;
+	case XATTR_REMOVE:
+		return lremovexattr(path, name);
+	default:
+		return list_xattrs(path, sum);
 	}
 }
 
@@ -242,15 +367,15 @@ static long act_on_path(const struct step *s, int side, uint64_t *sum)
 			return -1;
 		*sum = mix(*sum, &st.st_mtim, sizeof(st.st_mtim));
 		return 0;
+	case FIFO:
+		return mkfifo(path, s->mode & 0777);
+	case CHOWN:
+		return lchown(path, (uid_t)(s->seed % 3), (gid_t)(s->seed / 3 % 3));
 	case XATTR_SET:
-		return lsetxattr(path, "user.x", &s->seed, s->size % 9, s->flags);
 	case XATTR_GET:
-		rc = lgetxattr(path, "user.x", text, sizeof(text));
-		if (rc > 0)
-			*sum = mix(*sum, text, (size_t)rc);
-		return rc;
 	case XATTR_REMOVE:
-		return lremovexattr(path, "user.x");
+	case XATTR_LIST:
+		return act_on_xattr(s, path, sum);
 	case LIST:
 		return list(path, sum);
 	default:
@@ -264,7 +389,10 @@ static long open_slot(const struct step *s, int side)
 
 	full_path(path, side, s->path);
 	slots[side][s->slot] = open(path, s->flags | O_NONBLOCK, s->mode);
-	return slots[side][s->slot] < 0 ? -1 : 0;
+	if (slots[side][s->slot] < 0)
+		return -1;
+	map_slot(side, s->slot);
+	return 0;
 }
 
 struct answer {
@@ -288,6 +416,14 @@ static struct answer act(const struct step *s, int side)
 	return a;
 }
 
+/* Those that are not so deep more often, so that there is something at most of them. */
+static unsigned choose_path(uint64_t *seed)
+{
+	const uint64_t r = random_next(seed);
+
+	return (unsigned)(r >> 8) % (r & 7 ? 12 : PATHS);
+}
+
 static struct step choose(uint64_t *seed)
 {
 	static const int opens[] = { O_RDWR | O_CREAT,
@@ -296,27 +432,36 @@ static struct step choose(uint64_t *seed)
 				     O_RDONLY,
 				     O_RDWR | O_CREAT | O_TRUNC,
 				     O_RDWR | O_CREAT | O_EXCL,
+				     O_RDWR | O_CREAT,
+				     O_RDWR | O_CREAT | O_APPEND,
 				     O_WRONLY | O_CREAT | O_APPEND };
 	static const int renames[] = { 0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE };
 	static const int sets[] = { 0, 0, XATTR_CREATE, XATTR_REPLACE };
+	static const int allocations[] = { 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE,
+					   FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+					   FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE };
 	const uint64_t r = random_next(seed);
 	struct step s = {
 		.action = random_next(seed) % ACTIONS,
 		.slot = (unsigned)(r % SLOTS),
-		.path = (unsigned)(random_next(seed) % PATHS),
-		.other = (unsigned)(random_next(seed) % PATHS),
-		.mode = 0600 | (r >> 8 & 0177),
+		.path = choose_path(seed),
+		.other = choose_path(seed),
+		.mode = 0600 | (r >> 8 & 0177) | (r & 1 << 22 ? r >> 30 & 06000 : 0),
 		.offset = (off_t)(random_next(seed) % (r & 1 << 20 ? 5000 : BIGGEST)),
 		.size = random_next(seed) % (r & 1 << 21 ? 300 : BIGGEST),
 		.seed = r,
 	};
 
+	if (r & 1 << 23 && slots[0][s.slot] >= 0)
+		s.action = WRITE + random_next(seed) % (FSTAT - WRITE + 1);
 	if (s.action == RENAME)
 		s.flags = renames[r % 5];
 	else if (s.action == XATTR_SET)
 		s.flags = sets[r % 4];
+	else if (s.action == ALLOCATE)
+		s.flags = allocations[r % 5];
 	else
-		s.flags = opens[r % 7];
+		s.flags = opens[r % (sizeof(opens) / sizeof(*opens))];
 	if (s.action == OPEN && slots[0][s.slot] >= 0)
 		s.action = CLOSE;
 	else if (s.action <= FSTAT && slots[0][s.slot] < 0)
@@ -358,22 +503,61 @@ static void act_on_both(const struct step *s, uint64_t step)
 
 static void look_at_everything(uint64_t step)
 {
-	static const enum action looks[] = { STAT, READLINK, XATTR_GET, LIST, CONTENT };
+	static const enum action looks[] = { STAT, READLINK, XATTR_LIST, LIST, CONTENT };
 
-	for (unsigned path = 0; path < PATHS; path++)
+	for (unsigned path = 0; path < PATHS; path++) {
 		for (size_t i = 0; i < sizeof(looks) / sizeof(*looks); i++)
 			act_on_both(&(struct step){ .action = looks[i], .path = path }, step);
+		for (unsigned name = 0; name < 3; name++)
+			act_on_both(&(struct step){ .action = XATTR_GET, .path = path, .other = name },
+				    step);
+	}
+}
+
+static void close_all(void)
+{
+	for (unsigned slot = 0; slot < SLOTS; slot++)
+		for (int side = 0; side < SIDES; side++) {
+			unmap_slot(side, slot);
+			if (slots[side][slot] >= 0)
+				close(slots[side][slot]);
+			slots[side][slot] = -1;
+		}
 }
 
 static void remount(void)
 {
-	for (unsigned slot = 0; slot < SLOTS; slot++)
-		for (int side = 0; side < SIDES; side++)
-			if (slots[side][slot] >= 0) {
-				assert_ok(close(slots[side][slot]));
-				slots[side][slot] = -1;
-			}
+	close_all();
 	mount_again();
+}
+
+/* What was only opened for writing, or emptied, is published by the sync, as is what is staged. */
+static void sync_all(void)
+{
+	char path[4096 + 8];
+	int fd;
+
+	for (unsigned slot = 0; slot < SLOTS; slot++)
+		if (slots[1][slot] >= 0 && fsync(slots[1][slot]) < 0)
+			assert_int_equal(errno, EINVAL); /* of a fifo */
+	for (unsigned i = 0; i < PATHS; i++) {
+		full_path(path, 1, i);
+		fd = open(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW);
+		if (fd < 0)
+			continue;
+		if (fsync(fd) < 0)
+			assert_int_equal(errno, EINVAL);
+		assert_ok(close(fd));
+	}
+}
+
+/* The daemon dies with files open and mapped. All of it was published, and so must be there. */
+static void kill_and_mount(void)
+{
+	sync_all();
+	mount_kill();
+	close_all();
+	mount_start(getenv("MOUNT_OPTIONS"));
 }
 
 static void the_mount_answers_as_the_disk_does(void **state)
@@ -386,6 +570,7 @@ static void the_mount_answers_as_the_disk_does(void **state)
 	snprintf(roots[0], sizeof(roots[0]), "%s/plain", base_path());
 	snprintf(roots[1], sizeof(roots[1]), "%s", point_path());
 	assert_ok(mkdir(roots[0], 0755));
+	umask(022);
 	memset(slots, -1, sizeof(slots));
 	for (uint64_t i = 0; i < steps; i++) {
 		const struct step s = choose(&seed);
@@ -395,6 +580,10 @@ static void the_mount_answers_as_the_disk_does(void **state)
 			look_at_everything(i);
 		if (i % REMOUNT_EVERY == REMOUNT_EVERY - 1) {
 			remount();
+			look_at_everything(i);
+		}
+		if (i % KILL_EVERY == KILL_EVERY - 1) {
+			kill_and_mount();
 			look_at_everything(i);
 		}
 	}

@@ -26,6 +26,8 @@ struct sim {
 	uint64_t counts[SIM_KINDS];
 	int64_t fail_after[SIM_KINDS];
 	int fail_rc[SIM_KINDS];
+	void (*see)(void *arg, struct sim *clone);
+	void *see_arg;
 };
 
 struct os_dir {
@@ -51,8 +53,10 @@ enum outcome {
 
 static bool changes_disk(enum sim_kind kind)
 {
-	return kind != SIM_OPEN && kind != SIM_READ && kind != SIM_RANDOM;
+	return kind != SIM_OPEN && kind != SIM_READ && kind != SIM_RANDOM && kind != SIM_FLUSH;
 }
+
+static struct sim *clone_of(const struct sim *disk);
 
 /* Each operation asks first; `rc` is what to answer unless it may GO. */
 static enum outcome begin(struct sim *sim, enum sim_kind kind, uint64_t boot, int *rc)
@@ -63,6 +67,8 @@ static enum outcome begin(struct sim *sim, enum sim_kind kind, uint64_t boot, in
 		sim->changes++;
 	if (sim->cut || boot != sim->boot)
 		return OFF;
+	if (changes_disk(kind) && sim->see)
+		sim->see(sim->see_arg, clone_of(sim));
 	if (changes_disk(kind) && sim->cut_after >= 0 && sim->cut_after-- == 0) {
 		sim->cut = true;
 		return CAUGHT;
@@ -306,7 +312,7 @@ static int disk_write(struct os_file *handle, const void *bytes, size_t size, ui
 	return rc;
 }
 
-static int disk_sync(struct os_file *handle)
+static int sync_as(struct os_file *handle, enum sim_kind kind)
 {
 	struct sim *sim = handle->sim;
 	struct file *f = handle->file;
@@ -314,8 +320,8 @@ static int disk_sync(struct os_file *handle)
 	int rc;
 
 	mutex_lock(&sim->lock);
-	outcome = begin(sim, SIM_SYNC, handle->boot, &rc);
-	if (outcome == GO || outcome == FAILS) {
+	outcome = begin(sim, kind, handle->boot, &rc);
+	if ((outcome == GO && kind == SIM_SYNC) || outcome == FAILS) {
 		for (size_t i = 0; i < f->change_count; i++) {
 			if (outcome == GO)
 				apply_whole(&f->changes[i], &f->disk, &f->disk_size);
@@ -327,6 +333,19 @@ static int disk_sync(struct os_file *handle)
 	}
 	mutex_unlock(&sim->lock);
 	return rc;
+}
+
+static int disk_sync(struct os_file *handle)
+{
+	return sync_as(handle, SIM_SYNC);
+}
+
+static int disk_flush(struct os_file *handle, uint64_t offset, uint64_t size, bool wait)
+{
+	(void)offset;
+	(void)size;
+	(void)wait;
+	return sync_as(handle, SIM_FLUSH);
 }
 
 static int resize(struct os_file *handle, enum sim_kind kind, uint64_t size)
@@ -438,6 +457,7 @@ static const struct os table = {
 	.read = disk_read,
 	.write = disk_write,
 	.sync = disk_sync,
+	.flush = disk_flush,
 	.allocate = disk_allocate,
 	.truncate = disk_truncate,
 	.size = disk_size,
@@ -464,16 +484,24 @@ struct sim *sim_new(uint64_t seed)
 	return sim;
 }
 
-struct sim *sim_clone(struct sim *disk)
+static struct sim *clone_of(const struct sim *disk)
 {
 	struct sim *sim = sim_new(0);
 
-	mutex_lock(&disk->lock);
 	medium_copy(&sim->medium, &disk->medium);
 	sim->now_ns = disk->now_ns;
 	sim->monotonic_ns = disk->monotonic_ns;
 	sim->limit = disk->limit;
 	sim->cut = disk->cut;
+	return sim;
+}
+
+struct sim *sim_clone(struct sim *disk)
+{
+	struct sim *sim;
+
+	mutex_lock(&disk->lock);
+	sim = clone_of(disk);
 	mutex_unlock(&disk->lock);
 	return sim;
 }
@@ -510,6 +538,14 @@ bool sim_is_cut(struct sim *disk)
 	cut = disk->cut;
 	mutex_unlock(&disk->lock);
 	return cut;
+}
+
+void sim_watch(struct sim *disk, void (*see)(void *arg, struct sim *clone), void *arg)
+{
+	mutex_lock(&disk->lock);
+	disk->see = see;
+	disk->see_arg = arg;
+	mutex_unlock(&disk->lock);
 }
 
 static void power_on(struct sim *sim)

@@ -2,8 +2,9 @@
  *
  * Every write, name and size that was not synced is remembered as such. The power can be cut
  * at any operation (sim_cut_after); what the disk then holds is decided by sim_reboot, as cruelly
- * as wished: unsynced sectors of 512 bytes and unsynced names are kept, lost, torn or reordered.
- * From one cut, clones of the disk can be rebooted in many ways.
+ * as wished: unsynced sectors and unsynced names are kept, lost, torn or reordered, within a file
+ * and across files. From one cut, clones of the disk can be rebooted in many ways; or a clone is
+ * had at every operation while the work goes on (sim_watch).
  *
  * A failed sync behaves as Linux does: some of the sectors are on disk, the others never will
  * be, though reads still show them and the next sync succeeds.
@@ -43,11 +44,22 @@ void sim_cut_after(struct sim *disk, int64_t count);
 
 bool sim_is_cut(struct sim *disk);
 
+/* Before each changing operation gives `see` a clone of the disk, for sim_free: what a power cut in
+ * that moment would meet. NULL: no longer. A cut in the middle of an operation adds no state to
+ * those, for the fates know what was written before the next one, whole and in part, and of a
+ * sync that was caught they know each part as well.
+ *
+ * `see` is called from within the operation, one call at a time, and must not touch `disk`. */
+void sim_watch(struct sim *disk, void (*see)(void *arg, struct sim *clone), void *arg);
+
 enum sim_fate {
 	SIM_KEEP,		/* whatever was written is there */
 	SIM_LOSE,		/* whatever was not synced is gone */
 	SIM_TEAR,		/* things happened in order, up to some sector of some write */
 	SIM_SCATTER,		/* any subset of sectors and names, in any order */
+	SIM_FILES,		/* each file is as it was at a moment of its own; any names are lost */
+	SIM_ODD,		/* all is kept but one write or name, or all is lost but one */
+	SIM_SHRED,		/* scattered, and sectors of 512 or of 4096 bytes torn inside */
 	SIM_FATES
 };
 
@@ -68,6 +80,7 @@ enum sim_kind {
 	SIM_READ,
 	SIM_WRITE,
 	SIM_SYNC,
+	SIM_FLUSH,		/* changes nothing */
 	SIM_SYNC_DIR,
 	SIM_ALLOCATE,
 	SIM_TRUNCATE,
@@ -76,7 +89,7 @@ enum sim_kind {
 };
 
 /* The operation of that kind after `count` more of them fails once, with `rc`. Negative: none. A
- * failed write has written any part, a failed sync has synced any. */
+ * failed write has written any part, a failed sync or flush has synced any. */
 void sim_fail(struct sim *disk, enum sim_kind kind, int64_t count, int rc);
 
 /* How many operations of that kind have been asked for. */

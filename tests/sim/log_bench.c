@@ -117,8 +117,14 @@ void drop(struct bench *b)
 
 int append(struct bench *b, size_t size)
 {
-	const int rc = log_append(b->log, batch_of(b->appended + 1, size), &b->revision);
+	const struct slice batch = batch_of(b->appended + 1, size);
+	int rc = log_append(b->log, batch, &b->revision);
 
+	if (rc == -EAGAIN) {
+		rc = log_prepare(b->log, 1);
+		if (rc == 0)
+			rc = log_append(b->log, batch, &b->revision);
+	}
 	if (rc == 0)
 		b->appended++;
 	return rc;

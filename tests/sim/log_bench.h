@@ -66,6 +66,7 @@ struct bench twin(const struct bench *b);
 void assert_opens(struct bench *b);
 void assert_history(const struct bench *b);
 
+/* One batch; if it needs a segment, that is made. */
 int append(struct bench *b, size_t size);
 int sync_all(struct bench *b);
 int append_synced(struct bench *b, size_t size);

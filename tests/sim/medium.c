@@ -114,29 +114,28 @@ struct change *note_resize(struct medium *m, struct file *f, uint64_t size, bool
 	return c;
 }
 
-/* Applies sectors [first, first + count) of a change to a view. */
-static void apply(const struct change *c, uint64_t first, uint64_t count, struct bytemap *pages,
+/* Applies bytes [begin, end) of a change to a view. */
+static void apply(const struct change *c, uint64_t begin, uint64_t end, struct bytemap *pages,
 		  uint64_t *size)
 {
-	const uint64_t begin = first * SECTOR;
-	const uint64_t end = c->offset + begin + count * SECTOR;
-	const uint64_t reach = c->size == 0 || end > c->file_size ? c->file_size : end;
+	const uint64_t most = c->offset + end;
+	const uint64_t reach = c->size == 0 || most > c->file_size ? c->file_size : most;
 
 	if (c->cuts) {
 		bytemap_cut(pages, c->file_size);
 		*size = c->file_size;
 		return;
 	}
-	if (count)
+	if (end > begin)
 		bytemap_write(pages, c->offset + begin, c->image ? c->image->bytes + begin : NULL,
-			      count * SECTOR);
-	if ((count || c->size == 0) && *size < reach)
+			      end - begin);
+	if ((end > begin || c->size == 0) && *size < reach)
 		*size = reach;
 }
 
 void apply_whole(const struct change *c, struct bytemap *pages, uint64_t *size)
 {
-	apply(c, 0, c->size / SECTOR, pages, size);
+	apply(c, 0, c->size, pages, size);
 }
 
 static void apply_prefix(const struct change *c, uint64_t *random, struct bytemap *pages,
@@ -145,7 +144,7 @@ static void apply_prefix(const struct change *c, uint64_t *random, struct bytema
 	const uint64_t sectors = c->size / SECTOR;
 
 	if (sectors)
-		apply(c, 0, chance(random) % (sectors + 1), pages, size);
+		apply(c, 0, chance(random) % (sectors + 1) * SECTOR, pages, size);
 	else if (chance(random) & 1)
 		apply_whole(c, pages, size);
 }
@@ -164,10 +163,49 @@ void apply_some(const struct change *c, uint64_t *random, struct bytemap *pages,
 	for (uint64_t i = 0; i < c->size / SECTOR; i++) {
 		coins = i % 64 ? coins >> 1 : chance(random);
 		if (coins & 1)
-			apply(c, i, 1, pages, size);
+			apply(c, i * SECTOR, (i + 1) * SECTOR, pages, size);
 	}
 	if (way == 7 && *size < c->file_size)
 		*size = c->file_size;
+}
+
+/* What arrives of bytes [begin, end), which lie in one sector of the device: all, nothing, a
+ * beginning or an end. */
+static void apply_torn(const struct change *c, uint64_t begin, uint64_t end, uint64_t *random,
+		       struct bytemap *pages, uint64_t *size)
+{
+	const uint64_t way = chance(random) % 8, middle = begin + chance(random) % (end - begin);
+
+	if (way < 4)
+		apply(c, begin, end, pages, size);
+	else if (way == 4)
+		apply(c, begin, middle, pages, size);
+	else if (way == 5)
+		apply(c, middle, end, pages, size);
+}
+
+/* As apply_some, on a device whose sectors are `sector` bytes and may be torn inside; or in order,
+ * up to the middle of one. */
+static void apply_shreds(const struct change *c, uint64_t sector, uint64_t *random,
+			 struct bytemap *pages, uint64_t *size)
+{
+	const uint64_t way = chance(random) % 4;
+
+	if (way == 0 || c->size == 0) {
+		apply_some(c, random, pages, size);
+		return;
+	}
+	if (way == 1) {
+		apply(c, 0, chance(random) % (c->size + 1), pages, size);
+		return;
+	}
+	for (uint64_t at = 0; at < c->size;) {
+		const uint64_t left = sector - (c->offset + at) % sector;
+		const uint64_t end = at + left < c->size ? at + left : c->size;
+
+		apply_torn(c, at, end, random, pages, size);
+		at = end;
+	}
 }
 
 void write_some(struct medium *m, struct file *f, const uint8_t *bytes, size_t size,
@@ -304,31 +342,61 @@ static void folder_free(struct folder *folder)
 struct fate {
 	enum sim_fate kind;
 	uint64_t random;
-	uint64_t tear_at;	/* SIM_TEAR: the order of the change that is torn */
+	uint64_t odd;		/* the order of the change that is torn, or of the only one that
+				 * is lost, or is not */
+	bool others;		/* SIM_ODD: what becomes of all others */
+	uint64_t sector;	/* SIM_SHRED: of the device, bytes */
 };
 
-static void widen(uint64_t order, uint64_t *oldest, uint64_t *newest)
+struct orders {
+	uint64_t *at;
+	size_t count;
+};
+
+static void add_order(struct orders *o, uint64_t order)
 {
-	if (order < *oldest)
-		*oldest = order;
-	if (order > *newest)
-		*newest = order;
+	if ((o->count & (o->count - 1)) == 0)
+		o->at = sim_realloc(o->at, (o->count ? o->count * 2 : 1) * sizeof(uint64_t));
+	o->at[o->count++] = order;
 }
 
-/* Anywhere from before the oldest change that is not synced to after the newest. */
-static uint64_t choose_tear(const struct medium *m, uint64_t *random)
+/* Of all changes that are not synced. */
+static struct orders pending(const struct medium *m)
 {
-	uint64_t oldest = UINT64_MAX, newest = 0;
+	struct orders o = { 0 };
 
 	for (const struct folder *folder = m->folders; folder; folder = folder->next) {
 		for (size_t i = 0; i < folder->naming_count; i++)
-			widen(folder->namings[i].order, &oldest, &newest);
+			add_order(&o, folder->namings[i].order);
 		for (int f = 0; f < folder->file_count; f++)
 			for (size_t i = 0; folder->files[f] && i < folder->files[f]->change_count;
 			     i++)
-				widen(folder->files[f]->changes[i].order, &oldest, &newest);
+				add_order(&o, folder->files[f]->changes[i].order);
 	}
-	return oldest > newest ? 0 : oldest + chance(random) % (newest - oldest + 2);
+	return o;
+}
+
+/* One of them; for tearing, perhaps the one that would come next, so that nothing is torn. */
+static uint64_t choose_odd(const struct medium *m, enum sim_fate kind, uint64_t *random)
+{
+	struct orders o = pending(m);
+	uint64_t odd;
+
+	if (kind == SIM_TEAR || o.count == 0)
+		add_order(&o, m->order);
+	odd = o.at[chance(random) % o.count];
+	free(o.at);
+	return odd;
+}
+
+static struct fate fate_of(const struct medium *m, enum sim_fate kind, uint64_t seed)
+{
+	struct fate fate = { .kind = kind, .random = seed };
+
+	fate.odd = choose_odd(m, kind, &fate.random);
+	fate.others = chance(&fate.random) & 1;
+	fate.sector = chance(&fate.random) & 1 ? SECTOR : PAGE;
+	return fate;
 }
 
 static void decide_change(struct fate *fate, const struct change *c, struct file *f)
@@ -338,18 +406,50 @@ static void decide_change(struct fate *fate, const struct change *c, struct file
 		apply_whole(c, &f->disk, &f->disk_size);
 		break;
 	case SIM_TEAR:
-		if (c->order < fate->tear_at)
+		if (c->order < fate->odd)
 			apply_whole(c, &f->disk, &f->disk_size);
-		else if (c->order == fate->tear_at)
+		else if (c->order == fate->odd)
 			apply_prefix(c, &fate->random, &f->disk, &f->disk_size);
 		break;
 	case SIM_SCATTER:
 		apply_some(c, &fate->random, &f->disk, &f->disk_size);
 		break;
+	case SIM_ODD:
+		if ((c->order == fate->odd) != fate->others)
+			apply_whole(c, &f->disk, &f->disk_size);
+		break;
+	case SIM_SHRED:
+		apply_shreds(c, fate->sector, &fate->random, &f->disk, &f->disk_size);
+		break;
+	case SIM_FILES:
 	case SIM_LOSE:
 	case SIM_FATES:
 		break;
 	}
+}
+
+/* SIM_FILES: the file is as it was at a moment of its own: now, when it was last synced, or
+ * between. */
+static void choose_moment(struct fate *fate, struct file *f)
+{
+	const uint64_t way = chance(&fate->random) % 3;
+	size_t count = way == 0 ? 0 : f->change_count;
+
+	if (way == 1)
+		count = chance(&fate->random) % (f->change_count + 1);
+	for (size_t i = 0; i < count; i++)
+		apply_whole(&f->changes[i], &f->disk, &f->disk_size);
+	if (count < f->change_count && way == 1)
+		apply_prefix(&f->changes[count], &fate->random, &f->disk, &f->disk_size);
+}
+
+static void decide_file(struct fate *fate, struct file *f)
+{
+	if (fate->kind == SIM_FILES)
+		choose_moment(fate, f);
+	for (size_t c = 0; c < f->change_count; c++)
+		decide_change(fate, &f->changes[c], f);
+	changes_clear(f);
 }
 
 static bool decide_name(struct fate *fate, const struct naming *n)
@@ -358,9 +458,13 @@ static bool decide_name(struct fate *fate, const struct naming *n)
 	case SIM_KEEP:
 		return true;
 	case SIM_TEAR:
-		return n->order < fate->tear_at;
+		return n->order < fate->odd;
+	case SIM_FILES:
 	case SIM_SCATTER:
+	case SIM_SHRED:
 		return chance(&fate->random) & 1;
+	case SIM_ODD:
+		return (n->order == fate->odd) != fate->others;
 	case SIM_LOSE:
 	case SIM_FATES:
 		break;
@@ -390,9 +494,7 @@ static void reboot_folder(struct folder *folder, struct fate *fate)
 
 		if (!f)
 			continue;
-		for (size_t c = 0; c < f->change_count; c++)
-			decide_change(fate, &f->changes[c], f);
-		changes_clear(f);
+		decide_file(fate, f);
 		bytemap_copy(&f->now, &f->disk);
 		f->now_size = f->disk_size;
 		f->opens = 0;
@@ -479,9 +581,8 @@ uint64_t medium_used(const struct medium *m)
 
 void medium_reboot(struct medium *m, enum sim_fate fate, uint64_t seed)
 {
-	struct fate f = { .kind = fate, .random = seed };
+	struct fate f = fate_of(m, fate, seed);
 
-	f.tear_at = choose_tear(m, &f.random);
 	for (struct folder *folder = m->folders; folder; folder = folder->next)
 		reboot_folder(folder, &f);
 }

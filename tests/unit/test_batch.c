@@ -19,6 +19,7 @@ static void make(struct batch *batch)
 	batch_put(batch, slice_str("b"), slice_str(""));
 	batch_put_run(batch, slice_str("c"), &run, slice_str("two"));
 	batch_delete(batch, slice_str("d"));
+	batch_patch(batch, slice_str("e"), 70000, slice_str("three"));
 	assert_int_equal(batch->failed, 0);
 }
 
@@ -31,7 +32,7 @@ static int read_all(struct slice bytes, int *rc)
 	int count = 0;
 
 	while ((*rc = batch_next(bytes, &offset, &op)) > 0) {
-		assert_in_range(op.kind, BATCH_PUT, BATCH_DELETE);
+		assert_in_range(op.kind, BATCH_PUT, BATCH_PATCH);
 		assert_true(op.key.size > 0);
 		for (size_t i = 0; i < op.key.size; i++)
 			sum += ((const uint8_t *)op.key.data)[i];
@@ -76,6 +77,10 @@ static void what_was_put_in_comes_out(void **state)
 	assert_int_equal(batch_next(bytes, &offset, &op), 1);
 	assert_int_equal(op.kind, BATCH_DELETE);
 	assert_true(slice_equal(op.key, slice_str("d")));
+	assert_int_equal(batch_next(bytes, &offset, &op), 1);
+	assert_int_equal(op.kind, BATCH_PATCH);
+	assert_int_equal(op.offset, 70000);
+	assert_true(slice_equal(op.key, slice_str("e")) && slice_equal(op.value, slice_str("three")));
 	assert_int_equal(batch_next(bytes, &offset, &op), 0);
 	batch_done(&batch);
 }
@@ -94,7 +99,7 @@ static void a_batch_that_was_cut_is_no_batch(void **state)
 			int rc;
 
 			put32(copy, (uint32_t)(size - BATCH_HEADER));
-			assert_in_range(read_all(slice_of(copy, size), &rc), 0, 3);
+			assert_in_range(read_all(slice_of(copy, size), &rc), 0, 4);
 			assert_true(rc == 0 || rc == -EUCLEAN);
 		}
 		free(copy);

@@ -180,15 +180,18 @@ static void only_files_have_drafts(void **state)
 static void a_bare_create_is_published_as_empty_and_then_nothing_is(void **state)
 {
 	struct draft *d;
-	struct attr attr;
+	struct attr attr, made;
 	struct kit k;
 	(void)state;
 
 	kit_begin(&k);
 	create(&k, KEY);
+	made = look(&k, KEY);
 	d = draft_of(&k, KEY);
+	sim_advance(k.disk, 1000000000);
 	assert_int_equal(draft_publish(d, KEY, &attr, &k.revision), 0);
 	assert_true(k.revision > 0 && attr.version == 1 && attr.size == 0 && !attr.unpublished);
+	assert_true(attr.mtime_ns == made.mtime_ns && attr.ctime_ns == made.ctime_ns);
 	assert_int_equal(draft_publish(d, KEY, &attr, &k.revision), 0);
 	assert_true(k.revision == 0 && attr.version == 1);
 	assert_int_equal(draft_truncate(d, 0), 0);
@@ -362,6 +365,7 @@ static void a_cut_too_large_for_a_batch_is_finished_behind_it(void **state)
 	assert_int_equal(draft_truncate(d, 69000), 0);
 	publish(&k, d, KEY);
 	assert_true(published(&k, 69000, 1));
+	reclaim_all(&k);
 	assert_int_equal(entries(&k), few);
 	write_at(d, 200000, "x", 1);
 	publish(&k, d, KEY);
@@ -767,6 +771,39 @@ static void model_publish(struct model *m)
 	m->version += staged;
 }
 
+/* As a program does that writes to a log and waits each time. */
+static void model_append(struct model *m)
+{
+	for (uint64_t n = pick(20); n > 0; n--) {
+		const size_t left = MODEL_MAX - m->staged_size;
+		const size_t size = left < 2000 ? left : pick(2000);
+		uint8_t *bytes = pattern(size, (unsigned)pick(256));
+
+		write_at(m->draft, m->staged_size, bytes, size);
+		memcpy(m->staged + m->staged_size, bytes, size);
+		m->staged_size += size;
+		model_publish(m);
+		free(bytes);
+	}
+}
+
+/* Small changes in one place: what is patched is patched again. */
+static void model_scribble(struct model *m)
+{
+	const size_t from = m->staged_size > 5000 ? pick(m->staged_size - 5000) : 0;
+
+	for (uint64_t n = pick(30); n > 0 && m->staged_size > 5000; n--) {
+		const size_t offset = from + pick(40) * 100, size = pick(4) ? 100 : pick(1000) + 1;
+		uint8_t *bytes = pattern(size, (unsigned)pick(256));
+
+		write_at(m->draft, offset, bytes, size);
+		memcpy(m->staged + offset, bytes, size);
+		free(bytes);
+		if (pick(3) == 0)
+			model_publish(m);
+	}
+}
+
 /* What is staged is lost with the draft. */
 static void model_forget(struct model *m, bool crash)
 {
@@ -800,7 +837,7 @@ static void model_agrees(struct model *m)
 
 static void random_changes_agree_with_a_model(void **state)
 {
-	const char *set = getenv("SEED");
+	const char *set = getenv("SEED"), *steps = getenv("N");
 	struct model *m = calloc(1, sizeof(*m));
 	(void)state;
 
@@ -814,11 +851,15 @@ static void random_changes_agree_with_a_model(void **state)
 	m->draft = draft_of(&m->kit, KEY);
 	model_publish(m);
 	m->version = 1;
-	for (int step = 0; step < 3000; step++) {
+	for (int step = 0; step < (steps ? atoi(steps) : 3000); step++) {
 		const uint64_t what = pick(100);
 
-		if (what < 50)
+		if (what < 40)
 			model_write(m);
+		else if (what < 43)
+			model_append(m);
+		else if (what < 50)
+			model_scribble(m);
 		else if (what < 60)
 			model_truncate(m);
 		else if (what < 75)

@@ -75,6 +75,25 @@ static int try_put(struct engine *e, uint32_t k, uint32_t stamp, uint32_t size, 
 	return rc;
 }
 
+/* Turns a value of `size` bytes into another one by patching all of it, in two parts. */
+static int try_patch(struct engine *e, uint32_t k, uint32_t stamp, uint32_t size)
+{
+	static _Thread_local uint8_t bytes[ENGINE_VALUE_MAX];
+	struct batch batch = { 0 };
+	uint64_t revision;
+	char text[32];
+	int rc;
+
+	fill(bytes, stamp, size);
+	batch_patch(&batch, key_of(text, k), size / 3, slice_of(bytes + size / 3, size - size / 3));
+	batch_patch(&batch, key_of(text, k), 0, slice_of(bytes, size / 3));
+	rc = engine_commit(e, &batch, false, &revision);
+	if (rc == 0)
+		rc = engine_wait_blocking(e, revision, LOG_SYNCED);
+	batch_done(&batch);
+	return rc;
+}
+
 static void put(struct engine *e, uint32_t k, uint32_t stamp, uint32_t size)
 {
 	assert_int_equal(try_put(e, k, stamp, size, false), 0);
@@ -225,11 +244,113 @@ static void impossible_batches_are_refused(void **state)
 	batch_put(&batch, slice_str("k"), slice_of(bytes, sizeof(bytes)));
 	assert_int_equal(engine_commit(e, &batch, false, &revision), -EINVAL);
 	batch_clear(&batch);
+	batch_patch(&batch, slice_str("k"), 0, slice_str("nothing is there"));
+	assert_int_equal(engine_commit(e, &batch, false, &revision), -EINVAL);
+	batch_clear(&batch);
+	batch_patch(&batch, slice_str("k"), ENGINE_VALUE_MAX, slice_str("v"));
+	assert_int_equal(engine_commit(e, &batch, false, &revision), -EINVAL);
+	batch_clear(&batch);
+	batch_put(&batch, slice_str("k"), slice_of(bytes, 100));
+	batch_patch(&batch, slice_str("k"), 101, slice_str("v"));
+	assert_int_equal(engine_commit(e, &batch, false, &revision), -EINVAL);
+	batch_clear(&batch);
+	batch_put(&batch, slice_str("k"), slice_of(bytes, 100));
+	batch_patch(&batch, slice_str("k"), 100, slice_str("v"));
+	assert_int_equal(engine_commit(e, &batch, false, &revision), 0);
+	batch_clear(&batch);
 	while (batch.bytes.size <= engine_batch_max(e))
 		batch_put(&batch, slice_str("k"), slice_of(bytes, 30000));
 	assert_int_equal(engine_commit(e, &batch, false, &revision), -E2BIG);
 	batch_done(&batch);
 	engine_close(e);
+	sim_free(disk);
+}
+
+static void a_patched_value_keeps_its_run(void **state)
+{
+	struct sim *disk = sim_new(1);
+	struct engine *e = open_engine(disk);
+	struct batch batch = { 0 };
+	struct buffer value = { 0 };
+	uint64_t revision;
+	char text[32];
+	(void)state;
+
+	assert_int_equal(try_put(e, 1, 0x01010101, 5000, true), 0);	/* its value is the stamp */
+	for (int i = 0; i < 4; i++) {
+		if (i % 2)
+			assert_int_equal(engine_checkpoint(e), 0);
+		batch_patch(&batch, key_of(text, 1), 3, slice_of(&"abcdefgh"[i], (size_t)i + 1));
+		assert_int_equal(engine_commit(e, &batch, false, &revision), 0);
+		batch_clear(&batch);
+	}
+	assert_int_equal(engine_wait_blocking(e, revision, LOG_SYNCED), 0);
+	sim_cut_after(disk, 0);
+	engine_close(e);
+	sim_reboot(disk, SIM_LOSE, 1);
+	e = open_engine(disk);
+	assert_int_equal(holds(e, 1, 0x01010101, 5000), 1);
+	assert_int_equal(engine_get(e, key_of(text, 1), &value, NULL), 0);
+	assert_true(slice_equal(buffer_slice(&value), slice_str("\1\1\1defg")));
+	verified(e);
+	buffer_done(&value);
+	batch_done(&batch);
+	assert_int_equal(engine_close(e), 0);
+	sim_free(disk);
+}
+
+/* Renames a key in the log's last group, which is found by the key, and makes its sum agree. */
+static void tamper(struct sim *disk, const char *key, const char *other)
+{
+	static uint8_t bytes[64 * 1024];
+	struct os *os = sim_os(disk);
+	struct os_file *file;
+	struct os_dir *dir;
+	uint8_t *at, *group, *end = bytes + sizeof(bytes);
+	assert_int_equal(os->open_dir(os, "/store", 0, &dir), 0);
+	assert_int_equal(os->open(dir, "log.00000000", 0, &file), 0);
+	assert_int_equal(os->read(file, bytes, sizeof(bytes), 0), sizeof(bytes));
+	at = memmem(bytes, sizeof(bytes), key, strlen(key));
+	assert_non_null(at);
+	for (uint8_t *next = at; next; next = memmem(at + 1, end - at - 1, key, strlen(key)))
+		at = next;
+	memcpy(at, other, strlen(other));
+	group = at - BATCH_HEADER - 3 - GROUP_HEADER;
+	put64(group, sum64(group + GROUP_NUMBER, GROUP_HEADER - GROUP_NUMBER +
+						 get32(group + GROUP_SIZE)));
+	assert_int_equal(os->write(file, bytes, sizeof(bytes), 0), 0);
+	assert_int_equal(os->sync(file), 0);
+	os->close(file);
+	os->close_dir(dir);
+}
+
+static void a_patch_in_the_log_of_what_is_not_there_is_damage(void **state)
+{
+	struct sim *disk = sim_new(1), *copy;
+	struct engine *e = open_engine(disk);
+	struct batch batch = { 0 };
+	struct err err = { "" };
+	uint64_t revision;
+	char text[32];
+	(void)state;
+
+	put(e, 1, 1, 100);
+	batch_patch(&batch, key_of(text, 1), 50, slice_str("patch"));
+	assert_int_equal(engine_commit(e, &batch, false, &revision), 0);
+	assert_int_equal(engine_wait_blocking(e, revision, LOG_SYNCED), 0);
+	sim_cut_after(disk, 0);
+	engine_close(e);
+	sim_reboot(disk, SIM_LOSE, 1);
+	copy = sim_clone(disk);
+
+	tamper(copy, "key 000001", "key 000001");	/* changes nothing: so much for the tampering */
+	e = open_engine(copy);
+	assert_int_equal(engine_close(e), 0);
+	tamper(disk, "key 000001", "key 000002");
+	assert_int_equal(try_open(disk, &small, &e, &err), -EUCLEAN);
+	assert_non_null(strstr(err.text, "log: commit"));
+	batch_done(&batch);
+	sim_free(copy);
 	sim_free(disk);
 }
 
@@ -315,13 +436,16 @@ struct outcome {
 	int rc;			/* of the first that failed */
 };
 
-/* Puts, deletes, checkpoints; stops at the first failure. */
+/* Puts, patches, checkpoints; stops at the first failure. */
 static struct outcome sweep_work(struct engine *e)
 {
 	struct outcome o = { 0 };
 
 	for (uint32_t i = 1; i <= SWEEP_PUTS && o.rc == 0; i++) {
-		o.rc = try_put(e, i % 20, i, i % 5 == 0 ? 9000 : 300, i % 7 == 0);
+		if (i > 20 && i % 7 && (i - 20) % 7)
+			o.rc = try_patch(e, i % 20, i, i % 5 == 0 ? 9000 : 300);
+		else
+			o.rc = try_put(e, i % 20, i, i % 5 == 0 ? 9000 : 300, i % 7 == 0);
 		if (o.rc == 0)
 			o.acknowledged = i;
 		if (o.rc == 0 && i % 17 == 0)
@@ -649,6 +773,8 @@ int main(void)
 		cmocka_unit_test(what_is_no_store_is_refused_and_left_alone),
 		cmocka_unit_test(another_format_is_refused_by_its_number),
 		cmocka_unit_test(impossible_batches_are_refused),
+		cmocka_unit_test(a_patched_value_keeps_its_run),
+		cmocka_unit_test(a_patch_in_the_log_of_what_is_not_there_is_damage),
 		cmocka_unit_test(a_full_log_is_emptied_by_a_checkpoint),
 		cmocka_unit_test(on_a_full_disk_deleting_makes_room),
 		cmocka_unit_test(on_a_full_disk_deleting_runs_makes_room),

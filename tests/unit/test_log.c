@@ -231,7 +231,7 @@ static void at_the_cap_appends_ask_for_a_checkpoint_which_helps(void **state)
 		while (rc == 0);
 		assert_int_equal(rc, -EAGAIN);
 		assert_int_equal(append(b, LARGE), -EAGAIN);
-		assert_int_equal(log_prepare(b->log), -EAGAIN);
+		assert_int_equal(log_prepare(b->log, LOG_SPARES), -EAGAIN);
 		assert_int_equal(checkpoint(b), 0);
 	}
 	assert_int_equal(append_synced(b, LARGE), 0);
@@ -252,7 +252,7 @@ static void a_full_disk_refuses_appends_until_a_checkpoint(void **state)
 		rc = append_synced(b, LARGE);
 	while (rc == 0);
 	assert_int_equal(rc, -ENOSPC);
-	assert_int_equal(log_prepare(b->log), -ENOSPC);
+	assert_int_equal(log_prepare(b->log, LOG_SPARES), -ENOSPC);
 	assert_string_equal(log_failure(b->log), "");
 	assert_int_equal(checkpoint(b), 0);
 	assert_int_equal(append_synced(b, LARGE), 0);
@@ -265,7 +265,7 @@ static void prepared_segments_spare_appends_the_making(void **state)
 	struct bench *b = *state;
 	uint64_t made;
 
-	assert_int_equal(log_prepare(b->log), 0);
+	assert_int_equal(log_prepare(b->log, LOG_SPARES), 0);
 	made = sim_count(b->disk, SIM_CREATE);
 	for (int i = 0; i < 6; i++)
 		assert_int_equal(append_synced(b, LARGE), 0);
@@ -409,7 +409,7 @@ static void *checkpointer(void *arg)
 		c->b->mark = mark;
 		c->b->at_mark = n;
 		log_recycle(log, &mark);
-		log_prepare(log);
+		log_prepare(log, LOG_SPARES);
 	}
 	return NULL;
 }
@@ -460,7 +460,7 @@ static void sixteen_threads_are_all_told_when_the_log_dies(void **state)
 		int rc;
 
 		assert_int_equal(create(&b), 0);
-		assert_int_equal(log_prepare(b.log), 0);
+		assert_int_equal(log_prepare(b.log, LOG_SPARES), 0);
 		sim_fail(b.disk, kind, n, -EIO);
 		rc = run_crowd(&b);
 		if (*log_failure(b.log))	/* else the fault met a spare */

@@ -170,7 +170,7 @@ static void fail_everywhere(enum sim_kind kind, int error)
 		if (*log_failure(b.log)) {
 			assert_int_equal(append(&b, SMALL), -EROFS);
 			assert_int_equal(log_rotate(b.log, &b.mark), -EROFS);
-			assert_int_equal(log_prepare(b.log), -EROFS);
+			assert_int_equal(log_prepare(b.log, LOG_SPARES), -EROFS);
 		}
 		sim_fail(b.disk, kind, -1, 0);
 		reboot(&b, SIM_LOSE, 0);

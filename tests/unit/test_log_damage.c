@@ -119,7 +119,7 @@ static void a_spare_cut_short_is_refused_while_later_files_exist(void **state)
 	struct bench *b = *state;
 	struct os_file *file;
 
-	assert_int_equal(log_prepare(b->log), 0);
+	assert_int_equal(log_prepare(b->log, LOG_SPARES), 0);
 	assert_int_equal(b->os->open(b->dir, "log.00000001", 0, &file), 0);
 	assert_int_equal(b->os->truncate(file, UNIT), 0);
 	b->os->close(file);

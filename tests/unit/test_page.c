@@ -204,6 +204,53 @@ static void after_a_failed_sync_no_superblock_is_trusted(void **state)
 	}
 }
 
+/* The kernel tells of a lost page once only, be it to a flush. */
+static void after_a_failed_flush_no_superblock_is_trusted(void **state)
+{
+	struct sim *disk = sim_new(1);
+	struct os_dir *dir = open_dir(disk);
+	const struct super super = { .generation = 1, .units = SUPER_UNITS };
+	struct pages *pages;
+	(void)state;
+
+	assert_int_equal(pages_create(sim_os(disk), dir, &pages, NULL), 0);
+	assert_int_equal(pages_grow(pages, 8), 0);
+	assert_int_equal(pages_put(pages, 5 * UNIT, slice_of("x", 1)), 0);
+	assert_int_equal(pages_flush(pages, 5 * UNIT, UNIT, true), 0);
+	sim_fail(disk, SIM_FLUSH, 0, -EIO);
+	assert_int_equal(pages_flush(pages, 5 * UNIT, UNIT, true), -EIO);
+	assert_int_equal(pages_sync(pages), -EROFS);
+	assert_int_equal(pages_write_super(pages, &super), -EROFS);
+	pages_close(pages);
+	sim_os(disk)->close_dir(dir);
+	sim_free(disk);
+}
+
+/* The bytes of a run may have arrived, and the file's size have been forgotten: then nothing lies
+ * where no free map reaches, however good its checksum is. */
+static void what_lies_behind_the_last_whole_quad_is_not_there(void **state)
+{
+	struct sim *disk = file_of_two();
+	struct os_dir *dir = open_dir(disk);
+	struct super super;
+	struct pages *pages;
+	uint8_t bytes[2 * UNIT] = "run";
+	struct ref ref;
+	(void)state;
+
+	assert_int_equal(pages_open(sim_os(disk), dir, &super, NULL, &pages, NULL), 0);
+	assert_int_equal(pages_write(pages, 4 * UNIT, 1, slice_of(bytes, sizeof(bytes)), &ref), 0);
+	pages_close(pages);
+	assert_int_equal(pages_open(sim_os(disk), dir, &super, NULL, &pages, NULL), 0);
+	assert_int_equal(pages_units(pages), 4);
+	assert_int_equal(pages_read(pages, &ref, bytes, NULL), -EBADMSG);
+	assert_int_equal(pages_grow(pages, 8), 0);
+	assert_int_equal(pages_read(pages, &ref, bytes, NULL), 0);
+	pages_close(pages);
+	sim_os(disk)->close_dir(dir);
+	sim_free(disk);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -213,6 +260,8 @@ int main(void)
 		cmocka_unit_test(a_file_that_was_cut_short_is_refused),
 		cmocka_unit_test(a_block_is_read_only_through_its_reference),
 		cmocka_unit_test(after_a_failed_sync_no_superblock_is_trusted),
+		cmocka_unit_test(after_a_failed_flush_no_superblock_is_trusted),
+		cmocka_unit_test(what_lies_behind_the_last_whole_quad_is_not_there),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,7 @@
 
 #include "idmap.h"
 #include "mem.h"
+#include "patches.h"
 #include "record.h"
 #include "varint.h"
 #include "xattr_set.h"
@@ -160,28 +161,187 @@ static void names_are_any_bytes_but_a_few(void **state)
 static void chunks_say_how_they_are_kept_and_nonsense_is_refused(void **state)
 {
 	static const uint8_t inlined[] = { CHUNK_INLINE, 'x', 'y' }, run[] = { CHUNK_RUN, 'x' };
-	static const uint8_t other[] = { 3, 'x' };
+	static const uint8_t other[] = { 4, 'x' }, sparse[] = { CHUNK_SPARSE };
 	static uint8_t huge[2 + STORE_CHUNK] = { CHUNK_INLINE };
-	struct slice bytes;
-	uint8_t kind;
+	struct chunk c;
 	(void)state;
 
-	assert_int_equal(chunk_parse(slice_of(inlined, 3), 0, &kind, &bytes), 0);
-	assert_int_equal(kind, CHUNK_INLINE);
-	assert_true(slice_equal(bytes, slice_str("xy")));
-	assert_int_equal(chunk_parse(slice_of(run, 1), STORE_CHUNK, &kind, &bytes), 0);
-	assert_int_equal(kind, CHUNK_RUN);
-	assert_int_equal(bytes.size, 0);
-	assert_int_equal(chunk_parse(slice_of(huge, 1 + STORE_CHUNK), 0, &kind, &bytes), 0);
+	assert_int_equal(chunk_parse(slice_of(inlined, 3), 0, &c), 0);
+	assert_int_equal(c.shape.kind, CHUNK_INLINE);
+	assert_int_equal(c.shape.used, 2);
+	assert_true(slice_equal(c.bytes, slice_str("xy")));
+	assert_int_equal(chunk_parse(slice_of(run, 1), STORE_CHUNK, &c), 0);
+	assert_int_equal(c.shape.kind, CHUNK_RUN);
+	assert_int_equal(c.shape.used, STORE_CHUNK);
+	assert_int_equal(c.bytes.size, 0);
+	assert_int_equal(chunk_parse(slice_of(huge, 1 + STORE_CHUNK), 0, &c), 0);
 
-	assert_int_equal(chunk_parse(slice_of(huge, 2 + STORE_CHUNK), 0, &kind, &bytes), -EUCLEAN);
-	assert_int_equal(chunk_parse(slice_of(inlined, 1), 0, &kind, &bytes), -EUCLEAN);
-	assert_int_equal(chunk_parse(slice_of(inlined, 3), 5, &kind, &bytes), -EUCLEAN);
-	assert_int_equal(chunk_parse(slice_of(run, 1), 0, &kind, &bytes), -EUCLEAN);
-	assert_int_equal(chunk_parse(slice_of(run, 2), 5, &kind, &bytes), -EUCLEAN);
-	assert_int_equal(chunk_parse(slice_of(run, 1), STORE_CHUNK + 1, &kind, &bytes), -EUCLEAN);
-	assert_int_equal(chunk_parse(slice_of(other, 2), 0, &kind, &bytes), -EUCLEAN);
-	assert_int_equal(chunk_parse(slice_of(NULL, 0), 0, &kind, &bytes), -EUCLEAN);
+	assert_int_equal(chunk_parse(slice_of(huge, 2 + STORE_CHUNK), 0, &c), -EUCLEAN);
+	assert_int_equal(chunk_parse(slice_of(inlined, 1), 0, &c), -EUCLEAN);
+	assert_int_equal(chunk_parse(slice_of(inlined, 3), 5, &c), -EUCLEAN);
+	assert_int_equal(chunk_parse(slice_of(run, 1), 0, &c), -EUCLEAN);
+	assert_int_equal(chunk_parse(slice_of(run, 2), 5, &c), -EUCLEAN);
+	assert_int_equal(chunk_parse(slice_of(run, 1), STORE_CHUNK + 1, &c), -EUCLEAN);
+	assert_int_equal(chunk_parse(slice_of(sparse, 1), 0, &c), -EUCLEAN);
+	assert_int_equal(chunk_parse(slice_of(other, 2), 0, &c), -EUCLEAN);
+	assert_int_equal(chunk_parse(slice_of(NULL, 0), 0, &c), -EUCLEAN);
+}
+
+static void a_patched_chunk_says_what_it_has(void **state)
+{
+	/* "ab" at 3, then cut off at 4, then "c" at 9: with nothing below, and over a run. */
+	static const uint8_t record[] = {
+		CHUNK_SPARSE, 3, 0, 2, 0, 'a', 'b', 4, 0, 0, 0, 9, 0, 1, 0, 'c',
+	};
+	uint8_t over_run[sizeof(record)];
+	struct chunk c;
+	(void)state;
+
+	assert_int_equal(chunk_parse(slice_of(record, sizeof(record)), 0, &c), 0);
+	assert_int_equal(c.shape.count, 3);
+	assert_int_equal(c.shape.used, 10);
+	assert_int_equal(c.shape.list, sizeof(record) - 1);
+	assert_int_equal(chunk_stored(&c.shape), 3);
+	memcpy(over_run, record, sizeof(record));
+	over_run[0] = CHUNK_RUN;
+	assert_int_equal(chunk_parse(slice_of(over_run, sizeof(record)), 5000, &c), 0);
+	assert_int_equal(c.shape.used, 10);
+	assert_int_equal(chunk_stored(&c.shape), 10);
+	assert_int_equal(chunk_parse(slice_of(over_run, 7), 5000, &c), 0);
+	assert_int_equal(c.shape.used, 5000);
+}
+
+/* What is accepted is read with a sanitizer watching: nothing beyond the list, nor the chunk. */
+static void whatever_byte_of_a_patch_list_is_wrong_nothing_else_is_touched(void **state)
+{
+	static const uint8_t record[] = {
+		CHUNK_SPARSE, 0xf0, 0xff, 5, 0, 'a', 'b', 'c', 'd', 'e', 4, 0, 0, 0, 9, 0, 1, 0, 'c',
+	};
+	uint8_t *chunk = malloc(STORE_CHUNK);
+	(void)state;
+
+	for (size_t size = 1; size <= sizeof(record); size++)
+		for (size_t at = 0; at < size; at++)
+			for (unsigned mask = 0; mask < 256; mask++) {
+				uint8_t *copy = malloc(size);
+				struct chunk c;
+				uint32_t place;
+				int rc;
+
+				memcpy(copy, record, size);
+				copy[at] ^= (uint8_t)mask;
+				rc = chunk_parse(slice_of(copy, size), 0, &c);
+				assert_true(rc == 0 || rc == -EUCLEAN);
+				if (rc == 0 && c.shape.kind == CHUNK_SPARSE) {
+					memset(chunk, 0, STORE_CHUNK);
+					patches_lay(c.patches, chunk, 0, STORE_CHUNK);
+					assert_in_range(c.shape.used, 1, STORE_CHUNK);
+					for (uint32_t i = c.shape.used; i < STORE_CHUNK; i++)
+						assert_int_equal(chunk[i], 0);
+					if (patches_find(c.patches, 9, 1, &place))
+						assert_true(place < c.patches.size);
+				}
+				free(copy);
+			}
+	free(chunk);
+}
+
+static void a_patch_list_may_not_be_endless(void **state)
+{
+	enum { EACH = PATCH_HEADER + 1 };
+	static uint8_t many[1 + (PATCHES_COUNT + 1) * EACH], huge[1 + PATCHES_MAX + 1];
+	struct chunk c;
+	(void)state;
+
+	many[0] = huge[0] = CHUNK_SPARSE;
+	for (size_t i = 1; i < sizeof(many); i += EACH)
+		put16(many + i + 2, 1);
+	assert_int_equal(chunk_parse(slice_of(many, 1 + PATCHES_COUNT * EACH), 0, &c), 0);
+	assert_int_equal(chunk_parse(slice_of(many, sizeof(many)), 0, &c), -EUCLEAN);
+	put16(huge + 3, PATCHES_MAX - PATCH_HEADER);
+	assert_int_equal(chunk_parse(slice_of(huge, 1 + PATCHES_MAX), 0, &c), 0);
+	put16(huge + 3, PATCHES_MAX - PATCH_HEADER + 1);
+	assert_int_equal(chunk_parse(slice_of(huge, sizeof(huge)), 0, &c), -EUCLEAN);
+}
+
+/* ---- patches --------------------------------------------------------------------------------- */
+
+/* Random changes to a list, and to a chunk: laid over what was there, they agree. */
+static void patches_are_what_was_written(void **state)
+{
+	enum { AREA = 4000, ROUNDS = 300 };
+	static uint8_t below[STORE_CHUNK], wanted[STORE_CHUNK], got[STORE_CHUNK];
+	uint64_t dice = 88172645463325252u;
+	(void)state;
+
+	for (int round = 0; round < ROUNDS; round++) {
+		struct buffer list = { 0 };
+		struct patches_sum sum;
+		uint32_t used = (uint32_t)(round * 37 % AREA), count = 0;
+		const uint32_t had = used;
+
+		memset(below, 0, sizeof(below));
+		memset(below, 0xaa, used);
+		memcpy(wanted, below, sizeof(wanted));
+		for (int n = 0; n < 40; n++) {
+			uint8_t bytes[700];
+			uint32_t offset, size;
+
+			dice ^= dice << 13, dice ^= dice >> 7, dice ^= dice << 17;
+			offset = dice % 3 == 0 ? used : (uint32_t)(dice >> 20) % AREA;
+			size = 1 + (uint32_t)(dice >> 40) % (sizeof(bytes) - 1);
+			assert_int_equal(buffer_reserve(&list, patches_need(size)), 0);
+			if (dice % 11 == 0) {
+				patches_cut(&list, offset);
+				count++;
+				memset(wanted + offset, 0, sizeof(wanted) - offset);
+				used = offset < used ? offset : used;
+				continue;
+			}
+			memset(bytes, n + 1, size);
+			count += patches_add(&list, offset, slice_of(bytes, size));
+			memcpy(wanted + offset, bytes, size);
+			used = offset + size > used ? offset + size : used;
+		}
+		assert_int_equal(patches_sum(buffer_slice(&list), had, &sum), 0);
+		assert_int_equal(sum.used, used);
+		assert_int_equal(sum.count, count);
+		memcpy(got, below, sizeof(got));
+		patches_lay(buffer_slice(&list), got, 0, STORE_CHUNK);
+		assert_memory_equal(got, wanted, STORE_CHUNK);
+		for (uint32_t start = 0; start < AREA; start += 333) {	/* and in part */
+			memcpy(got, below + start, 500);
+			patches_lay(buffer_slice(&list), got, start, 500);
+			assert_memory_equal(got, wanted + start, 500);
+		}
+		buffer_done(&list);
+	}
+}
+
+static void what_is_written_again_takes_no_more_room(void **state)
+{
+	struct buffer list = { 0 };
+	size_t size;
+	uint32_t at;
+	(void)state;
+
+	assert_int_equal(buffer_reserve(&list, 1000), 0);
+	assert_int_equal(patches_add(&list, 100, slice_str("0123456789")), 1);
+	assert_int_equal(patches_add(&list, 110, slice_str("more")), 0);	/* goes on */
+	size = list.size;
+	assert_int_equal(size, PATCH_HEADER + 14);
+	assert_int_equal(patches_add(&list, 108, slice_str("inner")), 0);
+	assert_int_equal(list.size, size);
+	assert_int_equal(patches_add(&list, 112, slice_str("over")), 1);
+	assert_false(patches_find(buffer_slice(&list), 108, 5, &at));	/* partly below another */
+	assert_true(patches_find(buffer_slice(&list), 108, 4, &at));
+	assert_true(patches_touch(buffer_slice(&list), 115, 9));
+	assert_false(patches_touch(buffer_slice(&list), 116, 9));
+	patches_cut(&list, 50);
+	assert_false(patches_find(buffer_slice(&list), 108, 4, &at));
+	assert_true(patches_touch(buffer_slice(&list), 60000, 1));
+	assert_int_equal(patches_add(&list, 112, slice_str("again")), 1);
+	buffer_done(&list);
 }
 
 /* ---- varints ----------------------------------------------------------------------------- */
@@ -379,6 +539,11 @@ int main(void)
 		cmocka_unit_test(a_key_of_another_length_is_refused),
 		cmocka_unit_test(names_are_any_bytes_but_a_few),
 		cmocka_unit_test(chunks_say_how_they_are_kept_and_nonsense_is_refused),
+		cmocka_unit_test(a_patched_chunk_says_what_it_has),
+		cmocka_unit_test(whatever_byte_of_a_patch_list_is_wrong_nothing_else_is_touched),
+		cmocka_unit_test(a_patch_list_may_not_be_endless),
+		cmocka_unit_test(patches_are_what_was_written),
+		cmocka_unit_test(what_is_written_again_takes_no_more_room),
 		cmocka_unit_test(every_number_comes_back_in_the_bytes_foretold),
 		cmocka_unit_test(a_number_has_one_encoding_only),
 		cmocka_unit_test(bytes_that_promise_more_than_there_is_are_refused),

@@ -162,6 +162,117 @@ static void scattering_gives_every_subset(void **state)
 	assert_int_equal(seen[1], 0xff);
 }
 
+/* All but one, or one: which of the two the seed decides. */
+static void odd_ones_are_lost_or_left_alone(void **state)
+{
+	unsigned seen = 0;
+	(void)state;
+
+	for (uint64_t seed = 0; seed < 200; seed++)
+		seen |= 1u << survivors(SIM_ODD, seed, false);
+	assert_int_equal(seen, 1u << 3 | 1u << 5 | 1u << 6 | 1u << 1 | 1u << 2 | 1u << 4);
+}
+
+/* Of sectors of 512 bytes the beginning or the end survives, or less than what else is written to
+ * a sector of 4096. */
+static void shreds_are_any_beginning_or_end_of_a_sector(void **state)
+{
+	bool began = false, ended = false, whole = false;
+	(void)state;
+
+	for (uint64_t seed = 0; seed < 300; seed++) {
+		char bytes[SECTOR] = { 0 };
+		struct bench b;
+
+		plug_in(&b, sim_new(1));
+		put(&b, 0, 'a');
+		assert_int_equal(b.os->sync(b.file), 0);
+		put(&b, 0, 'b');
+		reboot(&b, SIM_SHRED, seed);
+		assert_int_equal(b.os->read(b.file, bytes, SECTOR, 0), SECTOR);
+		began |= bytes[0] == 'b' && bytes[SECTOR - 1] == 'a';
+		ended |= bytes[0] == 'a' && bytes[SECTOR - 1] == 'b';
+		whole |= memchr(bytes, 'a', SECTOR) == NULL;
+		for (int i = 1, turns = 0; i < SECTOR; i++) {
+			turns += bytes[i] != bytes[i - 1];
+			assert_true(turns <= 1);
+		}
+		unplug(&b);
+		sim_free(b.disk);
+	}
+	assert_true(began && ended && whole);
+}
+
+/* Four moments of each of two files, which were written in turn. */
+static void each_file_may_be_as_of_another_moment(void **state)
+{
+	unsigned seen = 0;
+	(void)state;
+
+	for (uint64_t seed = 0; seed < 400; seed++) {
+		unsigned moments[2] = { 0 };
+		struct os_file *other;
+		struct bench b;
+
+		plug_in(&b, sim_new(1));
+		assert_int_equal(b.os->open(b.dir, "g", OS_CREATE, &other), 0);
+		assert_int_equal(b.os->sync_dir(b.dir), 0);
+		for (unsigned i = 0; i < 3; i++) {
+			put(&b, i, 'a');
+			assert_int_equal(b.os->write(other, "aaa", 3, i * SECTOR), 0);
+		}
+		b.os->close(other);
+		reboot(&b, SIM_FILES, seed);
+		assert_int_equal(b.os->open(b.dir, "g", 0, &other), 0);
+		for (unsigned i = 0; i < 3; i++) {
+			char byte = 0;
+
+			moments[0] += letter_at(&b, i) == 'a';
+			b.os->read(other, &byte, 1, i * SECTOR);
+			moments[1] += byte == 'a';
+		}
+		seen |= 1u << (moments[0] * 4 + moments[1]);
+		b.os->close(other);
+		unplug(&b);
+		sim_free(b.disk);
+	}
+	assert_int_equal(seen, 0xffff);
+}
+
+struct spectator {
+	unsigned seen;
+	char last[16];		/* the letter of sector 0 in each clone */
+};
+
+static void spectate(void *arg, struct sim *clone)
+{
+	struct spectator *s = arg;
+	struct bench b;
+
+	sim_reboot(clone, SIM_LOSE, 0);
+	plug_in(&b, clone);
+	s->last[s->seen++] = letter_at(&b, 0);
+	unplug(&b);
+	sim_free(clone);
+}
+
+static void a_spectator_sees_the_disk_before_each_change(void **state)
+{
+	struct bench *b = *state;
+	struct spectator s = { 0 };
+
+	sim_watch(b->disk, spectate, &s);
+	put(b, 0, 'a');
+	assert_int_equal(b->os->sync(b->file), 0);
+	letter_at(b, 0);
+	put(b, 0, 'b');
+	sim_watch(b->disk, NULL, NULL);
+	put(b, 0, 'c');
+	assert_int_equal(letter_at(b, 0), 'c');
+	assert_int_equal(s.seen, 3);
+	assert_memory_equal(s.last, "\0\0a", 3);
+}
+
 static void an_older_version_of_a_sector_may_be_the_one_that_survives(void **state)
 {
 	bool seen_old = false;
@@ -377,6 +488,10 @@ int main(void)
 		TEST(what_was_not_synced_is_kept_or_lost_as_asked),
 		TEST(tearing_gives_every_prefix_and_nothing_else),
 		TEST(scattering_gives_every_subset),
+		TEST(odd_ones_are_lost_or_left_alone),
+		TEST(shreds_are_any_beginning_or_end_of_a_sector),
+		TEST(each_file_may_be_as_of_another_moment),
+		TEST(a_spectator_sees_the_disk_before_each_change),
 		TEST(an_older_version_of_a_sector_may_be_the_one_that_survives),
 		TEST(a_name_needs_a_sync_of_its_folder),
 		TEST(a_removal_needs_a_sync_of_its_folder),

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "mem.h"
 #include "sim/disk.h"
 #include "space.h"
 
@@ -349,6 +350,20 @@ static void a_directory_that_makes_no_sense_is_refused(void **state)
 		assert_int_equal(open_with(b, wrong[i][0], wrong[i][1]), -EUCLEAN);
 }
 
+/* A checkpoint of a million blocks must not take a gigabyte for its lists. */
+static void the_lists_of_a_checkpoint_take_what_they_hold(void **state)
+{
+	enum { COUNT = 2000 };
+	struct bench *b = *state;
+	struct ref ref = { .offset = (uint64_t)SUPER_UNITS * UNIT, .length = UNIT };
+
+	freeze(b);
+	mem_fail_after(-1, 0);
+	for (int i = 0; i < COUNT; i++)
+		assert_int_equal(space_born_frozen(b->space, &ref), 0);
+	assert_in_range(mem_count(), 1, COUNT / 32);
+}
+
 int main(void)
 {
 #define STORY(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -359,6 +374,7 @@ int main(void)
 		STORY(the_dead_keep_their_place_until_the_superblock_is_there),
 		STORY(a_full_disk_refuses_and_takes_nothing),
 		STORY(a_directory_that_makes_no_sense_is_refused),
+		STORY(the_lists_of_a_checkpoint_take_what_they_hold),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,7 +15,7 @@
 #include "space.h"
 #include "tree.h"
 
-enum { KEYS = 3000, KEY_MAX = 200, VALUE_MAX = 70000 };
+enum { KEYS = 3000, KEY_MAX = 200, VALUE_MAX = 70000, PATCHES = 8 };
 
 /* ---- vocabulary ------------------------------------------------------------------------- */
 
@@ -33,7 +33,11 @@ struct key {
 	uint8_t bytes[KEY_MAX];
 	uint32_t size;
 	bool there;
-	uint32_t stamp, value_size;	/* what its value is made of */
+	uint32_t stamp, value_size;	/* what its value is made of ... */
+	uint32_t patch_count;		/* ... and what was laid over it */
+	struct {
+		uint32_t stamp, offset, size;
+	} patches[PATCHES];
 };
 
 struct bench {
@@ -152,7 +156,7 @@ static void end_checkpoint(struct bench *b, struct frozen *f)
 {
 	struct space_stats stats;
 
-	assert_int_equal(tree_write(b->tree, f), 0);
+	assert_int_equal(tree_write(b->tree, f, NULL, NULL), 0);
 	assert_int_equal(space_store(b->space, f->generation, &b->super.space), 0);
 	space_stats(b->space, &stats);
 	b->super.generation = f->generation;
@@ -184,11 +188,42 @@ static uint32_t some_size(void)
 	}
 }
 
-/* Adds a put or a delete of some key to the batch, and to the model. */
+static uint32_t whole_size(const struct key *k)
+{
+	uint32_t size = k->value_size;
+
+	for (uint32_t i = 0; i < k->patch_count; i++)
+		if (k->patches[i].offset + k->patches[i].size > size)
+			size = k->patches[i].offset + k->patches[i].size;
+	return size;
+}
+
+/* Adds a patch to the batch, and to the model: something inside, or more of it. */
+static void patch(struct bench *b, struct batch *batch, struct key *k, uint32_t size)
+{
+	static uint8_t bytes[VALUE_MAX];
+	const uint32_t whole = whole_size(k), stamp = ++b->stamp;
+	const uint32_t offset = pick(2) ? whole : pick(whole + 1);
+
+	if (size > VALUE_MAX - offset)
+		size = VALUE_MAX - offset;
+	k->patches[k->patch_count].stamp = stamp;
+	k->patches[k->patch_count].offset = offset;
+	k->patches[k->patch_count++].size = size;
+	fill(bytes, stamp, size);
+	batch_patch(batch, key_of(k), offset, slice_of(bytes, size));
+}
+
+/* Adds a put, a patch or a delete of some key to the batch, and to the model. */
 static void change(struct bench *b, struct batch *batch, struct key *k, bool put)
 {
 	static uint8_t value[VALUE_MAX];
 
+	if (put && k->there && k->patch_count < PATCHES && pick(3) > 0) {
+		patch(b, batch, k, some_size());
+		return;
+	}
+	k->patch_count = 0;
 	b->there += (uint64_t)put - (uint64_t)k->there;
 	k->there = put;
 	if (!put) {
@@ -225,7 +260,9 @@ static void is_value(const struct key *k, struct slice value)
 
 	assert_true(k->there);
 	fill(wanted, k->stamp, k->value_size);
-	assert_true(slice_equal(value, slice_of(wanted, k->value_size)));
+	for (uint32_t i = 0; i < k->patch_count; i++)
+		fill(wanted + k->patches[i].offset, k->patches[i].stamp, k->patches[i].size);
+	assert_true(slice_equal(value, slice_of(wanted, whole_size(k))));
 }
 
 struct comparing {
@@ -436,6 +473,115 @@ static void a_small_cache_is_kept_to_and_changes_nothing(void **state)
 	}
 }
 
+static int never(void *arg, uint64_t units)
+{
+	(void)arg;
+	(void)units;
+	fail_msg("a batch that must be refused was to be logged");
+	return 0;
+}
+
+static void refused(struct bench *b, struct batch *batch)
+{
+	assert_int_equal(batch->failed, 0);
+	assert_int_equal(tree_apply(b->tree, buffer_slice(&batch->bytes), never, NULL, NULL), -EINVAL);
+	batch_clear(batch);
+	holds_the_model(b);
+}
+
+static void a_patch_of_what_is_not_there_is_refused_with_its_batch(void **state)
+{
+	struct bench *b = *state;
+	struct key *k = &b->keys[17], *other = &b->keys[18];
+	const struct slice none = slice_str("none"), x = slice_str("x");
+	struct batch batch = { 0 };
+
+	batch_patch(&batch, none, 0, x);	/* in an empty tree */
+	refused(b, &batch);
+	random_batch(b, 2000, 9);
+	change(b, &batch, k, false);
+	change(b, &batch, k, true);
+	change(b, &batch, other, false);
+	commit(b, &batch);
+
+	batch_patch(&batch, none, 0, x);
+	refused(b, &batch);
+	batch_patch(&batch, key_of(k), whole_size(k) + 1, x);
+	refused(b, &batch);
+	batch_put(&batch, key_of(other), slice_str("other"));
+	batch_delete(&batch, key_of(k));
+	batch_patch(&batch, key_of(k), 0, x);
+	refused(b, &batch);
+	batch_put(&batch, key_of(k), slice_str("short"));
+	batch_patch(&batch, key_of(k), 6, x);
+	refused(b, &batch);
+	batch_patch(&batch, key_of(k), whole_size(k), x);
+	batch_patch(&batch, key_of(k), whole_size(k) + 2, x);
+	refused(b, &batch);
+
+	patch(b, &batch, k, 10);		/* each sees what those before it did */
+	patch(b, &batch, k, 20000);
+	patch(b, &batch, k, 500);
+	patch(b, &batch, k, 40000);
+	change(b, &batch, other, true);
+	patch(b, &batch, other, 30000);
+	commit(b, &batch);
+	holds_the_model(b);
+	batch_done(&batch);
+}
+
+/* The model has no room for as many patches: the value is looked at here. */
+static int is_filled(void *arg, const struct leaf_entry *entry)
+{
+	const uint32_t *size = arg;
+
+	assert_int_equal(entry->value.size, *size);
+	for (uint32_t i = 0; i < *size; i++)
+		assert_int_equal(((const uint8_t *)entry->value.data)[i], (uint8_t)(i / 10));
+	return 0;
+}
+
+static void a_value_that_grows_by_small_patches_is_rarely_copied(void **state)
+{
+	struct bench *b = *state;
+	const struct slice key = slice_str("growing");
+	struct batch batch = { 0 };
+	struct frozen f;
+	uint32_t size = 0;
+	int64_t allocations = 0;
+	uint8_t bytes[10];
+
+	random_batch(b, 200, 9);
+	batch_put(&batch, key, slice_of("", 0));
+	assert_int_equal(tree_apply(b->tree, buffer_slice(&batch.bytes), yes, NULL, NULL), 0);
+	batch_clear(&batch);
+	while (size < VALUE_MAX) {
+		memset(bytes, (uint8_t)(size / 10), sizeof(bytes));
+		batch_patch(&batch, key, size, slice_of(bytes, sizeof(bytes)));
+		mem_fail_after(-1, 0);
+		assert_int_equal(tree_apply(b->tree, buffer_slice(&batch.bytes), yes, NULL, NULL), 0);
+		allocations += mem_count();
+		size += (uint32_t)sizeof(bytes);
+		batch_clear(&batch);
+		if (size % 20000 == 0) {	/* a frozen leaf is copied, and what is written is as it was */
+			begin_checkpoint(b, &f);
+			memset(bytes, 0xff, sizeof(bytes));
+			batch_patch(&batch, key, 5, slice_of(bytes, 1));
+			assert_int_equal(tree_apply(b->tree, buffer_slice(&batch.bytes), yes, NULL, NULL), 0);
+			end_checkpoint(b, &f);
+			reopen(b);
+			assert_int_equal(tree_get(b->tree, key, is_filled, &size, NULL), 0);
+			batch_clear(&batch);
+		}
+	}
+	assert_int_equal(tree_get(b->tree, key, is_filled, &size, NULL), 0);
+	assert_in_range(allocations, 1, 400);
+	batch_delete(&batch, key);
+	commit(b, &batch);
+	holds_the_model(b);
+	batch_done(&batch);
+}
+
 static void without_memory_a_batch_changes_nothing(void **state)
 {
 	struct bench *b = *state;
@@ -486,6 +632,8 @@ int main(void)
 		STORY(a_scan_begins_at_any_key),
 		STORY(a_small_cache_is_kept_to_and_changes_nothing),
 		STORY(a_leaf_may_be_emptied_and_filled_by_one_batch),
+		STORY(a_patch_of_what_is_not_there_is_refused_with_its_batch),
+		STORY(a_value_that_grows_by_small_patches_is_rarely_copied),
 		STORY(without_memory_a_batch_changes_nothing),
 	};
 

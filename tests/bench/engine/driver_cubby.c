@@ -66,6 +66,7 @@ static uint64_t commit(struct engine *engine, const struct op *ops, size_t count
 	batch_clear(&batch);
 	for (size_t i = 0; i < count; i++)
 		add(engine, &batch, &ops[i]);
+	engine_pace(engine);
 	check(engine_commit(engine, &batch, false, &revision), "commit");
 	return revision;
 }

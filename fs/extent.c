@@ -1,0 +1,90 @@
+#include "extent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "attr.h"
+#include "handle.h"
+#include "mem.h"
+
+enum {
+	COPY_STEP = 1 << 20,
+	COPY_MAX = 64 << 20,	/* so that a request ends before somebody loses patience */
+};
+
+/* ---- allocating ------------------------------------------------------------------------------ */
+
+/* Is there room for what the value would grow by? What lies inside it may be there already. */
+static int check_room(struct fs *fs, struct node *node, uint64_t offset, uint64_t end)
+{
+	struct engine_stats stats;
+	struct attr attr;
+	uint64_t from;
+	int rc = attr_get(fs, node, &attr);
+
+	if (rc == 0)
+		rc = store_stats(fs->store, &stats);
+	if (rc < 0)
+		return rc;
+	from = attr.size > offset ? attr.size : offset;
+	return end > from && end - from > stats.disk_bytes_free + stats.page_bytes_free ? -ENOSPC : 0;
+}
+
+int extent_allocate(struct fs *fs, struct node *node, int mode, uint64_t offset, uint64_t size)
+{
+	const bool zero = mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE);
+	const uint64_t end = offset + size;
+	int rc;
+
+	if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
+		return -EOPNOTSUPP;
+	if (end > STORE_SIZE_MAX || end < offset)
+		return -EFBIG;
+	rc = zero ? handle_punch(fs, node, offset, size) : check_room(fs, node, offset, end);
+	if (rc == 0 && !(mode & FALLOC_FL_KEEP_SIZE))
+		rc = handle_grow(fs, node, end);
+	return rc;
+}
+
+/* ---- finding --------------------------------------------------------------------------------- */
+
+int extent_seek(struct fs *fs, struct node *node, uint64_t offset, int whence, uint64_t *found)
+{
+	if (whence != SEEK_DATA && whence != SEEK_HOLE)
+		return -EINVAL;
+	return handle_seek(fs, node, offset, whence == SEEK_HOLE, found);
+}
+
+/* ---- copying --------------------------------------------------------------------------------- */
+
+static ssize_t copy_step(struct fs *fs, struct node *from, uint64_t from_offset, struct node *to,
+			 uint64_t to_offset, char *bytes, size_t size)
+{
+	const ssize_t got = handle_read(fs, from, from_offset, bytes, size);
+	int rc;
+
+	if (got <= 0)
+		return got;
+	rc = handle_write(fs, to, to_offset, slice_of(bytes, (size_t)got));
+	return rc < 0 ? rc : got;
+}
+
+ssize_t extent_copy(struct fs *fs, struct node *from, uint64_t from_offset, struct node *to,
+		    uint64_t to_offset, uint64_t size)
+{
+	const size_t most = size < COPY_MAX ? (size_t)size : COPY_MAX;
+	char *bytes = mem_alloc(most < COPY_STEP ? most + 1 : COPY_STEP);
+	ssize_t step = bytes ? 1 : -ENOMEM;
+	size_t done = 0;
+
+	while (step > 0 && done < most) {
+		const size_t left = most - done;
+
+		step = copy_step(fs, from, from_offset + done, to, to_offset + done, bytes,
+				 left < COPY_STEP ? left : COPY_STEP);
+		done += step > 0 ? (size_t)step : 0;
+	}
+	mem_free(bytes);
+	return step < 0 && done == 0 ? step : (ssize_t)done;
+}

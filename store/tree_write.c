@@ -1,0 +1,391 @@
+/* How nodes reach the disk. A *pen* gathers blocks, side by side in the page file as far as there is
+ * room, and puts many of them there with one write; then their nodes learn where they lie.
+ *
+ * The free map hears of a block when the node above it has been written, and of the root's at the
+ * end: until then no tree that will be on disk names it. */
+#include "tree_impl.h"
+
+#include <errno.h>
+
+#include "mem.h"
+
+enum {
+	PEN_BLOCKS = 64,
+	PEN_BYTES = 512 * 1024,
+	MANY_BLOCKS = 8,
+	SCARCE_FRACTION = 8,		/* of the file: fewer units in free quads are few */
+	QUAD_UNITS = 4,			/* blocks up to this size lie within a quad (space.h) */
+	FLUSH_BYTES = 4 << 20,		/* given to the disk at a time, so that the sync finds little */
+};
+
+/* A block, and whose it is. */
+struct stroke {
+	struct node *node;
+	struct node *parent;		/* NULL: it is the root */
+	uint32_t index;			/* of the node in its parent */
+	struct ref ref;
+	uint64_t in_buffer;		/* where it begins there */
+};
+
+/* Bytes of the page file that were written, somewhere between two offsets. */
+struct stretch {
+	uint64_t from, to;
+	uint64_t bytes;
+};
+
+struct pen {
+	struct tree *tree;
+	uint64_t view;			/* only views of this generation or older reach what is written;
+					 * 0: it is the tree that is being checkpointed */
+	struct stroke strokes[PEN_BLOCKS];
+	uint32_t count;
+	uint8_t *buffer;		/* whole units, of PEN_BYTES; one larger block if need be */
+	uint64_t capacity, used;
+	uint64_t next, end;		/* free space at hand: offsets */
+	struct stretch written;		/* and not given to the disk yet */
+	struct stretch flushing;	/* the disk is at it */
+	void (*pace)(void *arg);
+	void *arg;
+};
+
+static uint64_t whole_units(uint64_t bytes)
+{
+	return (bytes + UNIT - 1) / UNIT * UNIT;
+}
+
+/* ---- where blocks go -------------------------------------------------------------------- */
+
+static uint64_t units_of(const struct stroke *stroke)
+{
+	return whole_units(stroke->ref.length) / UNIT;
+}
+
+static void give_back(struct pen *pen, uint64_t offset, uint64_t size)
+{
+	const struct ref ref = { .offset = offset, .length = (uint32_t)size };
+
+	if (size)
+		space_give_back(pen->tree->space, &ref);
+}
+
+static void drop_quads(struct pen *pen)
+{
+	give_back(pen, pen->next, pen->end - pen->next);
+	pen->next = pen->end = 0;
+}
+
+/* Many blocks go side by side, so that they are read as they were written. A few go into the gaps
+ * that others left, and all do when quads are getting scarce. */
+static bool go_side_by_side(const struct pen *pen)
+{
+	struct space_stats space;
+
+	space_stats(pen->tree->space, &space);
+	return pen->count >= MANY_BLOCKS && space.quad_units > space.units / SCARCE_FRACTION;
+}
+
+/* Finds a place among quads at hand, aligned as space.h has it. `more`: units that are wanted if
+ * those at hand are not enough. */
+static int place_beside(struct pen *pen, uint64_t units, uint64_t more, uint64_t *offset)
+{
+	const uint64_t align = (units < QUAD_UNITS - 1 ? units : QUAD_UNITS) * UNIT;
+	uint64_t at = (pen->next + align - 1) / align * align;
+	uint64_t got;
+	int rc;
+
+	if (at + units * UNIT > pen->end) {
+		drop_quads(pen);
+		rc = space_alloc_quads(pen->tree->space, more, &at, &got);
+		if (rc < 0)
+			return rc;
+		pen->next = at;
+		pen->end = at + got * UNIT;
+	}
+	give_back(pen, pen->next, at - pen->next);
+	pen->next = at + units * UNIT;
+	*offset = at;
+	return 0;
+}
+
+static int place(struct pen *pen, struct stroke *stroke, bool beside, uint64_t more)
+{
+	const uint64_t units = units_of(stroke);
+	uint64_t *offset = &stroke->ref.offset;
+
+	if (beside && units <= QUAD_UNITS && place_beside(pen, units, more, offset) == 0)
+		return 0;
+	drop_quads(pen);		/* they may be in the way */
+	return space_alloc(pen->tree->space, units, offset);
+}
+
+static void lift(struct pen *pen, uint32_t count)
+{
+	while (count-- > 0)
+		space_give_back(pen->tree->space, &pen->strokes[count].ref);
+}
+
+/* Finds places for all blocks gathered, or none. */
+static int place_all(struct pen *pen)
+{
+	const bool beside = go_side_by_side(pen);
+	uint64_t left = 0;
+	uint32_t i;
+	int rc = 0;
+
+	for (i = 0; i < pen->count; i++)
+		left += units_of(&pen->strokes[i]);
+	for (i = 0; rc == 0 && i < pen->count; i++) {
+		rc = place(pen, &pen->strokes[i], beside, left + QUAD_UNITS);
+		left -= units_of(&pen->strokes[i]);
+	}
+	drop_quads(pen);
+	if (rc < 0)
+		lift(pen, i - 1);
+	return rc;
+}
+
+/* ---- writing ---------------------------------------------------------------------------- */
+
+static int make_room(struct pen *pen, uint64_t size)
+{
+	const uint64_t need = pen->used + size < PEN_BYTES ? PEN_BYTES : pen->used + size;
+	uint8_t *grown;
+
+	if (pen->used + size <= pen->capacity)
+		return 0;
+	grown = mem_realloc(pen->buffer, need);
+	if (!grown)
+		return -ENOMEM;
+	pen->buffer = grown;
+	pen->capacity = need;
+	return 0;
+}
+
+static void stretch_add(struct stretch *s, uint64_t offset, uint64_t size)
+{
+	if (s->bytes == 0 || offset < s->from)
+		s->from = offset;
+	if (s->bytes == 0 || offset + size > s->to)
+		s->to = offset + size;
+	s->bytes += size;
+}
+
+/* Writes the blocks: one write for all that lie side by side. */
+static int put_blocks(struct pen *pen)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; rc == 0 && i < pen->count;) {
+		const uint64_t offset = pen->strokes[i].ref.offset;
+		const uint8_t *bytes = pen->buffer + pen->strokes[i].in_buffer;
+		uint64_t size = 0;
+
+		for (; i < pen->count && pen->strokes[i].ref.offset == offset + size; i++)
+			size += whole_units(pen->strokes[i].ref.length);
+		rc = pages_put(pen->tree->pages, offset, slice_of(bytes, size));
+		stretch_add(&pen->written, offset, size);
+	}
+	return rc;
+}
+
+/* The free map learns of the blocks below a node that has been written, if it has not. (If this is
+ * done twice, because something failed, that does no harm.) */
+static int children_born(struct tree *tree, const struct node *node) NEEDS(tree->lock)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; node->level && rc == 0 && i < node->count; i++) {
+		const struct ref ref = inner_ref(node, i);
+
+		if (ref.generation > tree->born)
+			rc = space_born_frozen(tree->space, &ref);
+	}
+	return rc;
+}
+
+/* The node lies on disk now. If the tree has replaced it meanwhile, its block is dead, and
+ * nobody but the node above it has a use for it. */
+static void wrote(struct tree *tree, const struct stroke *stroke) NEEDS(tree->lock)
+{
+	struct node *node = stroke->node;
+
+	tree_account_dirty(tree, node, false);
+	node->ref = stroke->ref;
+	if (!node->superseded)
+		return;
+	space_dead(tree->space, &node->ref);
+	if (node->refs == 1 && stroke->parent && node->level == 0) {
+		inner_forget_child(stroke->parent, stroke->index);
+		tree_unref(tree, node);
+	}
+}
+
+/* No tree that will be on disk names them. What cannot be held is given back. */
+static int view_wrote(struct pen *pen)
+{
+	uint32_t i;
+	int rc = 0;
+
+	rwlock_write(&pen->tree->lock);
+	for (i = 0; rc == 0 && i < pen->count; i++) {
+		const struct stroke *stroke = &pen->strokes[i];
+
+		rc = space_reader_hold(pen->tree->space, pen->view, &stroke->ref);
+		if (rc < 0)
+			break;
+		tree_account_dirty(pen->tree, stroke->node, false);
+		stroke->node->ref = stroke->ref;
+	}
+	rwlock_write_done(&pen->tree->lock);
+	while (i < pen->count)
+		space_give_back(pen->tree->space, &pen->strokes[i++].ref);
+	pen->count = 0;
+	return rc;
+}
+
+static int all_wrote(struct pen *pen)
+{
+	struct tree *tree = pen->tree;
+	int rc;
+
+	rwlock_write(&tree->lock);
+	rc = space_reserve(tree->space, pen->count);
+	for (uint32_t i = 0; rc == 0 && i < pen->count; i++)
+		rc = children_born(tree, pen->strokes[i].node);
+	for (uint32_t i = 0; rc == 0 && i < pen->count; i++)
+		wrote(tree, &pen->strokes[i]);
+	rwlock_write_done(&tree->lock);
+	return rc;
+}
+
+/* Gives the disk what was written, once it is done with what it got before. */
+static int flush(struct pen *pen)
+{
+	struct pages *pages = pen->tree->pages;
+	const struct stretch before = pen->flushing, now = pen->written;
+	int rc = pages_flush(pages, now.from, now.to - now.from, false);
+
+	if (rc == 0 && before.bytes)
+		rc = pages_flush(pages, before.from, before.to - before.from, true);
+	pen->flushing = now;
+	pen->written = (struct stretch){ 0 };
+	if (rc == 0 && pen->pace)
+		pen->pace(pen->arg);
+	return rc;
+}
+
+/* Writes what was gathered. */
+static int pen_empty(struct pen *pen)
+{
+	int rc = place_all(pen);
+
+	if (rc == 0) {
+		rc = put_blocks(pen);
+		if (rc == 0)
+			rc = pen->view ? view_wrote(pen) : all_wrote(pen);
+		if (rc < 0)
+			lift(pen, pen->count);
+	}
+	pen->count = 0;
+	pen->used = 0;
+	if (rc == 0 && pen->written.bytes >= FLUSH_BYTES)
+		rc = flush(pen);
+	return rc;
+}
+
+/* Adds a node that does not change any more and whose children are on disk. */
+static int pen_add(struct pen *pen, struct node *node, struct node *parent, uint32_t index)
+{
+	const uint32_t size = node_block_size(node);
+	const uint64_t room = whole_units(size);
+	uint8_t *block;
+	int rc = 0;
+
+	if (pen->count == PEN_BLOCKS || pen->used + room > PEN_BYTES)
+		rc = pen_empty(pen);
+	if (rc == 0)
+		rc = make_room(pen, room);
+	if (rc < 0)
+		return rc;
+	block = pen->buffer + pen->used;
+	rwlock_read(&pen->tree->lock);	/* what an inner node points to comes and goes */
+	node_encode(node, block);
+	rwlock_read_done(&pen->tree->lock);
+	memset(block + size, 0, room - size);
+
+	pen->strokes[pen->count++] = (struct stroke){
+		.node = node, .parent = parent, .index = index, .in_buffer = pen->used,
+		.ref = page_ref(0, node->generation, slice_of(block, size)),
+	};
+	pen->used += room;
+	return 0;
+}
+
+/* ---- a frozen tree ---------------------------------------------------------------------- */
+
+/* The first child from *index on that is not on disk: such a one stays in memory, and does not
+ * change, until we have written it. One that is on disk may be forgotten at any moment. */
+static struct node *next_unwritten(struct tree *tree, const struct node *node, uint32_t *index)
+{
+	struct node *found = NULL;
+
+	rwlock_read(&tree->lock);
+	for (; *index < node->count; ++*index) {
+		found = inner_child(node, *index);
+		if (found && !found->ref.length)
+			break;
+		found = NULL;
+	}
+	rwlock_read_done(&tree->lock);
+	return found;
+}
+
+/* Writes the nodes of one level, at or below `node`, which is not on disk. */
+static int write_level(struct pen *pen, struct node *node, struct node *parent, uint32_t index,
+		       uint8_t level)
+{
+	struct node *child;
+	int rc = 0;
+
+	if (node->level == level)
+		return pen_add(pen, node, parent, index);
+	for (uint32_t i = 0; rc == 0 && (child = next_unwritten(pen->tree, node, &i)); i++)
+		rc = write_level(pen, child, node, i, level);
+	return rc;
+}
+
+/* Writes `root` and all below it that is not on disk. */
+static int write_root(struct pen *pen, struct node *root)
+{
+	int rc = 0;
+
+	for (uint8_t level = 0; !root->ref.length && rc == 0 && level <= root->level; level++) {
+		rc = write_level(pen, root, NULL, 0, level);
+		if (rc == 0)
+			rc = pen_empty(pen);
+	}
+	mem_free(pen->buffer);
+	return rc;
+}
+
+int tree_write_view(struct tree *tree, struct node *root, uint64_t generation)
+{
+	struct pen pen = { .tree = tree, .view = generation };
+
+	return write_root(&pen, root);
+}
+
+int tree_write(struct tree *tree, struct frozen *frozen, void (*pace)(void *arg), void *arg)
+{
+	struct pen pen = { .tree = tree, .pace = pace, .arg = arg };
+	struct node *root = frozen->root;
+	int rc = root ? write_root(&pen, root) : 0;
+
+	if (rc == 0 && root)
+		frozen->ref = root->ref;
+	if (rc == 0 && frozen->ref.length && frozen->ref.generation > tree->born)
+		rc = space_born_frozen(tree->space, &frozen->ref);
+	if (rc == 0)
+		tree->born = frozen->generation;
+	return rc;
+}
