@@ -326,7 +326,7 @@ int engine_scan(struct engine *engine, struct slice from,
 /* ---- committing ------------------------------------------------------------------------- */
 
 /* What stood in the way of a batch, beside its own faults. */
-enum obstacle { NONE, PAGES_FULL, LOG_FULL };
+enum obstacle { NONE, PAGES_FULL, NO_ROW, LOG_FULL };
 
 struct admission {
 	struct engine *engine;
@@ -360,14 +360,34 @@ static int admit(void *arg, uint64_t units)
 	return rc;
 }
 
+/* Units in a row that the batch may need: for all its large entries together, so that one search is
+ * enough. How large a patched one is only the tree knows. */
+static uint64_t row_needed(struct slice batch)
+{
+	enum { LARGEST = ENGINE_VALUE_MAX / 2 * 3 / UNIT + 1 + PAGES_QUAD, ROW_MAX = REGION_UNITS / 2 };
+	struct batch_op op;
+	size_t offset = BATCH_HEADER;
+	uint64_t row = 0;
+
+	while (batch_next(batch, &offset, &op) > 0)
+		if (op.kind == BATCH_PATCH)
+			row += LARGEST;
+		else if (op.value.size > NODE_BYTES / 2)
+			row += op.value.size / UNIT + 1 + PAGES_QUAD;
+	return row < ROW_MAX ? row : ROW_MAX;
+}
+
 /* Removes the obstacle, by growing the page file or the log, or by a checkpoint that frees what is
  * dead; `seen` is how many of them there had been before. */
 static int make_room(struct engine *engine, const struct admission *a, unsigned long long seen)
 {
+	const uint64_t row = row_needed(a->batch);
 	int rc;
 
-	if (a->obstacle == PAGES_FULL)
-		rc = space_ensure(engine->space, a->need, 0);
+	if (a->obstacle == PAGES_FULL)		/* which was asked while the rows were held */
+		rc = space_ensure(engine->space, a->need + row, 0);
+	else if (a->obstacle == NO_ROW)
+		rc = space_ensure(engine->space, 0, row);
 	else
 		rc = log_prepare(engine->log, 1);
 	return rc == -ENOSPC || rc == -EAGAIN ? checkpoint_after(engine, seen) : rc;
@@ -404,6 +424,8 @@ int engine_commit(struct engine *engine, const struct batch *batch, bool reclaim
 
 		a.obstacle = NONE;
 		rc = tree_apply(engine->tree, a.batch, admit, &a, &err);
+		if (rc == -ENOSPC && a.obstacle == NONE)
+			a.obstacle = NO_ROW;
 		if (a.obstacle == NONE)
 			break;
 		rc = make_room(engine, &a, seen);

@@ -134,7 +134,7 @@ int space_ensure(struct space *space, uint64_t units, uint64_t row)
 	if (map->quads * QUAD < units)
 		rc = freemap_grow(map, units - map->quads * QUAD);
 	if (rc == 0 && row)
-		rc = freemap_find(map, row, true, &first);
+		rc = freemap_find(map, row, true, &first);	/* grows, if there is none */
 	mutex_unlock(&space->lock);
 	return rc;
 }

@@ -12,15 +12,33 @@ enum {
 
 /* ---- nodes' lives ----------------------------------------------------------------------- */
 
-static uint64_t units_of(const struct node *node)
+uint64_t tree_node_units(const struct node *node)
 {
 	return (NODE_HEADER + (uint64_t)node->capacity + UNIT - 1) / UNIT;
 }
 
+static bool has_place(const struct node *node)
+{
+	return !node->ref.length && node->ref.offset;
+}
+
+void tree_node_free(struct tree *tree, struct node *node)
+{
+	const struct ref place = {
+		.offset = node->ref.offset, .length = (uint32_t)tree_node_units(node) * UNIT,
+	};
+
+	if (has_place(node))
+		space_give_back(tree->space, &place);
+	node_free(node);
+}
+
 void tree_account_dirty(struct tree *tree, const struct node *node, bool dirty)
 {
+	const uint64_t units = has_place(node) ? 0 : tree_node_units(node);
+
 	tree->dirty_memory += dirty ? node_memory(node) : -node_memory(node);
-	tree->dirty_units += dirty ? units_of(node) : -units_of(node);
+	tree->dirty_units += dirty ? units : -units;
 }
 
 void tree_account(struct tree *tree, const struct node *node, bool there) NEEDS(tree->lock)
@@ -38,7 +56,7 @@ void tree_unref(struct tree *tree, struct node *node) NEEDS(tree->lock)
 		if (inner_child(node, i))
 			tree_unref(tree, inner_child(node, i));
 	tree_account(tree, node, false);
-	node_free(node);
+	tree_node_free(tree, node);
 }
 
 /* ---- reading nodes ---------------------------------------------------------------------- */
@@ -411,6 +429,13 @@ int tree_open(struct pages *pages, struct space *space, const struct super *supe
 	tree->entries = super->entries;
 	*out = tree;
 	return 0;
+}
+
+void tree_replayed(struct tree *tree)
+{
+	rwlock_write(&tree->lock);
+	tree->places = true;
+	rwlock_write_done(&tree->lock);
 }
 
 void tree_close(struct tree *tree)

@@ -43,11 +43,16 @@ int tree_scan(struct tree *tree, struct slice from,
 	      int (*visit)(void *arg, const struct leaf_entry *entry), void *arg,
 	      struct err *err);
 
+/* Recovery is over: from now on tree_apply keeps its promise about large entries. (Before, what was
+ * admitted once is applied in any case.) */
+void tree_replayed(struct tree *tree);
+
 /* Applies a batch, whole or not at all. -EINVAL: a patch of what is not there, or that begins
  * behind a value's end. Once the memory is at hand and nothing can fail any more,
  * `admit` is asked, under the lock: the answer 0 means go, and whatever it did (appending to the
  * log) is in the order in which batches are applied. `units` is what the next tree_write may
- * need, at most. */
+ * need, at most, beside the places of entries over 16 KiB: they need many units in a row, which
+ * are held from here on. -ENOSPC, without asking: there is none for one of them. */
 int tree_apply(struct tree *tree, struct slice batch, int (*admit)(void *arg, uint64_t units),
 	       void *arg, struct err *err);
 

@@ -54,7 +54,7 @@ static int set_aside(struct node ***list, size_t *count, size_t *capacity, struc
 static void drop_large(struct tree *tree) NEEDS(tree->lock)
 {
 	while (tree->large_count > tree->large_taken)
-		node_free(tree->large[--tree->large_count]);
+		tree_node_free(tree, tree->large[--tree->large_count]);
 	tree->large_count = tree->large_taken = 0;
 }
 
@@ -117,20 +117,34 @@ static int prepare_touched(struct need *need, struct slice batch)
 	return need->touched ? 0 : -ENOMEM;
 }
 
+/* Holds the units in a row that a large node will need, so that its checkpoint has them. */
+static int find_place(struct tree *tree, struct node *node, struct need *need)
+	NEEDS(tree->lock)
+{
+	const uint64_t units = tree_node_units(node);
+	const int rc = space_place(tree->space, units, &node->ref.offset);
+
+	if (rc != -ENOSPC || tree->places)
+		return rc;
+	need->large_units += units;
+	return 0;
+}
+
 /* An entry of `size` bytes will be put somewhere, to grow by half if `growing`. */
 static int prepare_entry(struct tree *tree, uint64_t size, bool growing, struct need *need)
 	NEEDS(tree->lock)
 {
 	const uint64_t capacity = size + NODE_SLOT + (growing ? size / 2 : 0);
+	int rc;
 
 	need->wide += size > NODE_BYTES / 8;
 	if (size + NODE_SLOT <= NODE_BYTES) {
 		need->bytes += size + NODE_SLOT;
 		return 0;
 	}
-	need->large_units += capacity / UNIT + 2;
-	return set_aside(&tree->large, &tree->large_count, &tree->large_capacity,
-			 node_new((uint32_t)capacity, 0, tree->generation));
+	rc = set_aside(&tree->large, &tree->large_count, &tree->large_capacity,
+		       node_new((uint32_t)capacity, 0, tree->generation));
+	return rc == 0 ? find_place(tree, tree->large[tree->large_count - 1], need) : rc;
 }
 
 /* A patch that extends nothing, or a large leaf's entry by no more than there is room for, is made
@@ -297,6 +311,7 @@ static struct node *take_large(struct tree *tree, const struct leaf_entry *entry
 {
 	size_t index = tree->large_taken;
 	struct node *node;
+	struct ref place;
 
 	while (index < tree->large_count &&
 	       tree->large[index]->capacity < leaf_entry_size(entry) + NODE_SLOT)
@@ -305,7 +320,9 @@ static struct node *take_large(struct tree *tree, const struct leaf_entry *entry
 	node = tree->large[index];
 	tree->large[index] = tree->large[tree->large_taken];
 	tree->large[tree->large_taken++] = node;
+	place = node->ref;
 	node_reset(node, 0, tree->generation);
+	node->ref = place;
 	tree_account(tree, node, true);
 	return node;
 }

@@ -44,6 +44,7 @@ struct tree {
 	struct tree_view *newest;
 	struct tree_view *turned;	/* where the clock was turned last; NULL: in the tree itself */
 	uint32_t warming;		/* batches that need what they brought in to stay */
+	bool places;			/* an entry without a place for its leaf is refused */
 	struct node **pool;		/* set aside, of NODE_BYTES */
 	size_t pool_count, pool_capacity;
 	struct node **large;		/* set aside for entries too large for those, in their order */
@@ -53,6 +54,12 @@ struct tree {
 /* Counts a node's memory, and if it is not on disk its units, as there or no longer there. */
 void tree_account(struct tree *tree, const struct node *node, bool there) NEEDS(tree->lock);
 void tree_account_dirty(struct tree *tree, const struct node *node, bool dirty) NEEDS(tree->lock);
+
+/* Units that its block needs, at most. */
+uint64_t tree_node_units(const struct node *node);
+
+/* Frees a node, and its place on disk if it was never written. */
+void tree_node_free(struct tree *tree, struct node *node);
 
 /* Gives up one reference; the last one frees the node, and those below that nobody else has. */
 void tree_unref(struct tree *tree, struct node *node) NEEDS(tree->lock);

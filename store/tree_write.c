@@ -112,16 +112,27 @@ static int place(struct pen *pen, struct stroke *stroke, bool beside, uint64_t m
 	const uint64_t units = units_of(stroke);
 	uint64_t *offset = &stroke->ref.offset;
 
-	if (beside && units <= QUAD_UNITS && place_beside(pen, units, more, offset) == 0)
+	if (beside && units <= QUAD_UNITS && !stroke->node->ref.offset &&
+	    place_beside(pen, units, more, offset) == 0)
 		return 0;
 	drop_quads(pen);		/* they may be in the way */
+	*offset = stroke->node->ref.offset;
+	if (*offset)			/* held since the entry was put */
+		return 0;
 	return space_alloc(pen->tree->space, units, offset);
+}
+
+/* Nothing was written there; a place that was held before stays so. */
+static void lift_one(struct pen *pen, const struct stroke *stroke)
+{
+	if (!stroke->node->ref.offset)
+		space_give_back(pen->tree->space, &stroke->ref);
 }
 
 static void lift(struct pen *pen, uint32_t count)
 {
 	while (count-- > 0)
-		space_give_back(pen->tree->space, &pen->strokes[count].ref);
+		lift_one(pen, &pen->strokes[count]);
 }
 
 /* Finds places for all blocks gathered, or none. */
@@ -203,14 +214,28 @@ static int children_born(struct tree *tree, const struct node *node) NEEDS(tree-
 	return rc;
 }
 
+/* The node has its block. Of a place that was held for it, the rest is free. */
+static void settle(struct tree *tree, const struct stroke *stroke) NEEDS(tree->lock)
+{
+	struct node *node = stroke->node;
+	const uint64_t used = units_of(stroke), held = tree_node_units(node);
+	const struct ref rest = {
+		.offset = stroke->ref.offset + used * UNIT, .length = (uint32_t)((held - used) * UNIT),
+	};
+
+	if (node->ref.offset && rest.length)
+		space_give_back(tree->space, &rest);
+	tree_account_dirty(tree, node, false);
+	node->ref = stroke->ref;
+}
+
 /* The node lies on disk now. If the tree has replaced it meanwhile, its block is dead, and
  * nobody but the node above it has a use for it. */
 static void wrote(struct tree *tree, const struct stroke *stroke) NEEDS(tree->lock)
 {
 	struct node *node = stroke->node;
 
-	tree_account_dirty(tree, node, false);
-	node->ref = stroke->ref;
+	settle(tree, stroke);
 	if (!node->superseded)
 		return;
 	space_dead(tree->space, &node->ref);
@@ -233,12 +258,11 @@ static int view_wrote(struct pen *pen)
 		rc = space_reader_hold(pen->tree->space, pen->view, &stroke->ref);
 		if (rc < 0)
 			break;
-		tree_account_dirty(pen->tree, stroke->node, false);
-		stroke->node->ref = stroke->ref;
+		settle(pen->tree, stroke);
 	}
 	rwlock_write_done(&pen->tree->lock);
 	while (i < pen->count)
-		space_give_back(pen->tree->space, &pen->strokes[i++].ref);
+		lift_one(pen, &pen->strokes[i++]);
 	pen->count = 0;
 	return rc;
 }

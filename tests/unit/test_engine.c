@@ -384,6 +384,41 @@ static uint32_t fill_up(struct engine *e, uint32_t size, bool run)
 	return k;
 }
 
+/* Free units lie in single quads all over a disk that is full: what is accepted then, however long,
+ * has its place in the checkpoint. */
+static void what_is_accepted_on_a_scattered_disk_fits_its_checkpoint(void **state)
+{
+	(void)state;
+	for (uint32_t hole = 2; hole < 5; hole++) {
+		struct sim *disk = sim_new(hole);
+		uint32_t count, accepted = 0, refused = 0;
+		struct engine *e;
+
+		sim_limit(disk, 24 << 20);
+		e = open_engine(disk);
+		count = fill_up(e, 12000, false);
+		for (uint32_t k = 0; k < count; k++)
+			if (k % hole)
+				assert_int_equal(try_delete(e, k), 0);
+		assert_int_equal(engine_checkpoint(e), 0);
+		for (uint32_t k = 0; k < 400; k++) {
+			const uint32_t size = k % 3 ? 17000 + k * 211 % 38000 : 56000;
+			const int rc = try_put(e, 10000 + k % 250, k, size, false);
+
+			assert_true(rc == 0 || rc == -ENOSPC);
+			accepted += rc == 0;
+			refused += rc != 0;
+			if (k % 9 == 0)
+				assert_int_equal(engine_checkpoint(e), 0);
+		}
+		assert_int_equal(engine_checkpoint(e), 0);
+		assert_true(accepted > 20 && refused > 20);
+		verified(e);
+		assert_int_equal(engine_close(e), 0);
+		sim_free(disk);
+	}
+}
+
 static void full_and_empty_and_full(uint32_t size, bool run)
 {
 	struct sim *disk = sim_new(1);
@@ -768,6 +803,7 @@ static void a_store_whose_checkpoint_failed_is_not_called_damaged(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_accepted_on_a_scattered_disk_fits_its_checkpoint),
 		cmocka_unit_test(what_was_put_is_there_after_reopening),
 		cmocka_unit_test(a_second_opener_is_told_who_has_it),
 		cmocka_unit_test(what_is_no_store_is_refused_and_left_alone),
