@@ -13,6 +13,7 @@ enum {
 	IDLE_TICKS = 5,			/* commit intervals without a commit, then a checkpoint */
 	DEAD_FRACTION = 4,		/* of the file dead: a checkpoint makes it free */
 	DEAD_MIN = 64 * 1024,		/* units: 256 MiB, below which nobody cares */
+	STARVED_MIN = 256,		/* ... or 1 MiB, once somebody found no room */
 	REST_MAX_MS = 20,		/* of a checkpoint that is not in a hurry, between two writes */
 };
 
@@ -151,6 +152,7 @@ static void finish(struct engine *engine, struct checkpoint *c) NEEDS(engine->ch
 	log_recycle(engine->log, &c->super.mark);
 	engine->super = c->super;
 	atomic_fetch_add(&engine->checkpoints, 1);
+	atomic_store(&engine->starved, false);
 	tree_views_write(engine->tree, &c->frozen);
 	space_trim(engine->space);
 }
@@ -265,6 +267,7 @@ static bool checkpoint_due(struct engine *engine)
 	tree_stats(engine->tree, &tree);
 	return tree.dirty_memory > engine->options.cache ||
 	       log_is_half_full(engine) ||
+	       (atomic_load(&engine->starved) && space.dead_units > STARVED_MIN) ||
 	       (space.dead_units > DEAD_MIN && space.dead_units > space.units / DEAD_FRACTION);
 }
 
@@ -272,7 +275,8 @@ void keeper_committed(struct engine *engine)
 {
 	if (!engine->keeper_runs ||
 	    !(atomic_load(&engine->keeper_idle) ||
-	      (!atomic_load(&engine->keeper_told) && log_is_half_full(engine))))
+	      (!atomic_load(&engine->keeper_told) &&
+	       (log_is_half_full(engine) || atomic_load(&engine->starved)))))
 		return;
 	atomic_store(&engine->keeper_told, true);
 	mutex_lock(&engine->keeper_lock);

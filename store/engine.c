@@ -433,6 +433,8 @@ int engine_commit(struct engine *engine, const struct batch *batch, bool reclaim
 			break;
 		rc = -ENOSPC;
 	}
+	if (rc == -ENOSPC)
+		atomic_store(&engine->starved, true);
 	if (rc < 0)
 		return engine_note(engine, rc, &err);
 	keeper_committed(engine);
@@ -475,17 +477,19 @@ uint64_t engine_need(struct engine *engine)
 	return tree.dirty_units + checkpoint_overhead(engine, space.dead_blocks) + RECLAIM_UNITS;
 }
 
-/* Sees to it that `units` can be handed out and the next checkpoint still has room. */
-static int ensure_run(struct engine *engine, uint64_t units)
+/* A place for `units`, that leaves room for the next checkpoint. */
+static int place_run(struct engine *engine, uint64_t units, uint64_t *offset)
 {
-	const uint64_t need = units + engine_need(engine);
-	int rc;
+	int rc = space_alloc_leaving(engine->space, units, engine_need(engine), offset);
 
-	rc = space_ensure(engine->space, need, 0);
 	if (rc != -ENOSPC)
 		return rc;
-	rc = engine_checkpoint(engine);
-	return rc < 0 ? rc : space_ensure(engine->space, need, 0);
+	rc = engine_checkpoint(engine);		/* what is dead will be free */
+	if (rc == 0)
+		rc = space_alloc_leaving(engine->space, units, engine_need(engine), offset);
+	if (rc == -ENOSPC)
+		atomic_store(&engine->starved, true);
+	return rc;
 }
 
 int engine_run_write(struct engine *engine, struct slice bytes, struct ref *out)
@@ -496,9 +500,7 @@ int engine_run_write(struct engine *engine, struct slice bytes, struct ref *out)
 
 	if (bytes.size == 0 || bytes.size > ENGINE_RUN_MAX)
 		return -EINVAL;
-	rc = ensure_run(engine, ref_units(&ref));
-	if (rc == 0)
-		rc = space_alloc(engine->space, ref_units(&ref), &ref.offset);
+	rc = place_run(engine, ref_units(&ref), &ref.offset);
 	if (rc < 0)
 		return engine_note(engine, rc, NULL);
 	tree_stats(engine->tree, &tree);
@@ -550,8 +552,10 @@ int engine_stats(struct engine *engine, struct engine_stats *out)
 	s.generation = tree.generation;
 	s.entries = tree.entries;
 	s.memory = tree.memory;
-	s.page_bytes = space.units * UNIT;
-	s.page_bytes_free = space.free_units * UNIT;
+	s.page_bytes = pages_units(engine->pages) * UNIT;
+	/* An end that is to be cut off is no longer in the map. */
+	s.page_bytes_free = s.page_bytes - (space.units - space.free_units) * UNIT;
+	s.reserved_bytes = engine_need(engine) * UNIT;
 	s.page_bytes_held = space.reader_units * UNIT;
 	*out = s;
 	return 0;

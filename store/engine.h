@@ -188,6 +188,8 @@ struct engine_stats {
 	uint64_t page_bytes_held;	/* in use for open snapshots only */
 	uint64_t disk_bytes_free;	/* of the file system below */
 	uint64_t disk_bytes_total;
+	uint64_t reserved_bytes;	/* of all that is free: kept for the next checkpoint, and for
+					 * deletes on a full disk */
 	uint64_t checkpoints;		/* since the engine was opened */
 };
 

@@ -49,7 +49,8 @@ struct engine {
 	pthread_t keeper;
 	bool keeper_runs;		/* immutable after opening */
 	atomic_bool keeper_idle;
-	atomic_bool keeper_told;	/* that the log is half full, and it has not dealt with it yet */
+	atomic_bool starved;		/* somebody found no room since the last checkpoint */
+	atomic_bool keeper_told;	/* that something is due, and it has not dealt with it yet */
 
 	struct mutex filler_lock;	/* guards the next three */
 	pthread_cond_t filler_wake;

@@ -43,6 +43,13 @@ struct space {
 
 /* ---- handing out ------------------------------------------------------------------------ */
 
+/* So much was wanted free: the end of the file is not cut shorter. */
+static void want(struct space *space, uint64_t units) NEEDS(space->lock)
+{
+	if (units > space->wanted)
+		space->wanted = units;
+}
+
 static int alloc(struct space *space, uint64_t units, bool grow, uint64_t *offset)
 	WITHOUT(space->lock)
 {
@@ -81,6 +88,27 @@ int space_alloc(struct space *space, uint64_t units, uint64_t *offset)
 	return alloc(space, units, true, offset);
 }
 
+int space_alloc_leaving(struct space *space, uint64_t units, uint64_t leave, uint64_t *offset)
+{
+	struct freemap *map = &space->map;
+	struct extent e = { .count = (uint32_t)units };
+	int rc = 0;
+
+	mutex_lock(&space->lock);
+	want(space, units + leave);
+	/* The place may begin or end within a quad, and so break two more than it fills. */
+	if (map->quads * QUAD < units + leave + 2 * QUAD)
+		rc = freemap_grow(map, units + leave + 2 * QUAD - map->quads * QUAD);
+	if (rc == 0)
+		rc = freemap_find(map, units, true, &e.first);
+	if (rc == 0) {
+		freemap_claim(map, e, false);
+		*offset = e.first * UNIT;
+	}
+	mutex_unlock(&space->lock);
+	return rc;
+}
+
 int space_place(struct space *space, uint64_t units, uint64_t *offset)
 {
 	return alloc(space, units, false, offset);
@@ -115,8 +143,7 @@ bool space_has(struct space *space, uint64_t units)
 	bool has;
 
 	mutex_lock(&space->lock);
-	if (units > space->wanted)
-		space->wanted = units;
+	want(space, units);
 	has = space->map.quads * QUAD >= units;
 	mutex_unlock(&space->lock);
 	return has;
@@ -129,8 +156,7 @@ int space_ensure(struct space *space, uint64_t units, uint64_t row)
 	int rc = 0;
 
 	mutex_lock(&space->lock);
-	if (units > space->wanted)
-		space->wanted = units;
+	want(space, units);
 	if (map->quads * QUAD < units)
 		rc = freemap_grow(map, units - map->quads * QUAD);
 	if (rc == 0 && row)

@@ -58,7 +58,10 @@ void space_close(struct space *space);
  * it must. -ENOSPC: neither free space nor room for more. */
 int space_alloc(struct space *space, uint64_t units, uint64_t *offset);
 
-/* Likewise, but never grows the file: quick. */
+/* Likewise, if at least `leave` units in whole quads are free then. */
+int space_alloc_leaving(struct space *space, uint64_t units, uint64_t leave, uint64_t *offset);
+
+/* As space_alloc, but never grows the file: quick. */
 int space_place(struct space *space, uint64_t units, uint64_t *offset);
 /* The same for several blocks of up to 4 units: finds a free quad, and as many more behind it as
  * are free and wanted, up to `units` in all; holds them. *got is how many, a multiple of 4. */
