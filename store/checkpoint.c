@@ -11,6 +11,8 @@ enum {
 	MAP_UNITS = 16,			/* of the free map that one checkpoint rewrites, beside ... */
 	MAP_REGIONS = REGION_UNITS / 2,	/* ... one for each so many units of the file */
 	IDLE_TICKS = 5,			/* commit intervals without a commit, then a checkpoint */
+	INNER_FRACTION = 4,		/* of the cache in inner nodes that wait for a checkpoint ... */
+	INNER_MIN = 8 << 20,		/* ... or so many bytes, if that is more */
 	DEAD_FRACTION = 4,		/* of the file dead: a checkpoint makes it free */
 	DEAD_MIN = 64 * 1024,		/* units: 256 MiB, below which nobody cares */
 	STARVED_MIN = 256,		/* ... or 1 MiB, once somebody found no room */
@@ -25,10 +27,11 @@ uint64_t checkpoint_overhead(struct engine *engine, uint64_t deaths)
 
 struct checkpoint {
 	struct engine *engine;
-	const struct kept_change *change;
+	const struct kept_change *change;	/* NULL: none */
 	struct super super;
 	struct frozen frozen;
 	bool leisurely;			/* nobody waits for it */
+	bool replaying;			/* there is no log yet */
 	uint64_t rested_ns;		/* when it did so last */
 };
 
@@ -43,18 +46,22 @@ static struct timespec after(uint64_t ns)
 	return t;
 }
 
-/* Does somebody want it over? Whoever waits does, and the log, which it keeps from being used
- * again, when three quarters of it are. */
+/* Does somebody want it over? Whoever waits does; and soon somebody would have to, when the log,
+ * which it keeps from being used again, is three quarters full, or memory is. */
 static bool hurried(const struct checkpoint *c)
 {
+	struct tree_stats tree;
 	uint64_t fill, limit;
 
+	if (!c->leisurely)
+		return true;
 	log_fill(c->engine->log, &fill, &limit);
-	return !c->leisurely || fill > limit / 4 * 3;
+	tree_stats(c->engine->tree, &tree);
+	return fill > limit / 4 * 3 || tree.memory > c->engine->options.cache;
 }
 
-/* Leaves the disk to others for as long as it has been ours; unless somebody waits for the
- * checkpoint by now, or will soon, for the log fills up. */
+/* Leaves the disk to others for as long as it has been ours, unless somebody waits for the
+ * checkpoint. */
 static void rest(void *arg)
 {
 	struct checkpoint *c = arg;
@@ -74,11 +81,11 @@ static void rest(void *arg)
 }
 
 /* The moment itself, under the tree's lock: where the log turns to a new segment is where the
- * frozen tree ends. */
+ * frozen tree ends. While the log is still being replayed it is where the replay stands. */
 static int mark(void *arg)
 {
 	struct checkpoint *c = arg;
-	const int rc = log_rotate(c->engine->log, &c->super.mark);
+	const int rc = c->replaying ? 0 : log_rotate(c->engine->log, &c->super.mark);
 
 	if (rc == 0)
 		space_freeze(c->engine->space);
@@ -103,17 +110,19 @@ static int write_all(struct checkpoint *c)
 	c->super.units = space.units;
 	if (rc == 0)
 		rc = pages_sync(engine->pages);
-	if (rc == 0)
+	if (rc == 0 && !c->replaying)
 		rc = log_wait_blocking(engine->log, c->super.mark.revision, LOG_SYNCED);
 	return rc;
 }
 
-/* Checkpoints that failed have used up generations, and the slot follows from the generation: it
- * must not be that of the superblock that counts now. */
+/* Checkpoints that failed have used up generations, others a superblock more than generations; and
+ * the slot follows from the generation: it must not be that of the superblock that counts now. */
 static uint64_t super_generation(const struct checkpoint *c)
 {
 	const uint64_t last = c->engine->super.generation, next = c->frozen.generation;
 
+	if (next <= last)
+		return last + 1;
 	return next % SUPER_SLOTS == last % SUPER_SLOTS ? next + 1 : next;
 }
 
@@ -149,12 +158,34 @@ static void finish(struct engine *engine, struct checkpoint *c) NEEDS(engine->ch
 	/* First the names, then the space: whoever found a name in time has a reader by now. */
 	kept_durable(engine->kept);
 	space_durable(engine->space, c->super.units);
-	log_recycle(engine->log, &c->super.mark);
 	engine->super = c->super;
-	atomic_fetch_add(&engine->checkpoints, 1);
 	atomic_store(&engine->starved, false);
 	tree_views_write(engine->tree, &c->frozen);
 	space_trim(engine->space);
+}
+
+/* From the moment on to the superblock. */
+static int carry_out(struct engine *engine, struct checkpoint *c) NEEDS(engine->checkpoint)
+{
+	bool named;
+	int rc = tree_freeze(engine->tree, mark, c, &c->frozen);
+
+	if (rc < 0)
+		return rc;
+	rc = write_all(c);
+	named = rc == 0;
+	if (rc == 0)
+		rc = write_super(c);
+	engine->map_ahead = rc < 0;
+	if (rc == 0) {
+		finish(engine, c);
+	} else {
+		kept_undo(engine->kept);
+		space_thaw(engine->space, named);
+	}
+	tree_release(engine->tree, &c->frozen);
+	tree_shrink(engine->tree);
+	return rc;
 }
 
 /* Are there dropped snapshots or a free end of the file, which later checkpoints give back? */
@@ -167,37 +198,70 @@ static bool unfinished(struct engine *engine)
 static int run(struct engine *engine, bool leisurely, const struct kept_change *change)
 	NEEDS(engine->checkpoint)
 {
-	const struct kept_change none = { 0 };
 	struct checkpoint c = {
-		.engine = engine, .leisurely = leisurely, .change = change ? change : &none,
+		.engine = engine, .leisurely = leisurely, .change = change,
 		.rested_ns = engine->os->monotonic_ns(engine->os),
 	};
-	bool named;
 	int rc;
 
 	if (!change && log_last(engine->log) == engine->super.mark.revision &&
 	    (engine->closing || !unfinished(engine)))
 		return engine->closing ? close_super(engine) : 0;
 	pace_begin(engine);
-	rc = tree_freeze(engine->tree, mark, &c, &c.frozen);
-	if (rc < 0) {
-		pace_end(engine);
-		return rc;
-	}
-	rc = write_all(&c);
-	named = rc == 0;
-	if (rc == 0)
-		rc = write_super(&c);
-	engine->map_ahead = rc < 0;
+	rc = carry_out(engine, &c);
 	if (rc == 0) {
-		finish(engine, &c);
-	} else {
-		kept_undo(engine->kept);
-		space_thaw(engine->space, named);
+		log_recycle(engine->log, &c.super.mark);
+		atomic_fetch_add(&engine->checkpoints, 1);
 	}
 	pace_end(engine);
-	tree_release(engine->tree, &c.frozen);
-	tree_shrink(engine->tree);
+	return rc;
+}
+
+static int ensure_space(struct engine *engine)
+{
+	struct tree_stats tree;
+	struct space_stats space;
+
+	tree_stats(engine->tree, &tree);
+	space_stats(engine->space, &space);
+	return space_ensure(engine->space, tree.dirty_units +
+			    checkpoint_overhead(engine, space.dead_blocks), 0);
+}
+
+int checkpoint_replayed(struct engine *engine, const struct log_mark *at)
+{
+	struct checkpoint c = { .engine = engine, .replaying = true, .super.mark = *at };
+	int rc;
+
+	if (c.super.mark.seen < engine->super.mark.seen)
+		c.super.mark.seen = engine->super.mark.seen;
+	mutex_lock(&engine->checkpoint);
+	pages_touch(engine->pages);	/* replayed runs may be in the page cache only, after a kill */
+	rc = ensure_space(engine);
+	if (rc == 0)
+		rc = carry_out(engine, &c);
+	mutex_unlock(&engine->checkpoint);
+	return rc;
+}
+
+/* Half a checkpoint: nodes are written, and no superblock ever names them together. */
+int checkpoint_early(struct engine *engine)
+{
+	struct checkpoint c = { .engine = engine, .replaying = true };
+	int rc;
+
+	mutex_lock(&engine->checkpoint);
+	rc = ensure_space(engine);
+	if (rc == 0)
+		rc = tree_freeze(engine->tree, mark, &c, &c.frozen);
+	if (rc == 0) {
+		rc = tree_write(engine->tree, &c.frozen, rest, &c);
+		space_thaw(engine->space, false);
+		engine->map_ahead = true;
+		tree_release(engine->tree, &c.frozen);
+		tree_shrink(engine->tree);
+	}
+	mutex_unlock(&engine->checkpoint);
 	return rc;
 }
 
@@ -260,12 +324,15 @@ static bool log_is_half_full(struct engine *engine)
 
 static bool checkpoint_due(struct engine *engine)
 {
+	const uint64_t cache = engine->options.cache / INNER_FRACTION;
 	struct space_stats space;
 	struct tree_stats tree;
 
 	space_stats(engine->space, &space);
 	tree_stats(engine->tree, &tree);
-	return tree.dirty_memory > engine->options.cache ||
+	return tree.dirty_inner > (cache < INNER_MIN ? INNER_MIN : cache) ||
+	       /* Leaves are written early, but not those that only snapshots still have. */
+	       tree.dirty_memory > engine->options.cache + INNER_MIN ||
 	       log_is_half_full(engine) ||
 	       (atomic_load(&engine->starved) && space.dead_units > STARVED_MIN) ||
 	       (space.dead_units > DEAD_MIN && space.dead_units > space.units / DEAD_FRACTION);

@@ -99,6 +99,12 @@ void keeper_stop(struct engine *engine);
  * wait for room, one makes it. */
 int checkpoint_after(struct engine *engine, unsigned long long seen);
 
+/* A checkpoint of what was replayed so far, which is what `at` covers; there is no log yet. */
+int checkpoint_replayed(struct engine *engine, const struct log_mark *at);
+
+/* Writes dirty nodes while the log is replayed, so that they may be forgotten. */
+int checkpoint_early(struct engine *engine);
+
 /* Something was committed: wakes the keeper if there is something to do for it. */
 void keeper_committed(struct engine *engine);
 
@@ -120,6 +126,16 @@ void filler_stop(struct engine *engine);
 
 /* The log wants spare segments. */
 void filler_wake(struct engine *engine);
+
+/* ---- replay.c ---- */
+
+struct replay;
+
+/* Gives *replay, for replay_end, and fills in *reader for log_open. */
+int replay_begin(struct engine *engine, struct replay **replay, struct log_reader *reader);
+
+/* Does what is left to do, if `rc`, which log_open said, is 0; frees. Accepts NULL. */
+int replay_end(struct replay *replay, int rc);
 
 /* ---- recovery.c ---- */
 

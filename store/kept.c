@@ -552,10 +552,12 @@ static int store_list(struct kept *kept, uint64_t generation, const struct kept_
 int kept_store(struct kept *kept, uint64_t generation, const struct kept_change *change,
 	       struct super *super)
 {
+	const struct kept_change none = { 0 };
 	struct tail tail = { .kept = kept, .generation = generation };
 	int rc;
 
 	super->snapshots = super->dead = (struct ref){ 0 };
+	change = change ? change : &none;
 	rc = copy_now(kept);
 	if (rc < 0 || (!kept->now.count && !change->create))
 		return rc;

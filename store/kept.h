@@ -76,7 +76,7 @@ struct kept_change {
 };
 
 /* The part of a checkpoint between the tree's writing and the map's: decides what of the dead goes,
- * and writes the lists. `super` has the root, the entries and the mark of the frozen tree, and gets
+ * and writes the lists. `change` may be NULL. `super` has the root, the entries and the mark of the frozen tree, and gets
  * the references to the lists. */
 int kept_store(struct kept *kept, uint64_t generation, const struct kept_change *change,
 	       struct super *super);

@@ -7,6 +7,7 @@
 #define CUBBY_LOCKS_H
 
 #include <pthread.h>
+#include <stdbool.h>
 
 #if defined(__clang__)
 #define TSA(x) __attribute__((x))
@@ -48,6 +49,11 @@ static inline void mutex_done(struct mutex *m)
 static inline void mutex_lock(struct mutex *m) ACQUIRES(*m) NO_TSA
 {
 	pthread_mutex_lock(&m->m);
+}
+
+static inline bool mutex_try(struct mutex *m) TSA(try_acquire_capability(true, *m)) NO_TSA
+{
+	return pthread_mutex_trylock(&m->m) == 0;
 }
 
 static inline void mutex_unlock(struct mutex *m) RELEASES(*m) NO_TSA

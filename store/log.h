@@ -64,14 +64,18 @@ struct log_mark {
 int log_create(struct os *os, struct os_dir *dir, const struct log_options *options,
 	       struct log_mark *mark, struct log **out, struct err *err);
 
-/* What log_open tells of each batch after the mark, in order. `check` is asked first, for every
+/* What log_open tells of each batch after the mark, in order. All of them are shown to `note` first,
+ * before it is known which will stand, and before anything else is done. `check` is asked then, for every
  * batch of a group that no later group proves to have been synced: -ENODATA says that what the
  * batch relies on never reached the disk, and the log is cut off before its group. `apply` then
- * gets every batch that stands. Any other negative answer ends the opening with that error.
- * `batch` is lent until the call returns. */
+ * gets every batch that stands, and the mark of a checkpoint of just what was applied, this
+ * batch included: the reader may write one, for all that the mark covers is on disk by then. Any
+ * other negative answer ends the opening with that error. Both arguments are lent until the call
+ * returns. */
 struct log_reader {
+	int (*note)(void *arg, uint64_t revision, struct slice batch);
 	int (*check)(void *arg, struct slice batch);
-	int (*apply)(void *arg, uint64_t revision, struct slice batch);
+	int (*apply)(void *arg, const struct log_mark *mark, struct slice batch);
 	void *arg;
 };
 
@@ -79,7 +83,7 @@ struct log_reader {
  * vouched for as synced) is cut off; everything before it has been replayed and is on disk when
  * this returns. `*torn`, unless NULL, tells whether something was cut. Gives *out.
  *   -EUCLEAN  damage: a group or segment that was synced is broken, missing, or of another store;
- *             err names the file and the offset; nothing was changed
+ *             err names the file and the offset; nothing was changed, nor was any batch applied
  * The next append has the revision after the last one found, or mark->seen if that is greater,
  * plus `leap`: revisions that somebody may have seen before a power cut, which took every trace of
  * them, are not used again. So that they are not after the next one either, the caller keeps

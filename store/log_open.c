@@ -149,13 +149,7 @@ out:
 
 /* ---- an existing log ------------------------------------------------------------------- */
 
-/* All segments that were found, sorted out. */
-struct found {
-	struct segment *live;		/* from the mark's on, in order */
-	struct segment *others;
-};
-
-static void insert_live(struct found *found, struct segment *s)
+static void insert_live(struct log_found *found, struct segment *s)
 {
 	struct segment **p = &found->live;
 
@@ -165,7 +159,7 @@ static void insert_live(struct found *found, struct segment *s)
 	*p = s;
 }
 
-static void sort_out(struct found *found, struct segment *list, const struct log_mark *mark)
+static void sort_out(struct log_found *found, struct segment *list, const struct log_mark *mark)
 {
 	while (list) {
 		struct segment *s = list;
@@ -180,7 +174,7 @@ static void sort_out(struct found *found, struct segment *list, const struct log
 	}
 }
 
-static int check_live(const struct found *found, const struct log_mark *mark, struct err *err)
+static int check_live(const struct log_found *found, const struct log_mark *mark, struct err *err)
 {
 	const struct segment *first = found->live;
 
@@ -206,7 +200,7 @@ static int check_live(const struct found *found, const struct log_mark *mark, st
 }
 
 /* A file of impossible size, if it is the last, is one that was being made when the power went. */
-static int check_others(const struct found *found, unsigned last_index, struct err *err)
+static int check_others(const struct log_found *found, unsigned last_index, struct err *err)
 {
 	for (const struct segment *s = found->others; s; s = s->next)
 		if (!segment_size_is_good(s->size) && s->index != last_index)
@@ -215,9 +209,9 @@ static int check_others(const struct found *found, unsigned last_index, struct e
 	return 0;
 }
 
-/* What was replayed may be in the page cache only, since the process that wrote it was killed;
+/* What is to be replayed may be in the page cache only, since the process that wrote it was killed;
  * and so may the header of the last segment, which log_rotate may name. */
-static int sync_tail(const struct log *log, const struct found *found, const struct log_end *end)
+static int sync_tail(const struct log *log, const struct log_found *found, const struct log_end *end)
 {
 	int rc = 0;
 
@@ -232,9 +226,19 @@ static int sync_tail(const struct log *log, const struct found *found, const str
 	return rc;
 }
 
+static int make_durable(const struct log *log, const struct log_found *found,
+			const struct log_end *end, struct err *err)
+{
+	int rc = log->os->sync_dir(log->dir);	/* a spare whose maker was killed may be nameless yet */
+
+	if (rc == 0)
+		rc = sync_tail(log, found, end);
+	return rc < 0 ? err_set(err, rc, "the end of the log cannot be made durable") : 0;
+}
+
 /* Segments behind the end are no longer part of history, and must not be taken for it when the
  * log has grown past the place again. */
-static int cut_off(const struct log *log, struct found *found, const struct log_end *end)
+static int cut_off(const struct log *log, struct log_found *found, const struct log_end *end)
 {
 	struct segment *stale = end->last->next;
 	int rc = 0;
@@ -253,7 +257,7 @@ static int cut_off(const struct log *log, struct found *found, const struct log_
 }
 
 /* The half-made one is removed. */
-static NO_TSA void adopt_others(struct log *log, struct found *found)
+static NO_TSA void adopt_others(struct log *log, struct log_found *found)
 {
 	while (found->others) {
 		struct segment *s = found->others;
@@ -270,7 +274,7 @@ static NO_TSA void adopt_others(struct log *log, struct found *found)
 }
 
 /* The log goes on in a new segment: in the last one, stale groups may lie behind the end. */
-static NO_TSA void adopt(struct log *log, struct found *found, const struct log_end *end,
+static NO_TSA void adopt(struct log *log, struct log_found *found, const struct log_end *end,
 		  uint64_t revision)
 {
 	for (const struct segment *s = found->live; s; s = s->next)
@@ -314,7 +318,7 @@ int log_open(struct os *os, struct os_dir *dir, const struct log_options *option
 {
 	struct log *log = log_new(os, dir, options);
 	struct segment *list = NULL;
-	struct found found = { 0 };
+	struct log_found found = { 0 };
 	struct log_end end;
 	unsigned last_index;
 	int rc;
@@ -331,16 +335,17 @@ int log_open(struct os *os, struct os_dir *dir, const struct log_options *option
 	if (rc == 0)
 		rc = check_others(&found, last_index, err);
 	if (rc == 0)
-		rc = log_scan(os, found.live, found.others, mark, reader, &end, err);
+		rc = log_find_end(os, &found, mark, reader, &end, err);
 	if (rc < 0)
 		goto out;
-	rc = os->sync_dir(dir);		/* a spare whose maker was killed may be nameless yet */
+	rc = make_durable(log, &found, &end, err);
 	if (rc == 0)
-		rc = sync_tail(log, &found, &end);
-	if (rc == 0)
-		rc = cut_off(log, &found, &end);
+		rc = log_replay(os, &found, mark, reader, &end, err);
+	if (rc < 0)
+		goto out;
+	rc = cut_off(log, &found, &end);
 	if (rc < 0) {
-		err_set(err, rc, "the end of the log cannot be made durable");
+		err_set(err, rc, "the end of the log cannot be cut off");
 		goto out;
 	}
 	adopt(log, &found, &end, (end.revision > mark->seen ? end.revision : mark->seen) + leap);

@@ -307,7 +307,21 @@ static int cut_short(struct scan *scan)
 		       (unsigned long long)c->number, (unsigned long long)scan->vouched);
 }
 
-static int find_end(struct scan *scan, const struct segment *others, bool closed)
+static int note_all(const struct scan *scan, const struct log_reader *reader, uint64_t revision,
+		    struct slice batches)
+{
+	struct slice batch;
+	size_t offset = 0;
+	int rc = 0;
+
+	for (; rc == 0 && group_next(batches, &offset, &batch); revision++)
+		if (revision > scan->vouched)
+			rc = reader->note(reader->arg, revision, batch);
+	return rc;
+}
+
+static int find_end(struct scan *scan, const struct segment *others, bool closed,
+		    const struct log_reader *reader)
 {
 	struct cursor *c = &scan->at;
 	struct slice batches;
@@ -322,6 +336,11 @@ static int find_end(struct scan *scan, const struct segment *others, bool closed
 		rc = next_group(scan, &g, &batches);
 		if (rc > 0 && g.synced > scan->synced)
 			scan->synced = g.synced;
+		if (rc > 0) {
+			const int noted = note_all(scan, reader, g.revision, batches);
+
+			rc = noted < 0 ? noted : 1;
+		}
 	}
 	if (rc == 0 && c->revision < scan->vouched)
 		return cut_short(scan);
@@ -347,21 +366,25 @@ static int check_all(const struct scan *scan, const struct log_reader *reader, u
 static int apply_all(struct scan *scan, const struct log_reader *reader, uint64_t revision,
 		     struct slice batches)
 {
+	const struct segment_header *header = &scan->at.segment->header;
+	struct log_mark mark = {
+		.segment = header->sequence, .number = header->number, .chain = header->chain,
+	};
 	struct slice batch;
 	size_t offset = 0;
 	int rc = 0;
 
 	for (; rc == 0 && group_next(batches, &offset, &batch); revision++)
 		if (revision > scan->vouched) {
-			scan->last = revision;
-			rc = reader->apply(reader->arg, revision, batch);
+			scan->last = mark.revision = mark.seen = revision;
+			rc = reader->apply(reader->arg, &mark, batch);
 		}
 	return rc;
 }
 
 /* Hands out everything before group `end`. *cut: what a group relies on is missing, and the log
  * ends before it. */
-static int replay(struct scan *scan, const struct log_reader *reader, uint64_t end, bool *cut)
+static int hand_out(struct scan *scan, const struct log_reader *reader, uint64_t end, bool *cut)
 {
 	struct cursor before = scan->at;
 	struct slice batches;
@@ -376,7 +399,8 @@ static int replay(struct scan *scan, const struct log_reader *reader, uint64_t e
 		if (rc == 0)	/* it was there a moment ago */
 			return cannot_read(scan, scan->at.segment, -EIO);
 		if (rc > 0)
-			rc = g.number > scan->synced ? check_all(scan, reader, g.revision, batches) : 0;
+			rc = g.number > scan->synced ?
+				check_all(scan, reader, g.revision, batches) : 0;
 		if (rc == -ENODATA) {
 			scan->at = before;
 			*cut = true;
@@ -392,11 +416,9 @@ static int replay(struct scan *scan, const struct log_reader *reader, uint64_t e
 	return 0;
 }
 
-int log_scan(struct os *os, struct segment *live, struct segment *others,
-	     const struct log_mark *mark, const struct log_reader *reader, struct log_end *out,
-	     struct err *err)
+static struct scan scan_begin(struct os *os, const struct log_mark *mark, struct err *err)
 {
-	struct scan scan = {
+	return (struct scan){
 		.os = os,
 		.window.os = os,
 		.vouched = mark->revision,
@@ -404,30 +426,51 @@ int log_scan(struct os *os, struct segment *live, struct segment *others,
 		.synced = mark->number - 1,
 		.err = err,
 	};
-	bool cut = false;
-	uint64_t end;
+}
+
+static struct log_end scan_end(const struct scan *scan)
+{
+	return (struct log_end){
+		.last = scan->at.segment,
+		.number = scan->at.number,
+		.chain = scan->at.chain,
+		.revision = scan->at.revision,
+		.last_batch = scan->last,
+		.synced = scan->synced,
+		.torn = scan->remains,
+	};
+}
+
+int log_find_end(struct os *os, const struct log_found *found, const struct log_mark *mark,
+		 const struct log_reader *reader, struct log_end *end, struct err *err)
+{
+	struct scan scan = scan_begin(os, mark, err);
 	int rc;
 
-	start(&scan, live, mark);
-	rc = find_end(&scan, others, mark->closed);
-	end = scan.at.number;
-	start(&scan, live, mark);
+	start(&scan, found->live, mark);
+	rc = find_end(&scan, found->others, mark->closed, reader);
 	if (rc == 0)
-		rc = replay(&scan, reader, end, &cut);
-	if (rc < 0)
-		goto out;
+		*end = scan_end(&scan);
+	mem_free(scan.window.bytes);
+	return rc;
+}
 
-	scan.at.segment->end = scan.at.offset;
-	*out = (struct log_end){
-		.last = scan.at.segment,
-		.number = scan.at.number,
-		.chain = scan.at.chain,
-		.revision = scan.at.revision,
-		.last_batch = scan.last,
-		.synced = scan.synced,
-		.torn = cut || scan.remains,
-	};
-out:
+int log_replay(struct os *os, const struct log_found *found, const struct log_mark *mark,
+	       const struct log_reader *reader, struct log_end *end, struct err *err)
+{
+	struct scan scan = scan_begin(os, mark, err);
+	bool cut = false;
+	int rc;
+
+	scan.synced = end->synced;
+	scan.remains = end->torn;
+	start(&scan, found->live, mark);
+	rc = hand_out(&scan, reader, end->number, &cut);
+	if (rc == 0) {
+		scan.at.segment->end = scan.at.offset;
+		scan.remains |= cut;
+		*end = scan_end(&scan);
+	}
 	mem_free(scan.window.bytes);
 	return rc;
 }

@@ -20,11 +20,20 @@ struct log_end {
 	bool torn;		/* something behind it was cut off */
 };
 
-/* Finds the end and replays what lies before it. `live` is the segments from the mark's on, in
- * order (and their `end` is filled in); `others` all the rest, in which proof of damage may lie.
- * Errors are those of log_open. */
-int log_scan(struct os *os, struct segment *live, struct segment *others,
-	     const struct log_mark *mark, const struct log_reader *reader, struct log_end *out,
-	     struct err *err);
+/* What is scanned: `live` is the segments from the mark's on, in order; `others` all the rest, in
+ * which proof of damage may lie. */
+struct log_found {
+	struct segment *live;
+	struct segment *others;
+};
+
+/* Finds the end, and tells torn from damaged. Errors are those of log_open. */
+int log_find_end(struct os *os, const struct log_found *found, const struct log_mark *mark,
+		 const struct log_reader *reader, struct log_end *end, struct err *err);
+
+/* Replays what lies before *end, which log_find_end found; moves it forward if `check` says so. Fills
+ * in end->last_batch, and the `end` of each segment. */
+int log_replay(struct os *os, const struct log_found *found, const struct log_mark *mark,
+	       const struct log_reader *reader, struct log_end *end, struct err *err);
 
 #endif

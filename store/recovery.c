@@ -1,9 +1,7 @@
 /* From what is on disk to a running engine: the newest superblock, then the log's tail. */
 #include <errno.h>
-#include <inttypes.h>
 
 #include "engine_impl.h"
-#include "mem.h"
 
 enum {
 	/* Revisions skipped at an opening: somebody may have seen some that the disk lost, perhaps
@@ -40,82 +38,17 @@ static struct log_options log_options(struct engine *engine)
 	return options;
 }
 
-/* Did the run reach the disk? Asked of commits that nobody was told are on disk. */
-static int check_run(struct engine *engine, const struct ref *run, void *bytes)
-{
-	int rc;
-
-	if (run->length > ENGINE_RUN_MAX)
-		return -EUCLEAN;
-	rc = pages_read(engine->pages, run, bytes, NULL);
-	return rc == -EBADMSG ? -ENODATA : rc;
-}
-
-static int check(void *arg, struct slice batch)
-{
-	struct engine *engine = arg;
-	struct batch_op op;
-	size_t offset = BATCH_HEADER;
-	void *bytes = NULL;
-	int rc;
-
-	while ((rc = batch_next(batch, &offset, &op)) > 0) {
-		if (op.kind != BATCH_PUT_RUN)
-			continue;
-		if (!bytes)
-			bytes = mem_alloc(ENGINE_RUN_MAX);
-		rc = bytes ? check_run(engine, &op.run, bytes) : -ENOMEM;
-		if (rc < 0)
-			break;
-	}
-	mem_free(bytes);
-	return rc;
-}
-
-static int hold_runs(struct engine *engine, struct slice batch)
-{
-	struct batch_op op;
-	size_t offset = BATCH_HEADER;
-	int rc;
-
-	while ((rc = batch_next(batch, &offset, &op)) > 0)
-		if (op.kind == BATCH_PUT_RUN) {
-			rc = space_hold(engine->space, &op.run);
-			if (rc < 0)
-				break;
-		}
-	return rc;
-}
-
-static int admit_all(void *arg, uint64_t units)
-{
-	(void)arg;
-	(void)units;
-	return 0;
-}
-
-static int apply(void *arg, uint64_t revision, struct slice batch)
-{
-	struct engine *engine = arg;
-	int rc = engine_check_batch(batch);
-
-	if (rc == 0)
-		rc = hold_runs(engine, batch);
-	if (rc == 0)
-		rc = tree_apply(engine->tree, batch, admit_all, NULL, &engine->trouble);
-	if (rc == -EINVAL)	/* it was refused before it was logged, if it is one of ours */
-		rc = err_set(&engine->trouble, -EUCLEAN, "log: commit %" PRIu64 " is none that can be "
-			     "made of what is there before it", revision);
-	return rc;
-}
-
 static int replay(struct engine *engine, const struct super *super, struct err *err)
 {
 	const struct log_options options = log_options(engine);
-	const struct log_reader reader = { check, apply, engine };
-	int rc = log_open(engine->os, engine->dir, &options, &super->mark, REVISION_LEAP, &reader,
-			  &engine->log, NULL, err);
+	struct replay *replay;
+	struct log_reader reader;
+	int rc = replay_begin(engine, &replay, &reader);
 
+	if (rc == 0)
+		rc = log_open(engine->os, engine->dir, &options, &super->mark, REVISION_LEAP, &reader,
+			      &engine->log, NULL, err);
+	rc = replay_end(replay, rc);
 	if (rc < 0 && err && !err->text[0])
 		*err = engine->trouble;
 	if (rc < 0 && err && !err->text[0])
@@ -143,6 +76,7 @@ static int reopened(struct engine *engine)
 	struct super *super = &engine->super;
 	int rc;
 
+	log_recycle(engine->log, &super->mark);		/* checkpoints of the replay moved it */
 	/* What the replayed commits rely on may only be in the page cache, after a kill. */
 	pages_touch(engine->pages);
 	rc = pages_sync(engine->pages);

@@ -8,6 +8,10 @@
 
 enum {
 	LEVEL_ANY = 255,		/* of a root that is only on disk */
+	INNER_FREE = 8 << 20,		/* so many bytes of inner nodes that are not on disk, which only a
+					 * checkpoint writes, do not count */
+	DIRTY_SHARE = 4,		/* leaves are written early when so much of the cache is still clean: a
+					 * checkpoint needs room for copies */
 };
 
 /* ---- nodes' lives ----------------------------------------------------------------------- */
@@ -22,7 +26,7 @@ static bool has_place(const struct node *node)
 	return !node->ref.length && node->ref.offset;
 }
 
-void tree_node_free(struct tree *tree, struct node *node)
+void tree_drop_place(struct tree *tree, struct node *node)
 {
 	const struct ref place = {
 		.offset = node->ref.offset, .length = (uint32_t)tree_node_units(node) * UNIT,
@@ -30,6 +34,11 @@ void tree_node_free(struct tree *tree, struct node *node)
 
 	if (has_place(node))
 		space_give_back(tree->space, &place);
+}
+
+void tree_node_free(struct tree *tree, struct node *node)
+{
+	tree_drop_place(tree, node);
 	node_free(node);
 }
 
@@ -38,6 +47,8 @@ void tree_account_dirty(struct tree *tree, const struct node *node, bool dirty)
 	const uint64_t units = has_place(node) ? 0 : tree_node_units(node);
 
 	tree->dirty_memory += dirty ? node_memory(node) : -node_memory(node);
+	if (node->level)
+		tree->dirty_inner += dirty ? node_memory(node) : -node_memory(node);
 	tree->dirty_units += dirty ? units : -units;
 }
 
@@ -177,9 +188,11 @@ static bool still_missing(struct tree *tree, const struct root *root, struct sli
 
 bool tree_over(const struct tree *tree)
 {
-	const uint64_t clean = tree->memory - tree->dirty_memory;
+	const uint64_t inner = tree->dirty_inner < INNER_FREE ? tree->dirty_inner : INNER_FREE;
+	const uint64_t limit = tree->cache + inner;
 
-	return tree->cache && clean > tree->cache && !tree->warming;
+	return tree->cache && !tree->warming && tree->memory > tree->tried &&
+	       (tree->memory > limit || tree->dirty_memory > limit - tree->cache / DIRTY_SHARE);
 }
 
 static bool has_children(const struct node *node)
@@ -190,33 +203,50 @@ static bool has_children(const struct node *node)
 	return false;
 }
 
-/* Forgets a child that is on disk, that has nothing below it in memory, and that nobody used since
- * the hand came by last. If other parents, of other moments, refer to it, it goes with the last. */
+/* Was nobody at it since the hand came by last? */
+static bool is_cold(struct node *node)
+{
+	const bool cold = !node->recent;
+
+	node->recent = 0;
+	return cold && !has_children(node);
+}
+
+/* If other parents, of other moments, refer to it, it goes with the last. */
 static void forget(struct tree *tree, struct node *parent, uint32_t index) NEEDS(tree->lock)
 {
 	struct node *child = inner_child(parent, index);
 
-	if (!child || !child->ref.length)
-		return;
-	if (child->recent) {
-		child->recent = 0;
-		return;
-	}
-	if (has_children(child))
-		return;
 	inner_forget_child(parent, index);
 	tree_unref(tree, child);
 }
 
+/* Forgets the child, if it is cold and on disk; returns it, if it is a cold leaf that could be
+ * written. */
+static struct node *pass(struct tree *tree, struct node *parent, uint32_t index)
+	NEEDS(tree->lock)
+{
+	struct node *child = inner_child(parent, index);
+
+	if (!child || !is_cold(child))
+		return NULL;
+	if (!child->ref.length)
+		return child->level == 0 && child->count > 0 && child->refs == 1 &&
+		       child->generation == tree->generation ? child : NULL;
+	forget(tree, parent, index);
+	return NULL;
+}
+
 /* Turns the clock's hand past the children of one inner node: the lowest one in memory at the
  * hand, and on the way back those above it of which it was the last child. */
-static void turn(struct tree *tree, const struct root *root, struct bound *hand)
-	NEEDS(tree->lock)
+/* Turns the hand of one root. */
+static uint32_t turn(struct tree *tree, const struct root *root, struct bound *hand,
+		     struct node **cold, uint32_t max) NEEDS(tree->lock)
 {
 	const struct slice at = slice_of(hand->key, hand->size);
 	struct bound next = { .none = true };
 	struct node *node = root->node, *path[NODE_LEVEL_MAX + 1];
-	uint32_t index[NODE_LEVEL_MAX + 1], depth = 0;
+	uint32_t index[NODE_LEVEL_MAX + 1], depth = 0, count = 0;
 
 	while (node && node->level && depth <= NODE_LEVEL_MAX) {
 		const uint32_t i = node_find_child(node, at);
@@ -227,26 +257,47 @@ static void turn(struct tree *tree, const struct root *root, struct bound *hand)
 			set_bound(&next, node, i);
 		node = inner_child(node, i);
 	}
-	if (depth > 0)
-		for (uint32_t i = 0; i < path[depth - 1]->count; i++)
-			forget(tree, path[depth - 1], i);
+	for (uint32_t i = 0; depth > 0 && i < path[depth - 1]->count; i++) {
+		struct node *leaf = pass(tree, path[depth - 1], i);
+
+		if (leaf && count < max)
+			cold[count++] = leaf;
+	}
 	while (depth-- > 1)
-		forget(tree, path[depth - 1], index[depth - 1]);
+		pass(tree, path[depth - 1], index[depth - 1]);
 	*hand = next;
 	if (next.none)
 		hand->size = 0;
+	return count;
 }
 
 /* Every root has a hand: that of the tree, and then those of the views, by turns. */
-void tree_turn(struct tree *tree) NEEDS(tree->lock)
+uint32_t tree_turn(struct tree *tree, struct node **cold, uint32_t max) NEEDS(tree->lock)
 {
 	struct tree_view *view;
 
-	turn(tree, &tree->root, &tree->hand);
 	view = tree->turned && tree->turned->older ? tree->turned->older : tree->newest;
 	if (view)
-		turn(tree, &view->root, &view->hand);
+		turn(tree, &view->root, &view->hand, NULL, 0);
 	tree->turned = view;
+	return turn(tree, &tree->root, &tree->hand, cold, max);
+}
+
+void tree_forget_leaf(struct tree *tree, const struct node *leaf)
+{
+	const struct slice key = node_key(leaf, 0);
+	struct node *node = tree->root.node;
+
+	while (node && node->level) {
+		const uint32_t index = node_find_child(node, key);
+		struct node *child = inner_child(node, index);
+
+		if (child == leaf && child->ref.length && child->refs == 1 && !child->recent) {
+			forget(tree, node, index);
+			return;
+		}
+		node = child;
+	}
 }
 
 void tree_shrink(struct tree *tree)
@@ -257,9 +308,10 @@ void tree_shrink(struct tree *tree)
 	 * forget. */
 	for (int rounds = 0; more && rounds < 3;) {
 		rwlock_write(&tree->lock);
+		tree->tried = 0;
 		more = tree_over(tree);
 		if (more)
-			tree_turn(tree);
+			tree_turn(tree, NULL, 0);
 		rounds += tree->hand.size == 0;
 		rwlock_write_done(&tree->lock);
 	}
@@ -269,8 +321,15 @@ int tree_fetch(struct tree *tree, struct root *root, struct slice key, const str
 		 struct err *err) WITHOUT(tree->lock)
 {
 	struct node *node;
-	const int rc = read_node(tree->pages, miss, &node, err);
+	bool over;
+	int rc;
 
+	rwlock_read(&tree->lock);
+	over = tree_over(tree);
+	rwlock_read_done(&tree->lock);
+	if (over)	/* before, not after: the node must still be there when its reader looks again */
+		tree_relieve(tree);
+	rc = read_node(tree->pages, miss, &node, err);
 	if (rc == -ENOMEM)
 		return rc;
 	if (rc < 0)
@@ -278,8 +337,6 @@ int tree_fetch(struct tree *tree, struct root *root, struct slice key, const str
 	rwlock_write(&tree->lock);
 	tree_account(tree, node, true);
 	node->recent = 1;
-	if (tree_over(tree))	/* before it is in its place: it must be there for its reader */
-		tree_turn(tree);
 	if (!install(root, key, miss, node))
 		tree_unref(tree, node);
 	rwlock_write_done(&tree->lock);
@@ -420,6 +477,7 @@ int tree_open(struct pages *pages, struct space *space, const struct super *supe
 	if (!tree)
 		return -ENOMEM;
 	rwlock_init(&tree->lock);
+	mutex_init(&tree->relief);
 	tree->pages = pages;
 	tree->space = space;
 	tree->cache = cache;
@@ -450,6 +508,8 @@ void tree_close(struct tree *tree)
 	assert(tree->memory == 0 && tree->dirty_units == 0);
 	rwlock_write_done(&tree->lock);
 	rwlock_done(&tree->lock);
+	mutex_done(&tree->relief);
+	mem_free(tree->relief_buffer);
 	mem_free(tree);
 }
 
@@ -462,6 +522,7 @@ void tree_stats(struct tree *tree, struct tree_stats *out)
 		.memory = tree->memory,
 		.dirty_units = tree->dirty_units,
 		.dirty_memory = tree->dirty_memory,
+		.dirty_inner = tree->dirty_inner,
 	};
 	rwlock_read_done(&tree->lock);
 }

@@ -24,8 +24,10 @@
 struct tree;
 
 /* Opens the tree that `super` names; reads nothing. `pages` and `space` are lent for as long as
- * it lives. `cache` is how many bytes of nodes it keeps in memory, beyond those that are not on
- * disk yet; 0: as many as there are. Gives *out. */
+ * it lives. `cache` is how many bytes of nodes it keeps in memory, 0: as many as there are. If
+ * they are more, what is on disk is forgotten, and leaves that are not are written early, to free
+ * space. Inner nodes wait for a checkpoint: whoever lets dirty_inner (below) grow lets memory grow.
+ * Gives *out. */
 int tree_open(struct pages *pages, struct space *space, const struct super *super,
 	      uint64_t cache, struct tree **out);
 
@@ -68,7 +70,7 @@ struct frozen {
  * the first change after that moment; if it fails, nothing was frozen. */
 int tree_freeze(struct tree *tree, int (*mark)(void *arg), void *arg, struct frozen *out);
 
-/* Writes what is not on disk yet of a frozen tree, leaves first, in key order. A failure leaves
+/* Writes what is not on disk yet of a frozen tree, in key order. A failure leaves
  * what was written good for the next time. `pace`, unless NULL, is called every few MiB, under no
  * lock: it may take its time. */
 int tree_write(struct tree *tree, struct frozen *frozen, void (*pace)(void *arg), void *arg);
@@ -115,6 +117,7 @@ struct tree_stats {
 	uint64_t entries;
 	uint64_t memory;	/* bytes of nodes in memory */
 	uint64_t dirty_memory;	/* of those, not on disk yet */
+	uint64_t dirty_inner;	/* of those, inner nodes */
 	uint64_t dirty_units;	/* that tree_write would write, at most */
 };
 

@@ -30,6 +30,7 @@ struct need {
 	uint64_t copies, leaves, inners, depth;
 	struct touched *touched;	/* a hash table; only if the batch has a patch and other operations */
 	uint64_t slots;			/* of it; a power of two, and no more than half of them in use */
+	uint64_t again;			/* leaves to be written although they were, early */
 };
 
 static int set_aside(struct node ***list, size_t *count, size_t *capacity, struct node *node)
@@ -78,7 +79,11 @@ static void count_node(struct tree *tree, struct node *node, struct need *need)
 		need->inners++;
 	else
 		need->leaves++;
-	if (node->generation != tree->generation && node->capacity <= NODE_BYTES)
+	if (node->generation == tree->generation && node->ref.length)
+		need->again++;
+	if (node->generation == tree->generation)
+		return;
+	if (node->capacity <= NODE_BYTES)
 		need->copies++;
 }
 
@@ -170,7 +175,7 @@ static int prepare_patch(struct tree *tree, const struct batch_op *op, const str
 		return -EINVAL;
 	more = end > size ? end - size : 0;
 	touch(need, op->key, true, size + more);
-	ours = leaf && leaf->generation == tree->generation;
+	ours = leaf && leaf->generation == tree->generation && !leaf->ref.length;
 	if (leaf && leaf->capacity <= NODE_BYTES ? more == 0 : first && ours && more <= node_room(leaf))
 		return 0;
 	return prepare_entry(tree, LEAF_ENTRY_HEADER + op->key.size + REF_SIZE + size + more, more > 0,
@@ -244,8 +249,8 @@ static int prepare(struct tree *tree, struct slice batch, uint64_t *units, bool 
 			       node_new(NODE_BYTES, 0, tree->generation));
 	if (rc == 0)
 		rc = space_reserve(tree->space, nodes + need.leaves + need.inners + 2 * need.ops);
-	*units = tree->dirty_units + nodes * (NODE_ALLOCATION / UNIT + 1) + need.bytes / UNIT +
-		 need.large_units;
+	*units = tree->dirty_units + (nodes + need.again) * (NODE_ALLOCATION / UNIT + 1) +
+		 need.bytes / UNIT + need.large_units;
 	return rc;
 }
 
@@ -327,15 +332,28 @@ static struct node *take_large(struct tree *tree, const struct leaf_entry *entry
 	return node;
 }
 
-/* The tree lets go of a node. If it is on disk its block dies; if it is about to be written by a
- * checkpoint, its block dies as soon as it has one. */
+/* The tree lets go of a node. If it is on disk its block dies; if it was written early, only we
+ * knew of the block; if it is about to be written, its block dies as soon as it has one. */
 static void retire(struct tree *tree, struct node *node) NEEDS(tree->lock)
 {
-	if (node->ref.length)
+	if (node->ref.length && node->generation == tree->generation)
+		space_give_back(tree->space, &node->ref);
+	else if (node->ref.length)
 		space_dead(tree->space, &node->ref);
-	else
-		node->superseded = true;
+	node->superseded = true;
 	tree_unref(tree, node);
+}
+
+/* A node of the present generation is going to change: what was written of it early is of no use
+ * any more. */
+static void changes(struct tree *tree, struct node *node) NEEDS(tree->lock)
+{
+	node->copied = false;
+	if (!node->ref.length)
+		return;
+	space_give_back(tree->space, &node->ref);
+	node->ref = (struct ref){ 0 };
+	tree_account_dirty(tree, node, true);
 }
 
 static void hold_children(struct node *inner, uint32_t from)
@@ -380,8 +398,10 @@ static struct node *own(struct tree *tree, const struct path *path) NEEDS(tree->
 {
 	struct node *old = hanging(tree, path), *copy;
 
-	if (old->generation == tree->generation)
+	if (old->generation == tree->generation) {
+		changes(tree, old);
 		return old;
+	}
 	copy = take(tree, old->level);
 	node_append(copy, old, 0, old->count, NULL);
 	hold_children(copy, 0);
@@ -621,6 +641,17 @@ static void patch_elsewhere(struct tree *tree, struct path *path, struct node *l
 	insert_splitting(tree, path, leaf, index, &entry);
 }
 
+/* Patches a large leaf's entry where it is, if it is ours and there is room; and if it was not
+ * written early, or its place on disk would be gone. */
+static bool patch_large(struct tree *tree, struct node *leaf, const struct batch_op *op)
+	NEEDS(tree->lock)
+{
+	if (leaf->generation != tree->generation || leaf->ref.length)
+		return false;
+	changes(tree, leaf);
+	return leaf_patch(leaf, 0, op->offset, op->value);
+}
+
 static void patch(struct tree *tree, const struct batch_op *op) NEEDS(tree->lock)
 {
 	struct leaf_entry entry;
@@ -634,8 +665,7 @@ static void patch(struct tree *tree, const struct batch_op *op) NEEDS(tree->lock
 		leaf = own(tree, &path);
 		if (!leaf_patch(leaf, index, op->offset, op->value))
 			patch_elsewhere(tree, &path, leaf, index, op);
-	} else if (leaf->generation != tree->generation ||
-		   !leaf_patch(leaf, index, op->offset, op->value)) {
+	} else if (!patch_large(tree, leaf, op)) {
 		entry = leaf_entry_at(leaf, index);
 		entry.patch = op->value;
 		entry.patch_offset = op->offset;
@@ -686,6 +716,7 @@ static bool merge(struct tree *tree, struct node *parent, uint32_t right_index,
 	    left->capacity > NODE_BYTES ||
 	    node_filled(left) + node_filled(right) + SEPARATOR_MAX > NODE_BYTES / 4 * 3)
 		return false;
+	changes(tree, left);
 	node_append(left, right, 0, right->count, left->level ? &key : NULL);
 	hold_children(left, before);
 	node_remove(parent, right_index);
@@ -780,7 +811,7 @@ static void apply(struct tree *tree, struct slice batch) NEEDS(tree->lock)
 int tree_apply(struct tree *tree, struct slice batch, int (*admit)(void *arg, uint64_t units),
 	       void *arg, struct err *err)
 {
-	bool missed, warmed = false;
+	bool missed, over, warmed = false;
 	int rc;
 
 	do {
@@ -798,16 +829,19 @@ int tree_apply(struct tree *tree, struct slice batch, int (*admit)(void *arg, ui
 		warmed |= missed;
 		if (!missed)
 			trim_pool(tree);
+		if (!missed && warmed)
+			tree->warming--;
+		over = tree_over(tree);
 		rwlock_write_done(&tree->lock);
 		if (missed)
 			rc = warm(tree, batch, err);
 	} while (missed && rc == 0);
-	if (warmed) {
+	if (missed) {
 		rwlock_write(&tree->lock);
 		tree->warming--;
-		if (tree_over(tree))
-			tree_turn(tree);
 		rwlock_write_done(&tree->lock);
 	}
+	if (over)
+		tree_relieve(tree);
 	return rc;
 }

@@ -26,6 +26,12 @@ struct tree_view {
 	struct tree_view *older, *newer;	/* in order of generations */
 };
 
+/* Bytes of the page file that were written, somewhere between two offsets. */
+struct stretch {
+	uint64_t from, to;
+	uint64_t bytes;
+};
+
 struct tree {
 	struct pages *pages;
 	struct space *space;
@@ -37,9 +43,11 @@ struct tree {
 	uint64_t entries;
 	uint64_t memory;
 	uint64_t dirty_memory;		/* of nodes that are not on disk */
+	uint64_t dirty_inner;		/* ... of those, inner ones */
 	uint64_t dirty_units;
 	uint64_t visit;			/* number of the latest prepare() */
 	uint64_t cache;			/* immutable; bytes of memory to keep to, 0: no bound */
+	uint64_t tried;			/* memory at which nothing could be forgotten; 0: not known */
 	struct bound hand;		/* of the clock: it goes on from here */
 	struct tree_view *newest;
 	struct tree_view *turned;	/* where the clock was turned last; NULL: in the tree itself */
@@ -49,6 +57,11 @@ struct tree {
 	size_t pool_count, pool_capacity;
 	struct node **large;		/* set aside for entries too large for those, in their order */
 	size_t large_count, large_capacity, large_taken;
+
+	struct mutex relief;		/* outside of `lock`; guards the next three: */
+	uint8_t *relief_buffer;
+	uint64_t relief_capacity;
+	struct stretch relief_written;	/* early, and not given to the disk yet */
 };
 
 /* Counts a node's memory, and if it is not on disk its units, as there or no longer there. */
@@ -58,7 +71,9 @@ void tree_account_dirty(struct tree *tree, const struct node *node, bool dirty) 
 /* Units that its block needs, at most. */
 uint64_t tree_node_units(const struct node *node);
 
-/* Frees a node, and its place on disk if it was never written. */
+/* Gives back the place on disk that is held for a node that was never written; or frees that node,
+ * too. */
+void tree_drop_place(struct tree *tree, struct node *node);
 void tree_node_free(struct tree *tree, struct node *node);
 
 /* Gives up one reference; the last one frees the node, and those below that nobody else has. */
@@ -93,7 +108,17 @@ int tree_write_view(struct tree *tree, struct node *root, uint64_t generation)
 
 /* Is more in memory than should be? Then the clock's hand may be turned. */
 bool tree_over(const struct tree *tree);
-void tree_turn(struct tree *tree) NEEDS(tree->lock);
+
+/* Turns it a little: forgets what is on disk and was not used since it came by last. Leaves of
+ * which that could be said if they were on disk go to `cold`, `max` at most; returns how many. */
+uint32_t tree_turn(struct tree *tree, struct node **cold, uint32_t max) NEEDS(tree->lock);
+
+/* Forgets this leaf, if it can be. */
+void tree_forget_leaf(struct tree *tree, const struct node *leaf) NEEDS(tree->lock);
+
+/* Writes leaves early, and forgets them, until no more is in memory than should be, or nothing
+ * more can go. What cannot be written stays: the checkpoint will say why. */
+void tree_relieve(struct tree *tree) WITHOUT(tree->lock);
 
 /* Frees what was set aside for changes; for tree_close. */
 void tree_drop_pool(struct tree *tree) NEEDS(tree->lock);

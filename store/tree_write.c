@@ -15,6 +15,11 @@ enum {
 	MANY_BLOCKS = 8,
 	SCARCE_FRACTION = 8,		/* of the file: fewer units in free quads are few */
 	QUAD_UNITS = 4,			/* blocks up to this size lie within a quad (space.h) */
+	TURNS = 16,			/* of the clock's hand, under the lock */
+	EARLY_WRITES = 4,		/* by one thread, before it lets others do it */
+	RELIEF_SLACK = 4 << 20,		/* over the cache by so much, nobody goes on without doing it */
+	TRY_MIN = 1 << 18,		/* when nothing can be forgotten it is tried again when so many bytes */
+	TRY_FRACTION = 64,		/* or so much of the cache have been added */
 	FLUSH_BYTES = 4 << 20,		/* given to the disk at a time, so that the sync finds little */
 };
 
@@ -23,18 +28,14 @@ struct stroke {
 	struct node *node;
 	struct node *parent;		/* NULL: it is the root */
 	uint32_t index;			/* of the node in its parent */
+	uint64_t generation;		/* the node's */
 	struct ref ref;
 	uint64_t in_buffer;		/* where it begins there */
 };
 
-/* Bytes of the page file that were written, somewhere between two offsets. */
-struct stretch {
-	uint64_t from, to;
-	uint64_t bytes;
-};
-
 struct pen {
 	struct tree *tree;
+	bool early;			/* copies of nodes that may change any time */
 	uint64_t view;			/* only views of this generation or older reach what is written;
 					 * 0: it is the tree that is being checkpointed */
 	struct stroke strokes[PEN_BLOCKS];
@@ -107,17 +108,24 @@ static int place_beside(struct pen *pen, uint64_t units, uint64_t more, uint64_t
 	return 0;
 }
 
+/* The offset that has been held for it since its entry was put; 0: none. A copy that is written
+ * early keeps off: the node may change, and be written there by a checkpoint meanwhile. */
+static uint64_t held_place(const struct pen *pen, const struct stroke *stroke)
+{
+	return pen->early ? 0 : stroke->node->ref.offset;
+}
+
 static int place(struct pen *pen, struct stroke *stroke, bool beside, uint64_t more)
 {
 	const uint64_t units = units_of(stroke);
 	uint64_t *offset = &stroke->ref.offset;
 
-	if (beside && units <= QUAD_UNITS && !stroke->node->ref.offset &&
+	if (beside && units <= QUAD_UNITS && !held_place(pen, stroke) &&
 	    place_beside(pen, units, more, offset) == 0)
 		return 0;
 	drop_quads(pen);		/* they may be in the way */
-	*offset = stroke->node->ref.offset;
-	if (*offset)			/* held since the entry was put */
+	*offset = held_place(pen, stroke);
+	if (*offset)
 		return 0;
 	return space_alloc(pen->tree->space, units, offset);
 }
@@ -125,14 +133,26 @@ static int place(struct pen *pen, struct stroke *stroke, bool beside, uint64_t m
 /* Nothing was written there; a place that was held before stays so. */
 static void lift_one(struct pen *pen, const struct stroke *stroke)
 {
-	if (!stroke->node->ref.offset)
+	if (!held_place(pen, stroke))
 		space_give_back(pen->tree->space, &stroke->ref);
 }
 
 static void lift(struct pen *pen, uint32_t count)
 {
-	while (count-- > 0)
+	while (count-- > 0) {
 		lift_one(pen, &pen->strokes[count]);
+		pen->strokes[count].ref.offset = 0;
+	}
+}
+
+static void sum_up(struct pen *pen)
+{
+	for (uint32_t i = 0; i < pen->count; i++) {
+		struct stroke *s = &pen->strokes[i];
+
+		s->ref = page_ref(s->ref.offset, s->generation,
+				  slice_of(pen->buffer + s->in_buffer, s->ref.length));
+	}
 }
 
 /* Finds places for all blocks gathered, or none. */
@@ -152,6 +172,8 @@ static int place_all(struct pen *pen)
 	drop_quads(pen);
 	if (rc < 0)
 		lift(pen, i - 1);
+	else
+		sum_up(pen);
 	return rc;
 }
 
@@ -235,11 +257,12 @@ static void wrote(struct tree *tree, const struct stroke *stroke) NEEDS(tree->lo
 {
 	struct node *node = stroke->node;
 
+	tree->tried = 0;
 	settle(tree, stroke);
 	if (!node->superseded)
 		return;
 	space_dead(tree->space, &node->ref);
-	if (node->refs == 1 && stroke->parent && node->level == 0) {
+	if (node->refs == 1 && stroke->parent) {
 		inner_forget_child(stroke->parent, stroke->index);
 		tree_unref(tree, node);
 	}
@@ -301,8 +324,11 @@ static int flush(struct pen *pen)
 /* Writes what was gathered. */
 static int pen_empty(struct pen *pen)
 {
-	int rc = place_all(pen);
+	int rc;
 
+	if (pen->count == 0)
+		return 0;
+	rc = place_all(pen);
 	if (rc == 0) {
 		rc = put_blocks(pen);
 		if (rc == 0)
@@ -317,31 +343,32 @@ static int pen_empty(struct pen *pen)
 	return rc;
 }
 
-/* Adds a node that does not change any more and whose children are on disk. */
-static int pen_add(struct pen *pen, struct node *node, struct node *parent, uint32_t index)
+static bool has_room(const struct pen *pen, const struct node *node)
 {
-	const uint32_t size = node_block_size(node);
-	const uint64_t room = whole_units(size);
-	uint8_t *block;
-	int rc = 0;
+	return pen->count < PEN_BLOCKS &&
+	       (pen->count == 0 || pen->used + whole_units(node_block_size(node)) <= PEN_BYTES);
+}
 
-	if (pen->count == PEN_BLOCKS || pen->used + room > PEN_BYTES)
-		rc = pen_empty(pen);
-	if (rc == 0)
-		rc = make_room(pen, room);
+/* Adds a node whose children are on disk, as it is now. */
+static int pen_add(struct pen *pen, const struct stroke *stroke) NEEDS_SHARED(pen->tree->lock)
+{
+	const uint32_t size = node_block_size(stroke->node);
+	const uint64_t room = whole_units(size);
+	struct stroke *s = &pen->strokes[pen->count];
+	const int rc = make_room(pen, room);
+	uint8_t *block;
+
 	if (rc < 0)
 		return rc;
 	block = pen->buffer + pen->used;
-	rwlock_read(&pen->tree->lock);	/* what an inner node points to comes and goes */
-	node_encode(node, block);
-	rwlock_read_done(&pen->tree->lock);
+	node_encode(stroke->node, block);
 	memset(block + size, 0, room - size);
-
-	pen->strokes[pen->count++] = (struct stroke){
-		.node = node, .parent = parent, .index = index, .in_buffer = pen->used,
-		.ref = page_ref(0, node->generation, slice_of(block, size)),
-	};
+	*s = *stroke;
+	s->generation = stroke->node->generation;
+	s->in_buffer = pen->used;
+	s->ref = (struct ref){ .length = size };
 	pen->used += room;
+	pen->count++;
 	return 0;
 }
 
@@ -364,18 +391,33 @@ static struct node *next_unwritten(struct tree *tree, const struct node *node, u
 	return found;
 }
 
-/* Writes the nodes of one level, at or below `node`, which is not on disk. */
-static int write_level(struct pen *pen, struct node *node, struct node *parent, uint32_t index,
-		       uint8_t level)
+static int write_frozen(struct pen *pen, const struct stroke *stroke)
+{
+	int rc = 0;
+
+	if (!has_room(pen, stroke->node))
+		rc = pen_empty(pen);
+	if (rc < 0)
+		return rc;
+	rwlock_read(&pen->tree->lock);	/* what an inner node points to comes and goes */
+	rc = pen_add(pen, stroke);
+	rwlock_read_done(&pen->tree->lock);
+	return rc;
+}
+
+/* Writes `node`, which is not on disk, and what is below it: first the children, in key order,
+ * then, when it is known where they lie, the node. */
+static int write_below(struct pen *pen, struct node *node, struct node *parent, uint32_t index)
 {
 	struct node *child;
 	int rc = 0;
 
-	if (node->level == level)
-		return pen_add(pen, node, parent, index);
-	for (uint32_t i = 0; rc == 0 && (child = next_unwritten(pen->tree, node, &i)); i++)
-		rc = write_level(pen, child, node, i, level);
-	return rc;
+	for (uint32_t i = 0; node->level && rc == 0 &&
+	     (child = next_unwritten(pen->tree, node, &i)); i++)
+		rc = write_below(pen, child, node, i);
+	if (rc == 0 && node->level)
+		rc = pen_empty(pen);
+	return rc == 0 ? write_frozen(pen, &(struct stroke){ node, parent, index, 0, { 0 }, 0 }) : rc;
 }
 
 /* Writes `root` and all below it that is not on disk. */
@@ -383,8 +425,8 @@ static int write_root(struct pen *pen, struct node *root)
 {
 	int rc = 0;
 
-	for (uint8_t level = 0; !root->ref.length && rc == 0 && level <= root->level; level++) {
-		rc = write_level(pen, root, NULL, 0, level);
+	if (!root->ref.length) {
+		rc = write_below(pen, root, NULL, 0);
 		if (rc == 0)
 			rc = pen_empty(pen);
 	}
@@ -412,4 +454,120 @@ int tree_write(struct tree *tree, struct frozen *frozen, void (*pace)(void *arg)
 	if (rc == 0)
 		tree->born = frozen->generation;
 	return rc;
+}
+
+/* ---- early ------------------------------------------------------------------------------ */
+
+/* Copies cold leaves, which are held meanwhile. Changing one takes the mark away that it gets
+ * here. */
+static void copy(struct pen *pen, struct node **cold, uint32_t count) NEEDS(pen->tree->lock)
+{
+	for (uint32_t i = 0; i < count && has_room(pen, cold[i]); i++) {
+		if (pen_add(pen, &(struct stroke){ .node = cold[i] }) < 0)
+			break;
+		cold[i]->copied = true;
+		cold[i]->refs++;
+	}
+}
+
+/* Turns the hand until there is enough to write, or for a while. Returns how often it has come
+ * round in vain since. */
+static int turn(struct pen *pen, int rounds) NEEDS(pen->tree->lock)
+{
+	struct node *cold[PEN_BLOCKS];
+
+	for (int i = 0; i < TURNS && tree_over(pen->tree) && pen->count < PEN_BLOCKS / 2; i++) {
+		const uint64_t before = pen->tree->memory;
+
+		copy(pen, cold, tree_turn(pen->tree, cold, PEN_BLOCKS));
+		rounds = pen->tree->memory < before ? 0 : rounds + (pen->tree->hand.size == 0);
+	}
+	return rounds;
+}
+
+/* The copy is on disk, or is not (rc). If the leaf is still as it was copied, it can go. */
+static void wrote_early(struct tree *tree, const struct stroke *stroke, int rc)
+	NEEDS(tree->lock)
+{
+	struct node *leaf = stroke->node;
+	const bool good = rc == 0 && leaf->copied && !leaf->superseded &&
+			  leaf->generation == tree->generation;
+
+	leaf->copied = false;
+	if (good) {
+		tree_account_dirty(tree, leaf, false);
+		tree_drop_place(tree, leaf);
+		leaf->ref = stroke->ref;
+	} else if (stroke->ref.offset) {
+		space_give_back(tree->space, &stroke->ref);
+	}
+	tree_unref(tree, leaf);
+	if (good)
+		tree_forget_leaf(tree, leaf);
+}
+
+/* Writes what was copied; false if that failed. */
+static bool write_early(struct pen *pen)
+{
+	struct tree *tree = pen->tree;
+	int rc = place_all(pen);
+
+	if (rc == 0)
+		rc = put_blocks(pen);
+	rwlock_write(&tree->lock);
+	for (uint32_t i = 0; i < pen->count; i++)
+		wrote_early(tree, &pen->strokes[i], rc);
+	rwlock_write_done(&tree->lock);
+	pen->count = 0;
+	pen->used = 0;
+	if (rc == 0 && pen->written.bytes >= FLUSH_BYTES)
+		(void)flush(pen);
+	return rc == 0;
+}
+
+/* Turns the hand twice round at the most, once to find out what is in use, and writes a few times
+ * at the most: whoever commits next can do some of it too. */
+static void relieve(struct tree *tree) NEEDS(tree->relief)
+{
+	struct pen pen = {
+		.tree = tree, .early = true, .buffer = tree->relief_buffer, .capacity = tree->relief_capacity,
+		.written = tree->relief_written,
+	};
+	uint64_t more;
+	bool over = true;
+	int rounds = 0;
+
+	for (int writes = 0; over && rounds < 3 && writes < EARLY_WRITES;) {
+		rwlock_write(&pen.tree->lock);
+		rounds = turn(&pen, rounds);
+		over = tree_over(tree);
+		rwlock_write_done(&pen.tree->lock);
+		if (pen.count > 0) {
+			if (write_early(&pen))
+				rounds = 0;
+			writes++;
+		}
+	}
+	more = tree->cache / TRY_FRACTION < TRY_MIN ? TRY_MIN : tree->cache / TRY_FRACTION;
+	rwlock_write(&tree->lock);
+	tree->tried = over && rounds >= 3 ? tree->memory + more : 0;
+	rwlock_write_done(&tree->lock);
+	tree->relief_buffer = pen.buffer;
+	tree->relief_capacity = pen.capacity;
+	tree->relief_written = pen.written;
+}
+
+void tree_relieve(struct tree *tree)
+{
+	bool far;
+
+	rwlock_read(&tree->lock);
+	far = tree->memory > tree->cache + RELIEF_SLACK;
+	rwlock_read_done(&tree->lock);
+	if (far)
+		mutex_lock(&tree->relief);
+	else if (!mutex_try(&tree->relief))
+		return;			/* somebody is at it */
+	relieve(tree);
+	mutex_unlock(&tree->relief);
 }

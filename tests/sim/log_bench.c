@@ -30,6 +30,15 @@ static struct slice batch_of(uint64_t n, size_t size)
 	return slice_of(bytes, size);
 }
 
+static int note(void *arg, uint64_t revision, struct slice batch)
+{
+	const struct bench *b = arg;
+
+	assert_true(revision > b->mark.revision);
+	assert_true(batch.size >= BATCH_HEADER + 8);
+	return 0;
+}
+
 static int check(void *arg, struct slice batch)
 {
 	struct bench *b = arg;
@@ -41,24 +50,24 @@ static int check(void *arg, struct slice batch)
 }
 
 /* Every batch must be the one after the last, and as it was appended. */
-static int apply(void *arg, uint64_t revision, struct slice batch)
+static int apply(void *arg, const struct log_mark *mark, struct slice batch)
 {
 	struct bench *b = arg;
 	const uint8_t *bytes = batch.data;
 	const uint64_t n = get64(bytes + BATCH_HEADER);
 
 	assert_int_equal(n, b->found + 1);
-	assert_true(revision > b->revision);
+	assert_true(mark->revision > b->revision);
 	for (size_t i = BATCH_HEADER + 8; i < batch.size; i++)
 		assert_int_equal(bytes[i], pattern(n, i));
 	b->found = n;
-	b->revision = revision;
+	b->revision = mark->revision;
 	return 0;
 }
 
 struct log_reader reader_of(struct bench *b)
 {
-	return (struct log_reader){ check, apply, b };
+	return (struct log_reader){ note, check, apply, b };
 }
 
 int reopen(struct bench *b)

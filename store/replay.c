@@ -1,0 +1,288 @@
+/* Replay puts what the log says back into the tree.
+ *
+ * It goes by chunks of the log. The operations of a chunk are applied in the order of their keys, those of
+ * one key in the order of the log: so each leaf is met once a chunk, and can be written and
+ * forgotten when the hand has passed it, should the memory be short. Where a chunk ends the tree is
+ * as it was after some commit; if nodes were written meanwhile a checkpoint is made there, so that the
+ * space of those they replace can be used again.
+ *
+ * Runs of all the log are held before anything is written, or a node might be written to where a
+ * later commit says that a run lies. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "engine_impl.h"
+#include "mem.h"
+
+enum {
+	CHUNK = 16 << 20,		/* bytes of operations */
+	SLICE_OPS = 64,			/* operations applied at once */
+	SLICE = 64 * 1024,		/* bytes; a single one may be larger */
+};
+
+/* Where an operation lies in the chunk. */
+struct op_at {
+	uint64_t prefix[2];		/* of the key, so that few keys have to be looked at */
+	uint32_t offset, size;
+};
+
+struct replay {
+	struct engine *engine;
+	struct buffer chunk;		/* operations, as in their batches */
+	struct op_at *ops;
+	size_t count, capacity;
+	struct log_mark mark;		/* of what the chunk and those before it hold */
+	struct buffer slice;
+	uint64_t dirty_max;		/* bytes of nodes that are not on disk */
+	bool early;			/* nodes of this chunk were written */
+};
+
+/* ---- before anything is applied --------------------------------------------------------- */
+
+static int hold_runs(struct replay *r, struct slice batch)
+{
+	struct batch_op op;
+	size_t offset = BATCH_HEADER;
+	int rc;
+
+	while ((rc = batch_next(batch, &offset, &op)) > 0)
+		if (op.kind == BATCH_PUT_RUN) {
+			rc = space_hold(r->engine->space, &op.run);
+			if (rc < 0)
+				break;
+		}
+	return rc;
+}
+
+/* A run may be impossible here, if the file lost its size and the batch will not stand. */
+static int note(void *arg, uint64_t revision, struct slice batch)
+{
+	struct replay *r = arg;
+	int rc = engine_check_batch(batch);
+
+	if (rc < 0)			/* it was refused before it was logged, if it is one of ours */
+		return err_set(&r->engine->trouble, -EUCLEAN, "log: commit %" PRIu64 " is none that "
+			       "can be made", revision);
+	rc = hold_runs(r, batch);
+	return rc == -EUCLEAN ? 0 : rc;
+}
+
+/* Did the run reach the disk? Asked of commits that nobody was told are on disk. */
+static int check_run(struct engine *engine, const struct ref *run, void *bytes)
+{
+	int rc;
+
+	if (run->length > ENGINE_RUN_MAX)
+		return -EUCLEAN;
+	rc = pages_read(engine->pages, run, bytes, NULL);
+	return rc == -EBADMSG ? -ENODATA : rc;
+}
+
+static int check(void *arg, struct slice batch)
+{
+	struct replay *r = arg;
+	struct batch_op op;
+	size_t offset = BATCH_HEADER;
+	void *bytes = NULL;
+	int rc;
+
+	while ((rc = batch_next(batch, &offset, &op)) > 0) {
+		if (op.kind != BATCH_PUT_RUN)
+			continue;
+		if (!bytes)
+			bytes = mem_alloc(ENGINE_RUN_MAX);
+		rc = bytes ? check_run(r->engine, &op.run, bytes) : -ENOMEM;
+		if (rc < 0)
+			break;
+	}
+	mem_free(bytes);
+	return rc;
+}
+
+/* ---- applying --------------------------------------------------------------------------- */
+
+static struct slice key_at(const uint8_t *op)
+{
+	return slice_of(op + 3, get16(op + 1));
+}
+
+static int compare(const void *left, const void *right, void *arg)
+{
+	const uint8_t *chunk = arg;
+	const struct op_at *a = left, *b = right;
+	int order;
+
+	for (int i = 0; i < 2; i++)
+		if (a->prefix[i] != b->prefix[i])
+			return a->prefix[i] < b->prefix[i] ? -1 : 1;
+	order = slice_compare(key_at(chunk + a->offset), key_at(chunk + b->offset));
+	return order ? order : a->offset < b->offset ? -1 : 1;
+}
+
+static int admit_all(void *arg, uint64_t units)
+{
+	(void)arg;
+	(void)units;
+	return 0;
+}
+
+static int apply_slice(struct replay *r)
+{
+	struct engine *engine = r->engine;
+	int rc;
+
+	put32(r->slice.data, (uint32_t)(r->slice.size - BATCH_HEADER));
+	rc = tree_apply(engine->tree, buffer_slice(&r->slice), admit_all, NULL, &engine->trouble);
+	if (rc == -EINVAL)
+		rc = err_set(&engine->trouble, -EUCLEAN, "log: commit %" PRIu64 ", or one before, "
+			     "is none that can be made of what is there before it", r->mark.revision);
+	return rc;
+}
+
+/* Writes nodes if too many wait for it. Without room for that, memory has to do. */
+static int bound_memory(struct replay *r)
+{
+	struct tree_stats tree;
+	int rc;
+
+	tree_stats(r->engine->tree, &tree);
+	if (tree.dirty_memory <= r->dirty_max)
+		return 0;
+	rc = checkpoint_early(r->engine);
+	r->early = true;
+	if (rc != -ENOSPC)
+		return rc;
+	r->dirty_max += r->engine->options.cache;
+	return 0;
+}
+
+/* Applies operations from number *next on, as many as go well together. */
+static int apply_some(struct replay *r, size_t *next)
+{
+	static const uint8_t header[BATCH_HEADER];
+	int rc;
+
+	buffer_clear(&r->slice);
+	rc = buffer_append(&r->slice, header, sizeof(header));
+	for (size_t i = 0; rc == 0 && *next < r->count && i < SLICE_OPS; i++, (*next)++) {
+		const struct op_at *op = &r->ops[*next];
+
+		if (i > 0 && r->slice.size + op->size > SLICE)
+			break;
+		rc = buffer_append(&r->slice, r->chunk.data + op->offset, op->size);
+	}
+	if (rc == 0)
+		rc = apply_slice(r);
+	return rc == 0 ? bound_memory(r) : rc;
+}
+
+static int apply_chunk(struct replay *r)
+{
+	size_t next = 0;
+	int rc = 0;
+
+	if (r->count)
+		qsort_r(r->ops, r->count, sizeof(*r->ops), compare, r->chunk.data);
+	while (rc == 0 && next < r->count)
+		rc = apply_some(r, &next);
+	if (rc == 0 && r->early) {
+		rc = checkpoint_replayed(r->engine, &r->mark);
+		r->early = rc < 0;
+		rc = rc == -ENOSPC ? 0 : rc;
+	}
+	buffer_clear(&r->chunk);
+	r->count = 0;
+	return rc;
+}
+
+/* ---- gathering -------------------------------------------------------------------------- */
+
+static int room_for_one_more(struct replay *r)
+{
+	const size_t more = r->capacity ? r->capacity * 2 : 1024;
+	struct op_at *grown;
+
+	if (r->count < r->capacity)
+		return 0;
+	grown = mem_realloc(r->ops, more * sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	r->ops = grown;
+	r->capacity = more;
+	return 0;
+}
+
+static uint64_t prefix(struct slice key, size_t from)
+{
+	const uint8_t *bytes = key.data;
+	uint64_t p = 0;
+
+	for (size_t i = from; i < from + 8; i++)
+		p = p << 8 | (i < key.size ? bytes[i] : 0);
+	return p;
+}
+
+static int gather(struct replay *r, struct slice batch)
+{
+	const uint32_t base = (uint32_t)r->chunk.size;
+	size_t offset = BATCH_HEADER, before = offset;
+	struct batch_op op;
+	int rc = buffer_append(&r->chunk, batch.data, batch.size);
+
+	while (rc == 0 && (rc = batch_next(batch, &offset, &op)) > 0) {
+		rc = room_for_one_more(r);
+		if (rc < 0)
+			break;
+		r->ops[r->count++] = (struct op_at){
+			.prefix = { prefix(op.key, 0), prefix(op.key, 8) },
+			.offset = base + (uint32_t)before,
+			.size = (uint32_t)(offset - before),
+		};
+		before = offset;
+	}
+	return rc;
+}
+
+static int apply(void *arg, const struct log_mark *mark, struct slice batch)
+{
+	struct replay *r = arg;
+	int rc = 0;
+
+	if (r->count && r->chunk.size + batch.size > CHUNK)
+		rc = apply_chunk(r);
+	if (rc == 0)
+		rc = hold_runs(r, batch);	/* now it must be possible */
+	if (rc == 0)
+		rc = gather(r, batch);
+	r->mark = *mark;
+	return rc;
+}
+
+/* ---- begin and end ---------------------------------------------------------------------- */
+
+int replay_begin(struct engine *engine, struct replay **replay, struct log_reader *reader)
+{
+	struct replay *r = mem_zalloc(sizeof(*r));
+
+	*replay = r;
+	if (!r)
+		return -ENOMEM;
+	r->engine = engine;
+	r->dirty_max = engine->options.cache;
+	*reader = (struct log_reader){ note, check, apply, r };
+	return 0;
+}
+
+int replay_end(struct replay *r, int rc)
+{
+	if (!r)
+		return rc;
+	if (rc == 0)
+		rc = apply_chunk(r);
+	buffer_done(&r->chunk);
+	buffer_done(&r->slice);
+	mem_free(r->ops);
+	mem_free(r);
+	return rc;
+}
