@@ -611,7 +611,7 @@ static void leaves_may_be_written_early(void **state)
 		if (i % 7 == 3) {
 			if (i % 2)
 				assert_int_equal(tree_write(b->tree, &f, NULL, NULL), 0);
-			space_thaw(b->space);
+			space_thaw(b->space, false);
 			tree_release(b->tree, &f);
 		} else {
 			end_checkpoint(b, &f);
