@@ -139,6 +139,11 @@ crash: $(call binary,$(CRASH_SRC))	## cut the power at every operation (minutes)
 mount: $(call binary,$(MOUNT_SRC)) $(CUBBY)	## run the real mounts; KILLS= for more
 	@tests/run $(filter-out $(CUBBY),$^)
 
+VERIFY = $(BUILD)/tests/foreign/verify
+.PHONY: foreign
+foreign: $(VERIFY) $(CUBBY)	## run others' programs on a mount; FOREIGN='git fio', QUICK=1
+	@CUBBY=$(abspath $(CUBBY)) VERIFY=$(abspath $(VERIFY)) tests/foreign/run $(FOREIGN)
+
 .PHONY: check-here
 check-here: tests $(CUBBY)
 	@tests/run $(call binary,$(UNIT_SRC) $(CRASH_SRC) $(MOUNT_SRC))

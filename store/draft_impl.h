@@ -35,9 +35,6 @@ struct draft {
 /* Gives up the floor, if there is one. */
 void draft_floor_leave(struct draft *d) NEEDS(d->lock) WITHOUT(d->store->lock);
 
-/* Notes that something is staged now. */
-void draft_touch(struct draft *d) NEEDS(d->lock);
-
 /* Begins a new value. */
 int draft_floor_begin(struct draft *d) NEEDS(d->lock) WITHOUT(d->store->lock);
 

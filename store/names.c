@@ -41,6 +41,7 @@ static int new_check(struct place place, const struct store_new *what)
 		return -EEXIST;
 	assert(xattr_set_check(what->xattrs) == 0);
 	if (!entry_type_known(what->mode) || (what->staged && !S_ISREG(what->mode)) ||
+	    (what->expires_ms && S_ISDIR(what->mode)) ||
 	    (what->rdev && !device))
 		return -EINVAL;
 	if (what->target.size > STORE_TARGET_MAX)
@@ -79,6 +80,7 @@ static struct entry entry_new(const struct store_new *what, uint64_t id, int64_t
 		.mtime_ns = now,
 		.ctime_ns = now,
 		.btime_ns = now,
+		.expires_ms = what->expires_ms,
 		.size = what->target.size,
 		.contents = what->target,
 		.xattrs = what->xattrs,
@@ -296,6 +298,7 @@ struct move {
 	struct store *store;
 	struct place from, to;
 	unsigned flags;
+	uint64_t expires_ms;	/* for what has no expiry */
 	int64_t now;
 	struct loaded source, target;
 	bool taken;		/* there is a target */
@@ -421,10 +424,12 @@ static void move_exchange(struct move *m)
 
 static void move_replace(struct move *m) NEEDS(m->store->lock)
 {
-	const struct entry fresh = m->taken ?
+	struct entry fresh = m->taken ?
 		moved_over(&m->source.entry, &m->target.entry, m->now) :
 		moved(&m->source.entry, m->now);
 
+	if (!fresh.expires_ms && !entry_is_table(&fresh) && fresh.links <= 1)
+		fresh.expires_ms = m->expires_ms;
 	batch_name(&m->batch, m->from, &m->source.entry, NULL);
 	batch_name(&m->batch, m->to, m->taken ? &m->target.entry : NULL, &fresh);
 	batch_moved(m, &m->source, &fresh);
@@ -468,7 +473,15 @@ static int move_run(struct move *m, uint64_t *revision) NEEDS(m->store->lock)
 int store_rename(struct store *store, struct place from, struct place to, unsigned flags,
 		 uint64_t *revision)
 {
-	struct move m = { .store = store, .from = from, .to = to, .flags = flags };
+	return store_rename_due(store, from, to, flags, 0, revision);
+}
+
+int store_rename_due(struct store *store, struct place from, struct place to, unsigned flags,
+		     uint64_t expires_ms, uint64_t *revision)
+{
+	struct move m = {
+		.store = store, .from = from, .to = to, .flags = flags, .expires_ms = expires_ms,
+	};
 	int rc;
 
 	if (place_is_root(from) || place_is_root(to))

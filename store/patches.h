@@ -13,8 +13,8 @@
 
 enum {
 	PATCH_HEADER = 4,
-	PATCHES_MAX = 32 * 1024,	/* bytes of a list, and how many; beyond that a chunk is written whole */
-	PATCHES_COUNT = 256,
+	PATCHES_COUNT = 256,		/* in a list; beyond that, or ... */
+	PATCHES_MAX = 32 * 1024 + PATCHES_COUNT * PATCH_HEADER,	/* ... bytes, a chunk is written whole */
 };
 
 struct patch {

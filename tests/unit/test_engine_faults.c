@@ -32,6 +32,7 @@ static const struct fault faults[] = {
 	{ "write", SIM_WRITE, -EIO },
 	{ "write on a full disk", SIM_WRITE, -ENOSPC },
 	{ "sync", SIM_SYNC, -EIO },
+	{ "flush", SIM_FLUSH, -EIO },
 	{ "sync of a folder", SIM_SYNC_DIR, -EIO },
 	{ "allocate", SIM_ALLOCATE, -EIO },
 	{ "allocate on a full disk", SIM_ALLOCATE, -ENOSPC },
