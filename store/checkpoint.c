@@ -15,16 +15,19 @@ enum {
 	INNER_MIN = 8 << 20,		/* ... or so many bytes, if that is more */
 	DEAD_FRACTION = 4,		/* of the file dead: a checkpoint makes it free */
 	DEAD_MIN = 64 * 1024,		/* units: 256 MiB, below which nobody cares */
+	STARVED_MIN = 256,		/* ... or 1 MiB, once somebody found no room */
 	REST_MAX_MS = 20,		/* of a checkpoint that is not in a hurry, between two writes */
 };
 
-uint64_t checkpoint_overhead(struct engine *engine)
+uint64_t checkpoint_overhead(struct engine *engine, uint64_t deaths)
 {
-	return MAP_UNITS + pages_units(engine->pages) / MAP_REGIONS;
+	return MAP_UNITS + pages_units(engine->pages) / MAP_REGIONS +
+	       kept_units(engine->kept, deaths);
 }
 
 struct checkpoint {
 	struct engine *engine;
+	const struct kept_change *change;	/* NULL: none */
 	struct super super;
 	struct frozen frozen;
 	bool leisurely;			/* nobody waits for it */
@@ -97,6 +100,10 @@ static int write_all(struct checkpoint *c)
 	struct space_stats space;
 	int rc = tree_write(engine->tree, &c->frozen, rest, c);
 
+	c->super.root = c->frozen.ref;
+	c->super.entries = c->frozen.entries;
+	if (rc == 0)
+		rc = kept_store(engine->kept, c->frozen.generation, c->change, &c->super);
 	if (rc == 0)
 		rc = space_store(engine->space, c->frozen.generation, &c->super.space);
 	space_stats(engine->space, &space);
@@ -125,42 +132,61 @@ static int write_super(struct checkpoint *c)
 
 	memcpy(c->super.store, engine->store, STORE_ID_SIZE);
 	c->super.generation = super_generation(c);
-	c->super.root = c->frozen.ref;
-	c->super.entries = c->frozen.entries;
 	return pages_write_super(engine->pages, &c->super);
+}
+
+static void finish(struct engine *engine, struct checkpoint *c) NEEDS(engine->checkpoint)
+{
+	/* First the names, then the space: whoever found a name in time has a reader by now. */
+	kept_durable(engine->kept);
+	space_durable(engine->space, c->super.units);
+	engine->super = c->super;
+	atomic_store(&engine->starved, false);
+	tree_views_write(engine->tree, &c->frozen);
+	space_trim(engine->space);
 }
 
 /* From the moment on to the superblock. */
 static int carry_out(struct engine *engine, struct checkpoint *c) NEEDS(engine->checkpoint)
 {
+	bool named;
 	int rc = tree_freeze(engine->tree, mark, c, &c->frozen);
 
 	if (rc < 0)
 		return rc;
 	rc = write_all(c);
+	named = rc == 0;
 	if (rc == 0)
 		rc = write_super(c);
 	engine->map_ahead = rc < 0;
 	if (rc == 0) {
-		space_durable(engine->space);
-		engine->super = c->super;
+		finish(engine, c);
 	} else {
-		space_thaw(engine->space);
+		kept_undo(engine->kept);
+		space_thaw(engine->space, named);
 	}
 	tree_release(engine->tree, &c->frozen);
 	tree_shrink(engine->tree);
 	return rc;
 }
 
-static int run(struct engine *engine, bool leisurely) NEEDS(engine->checkpoint)
+/* Are there dropped snapshots or a free end of the file, which later checkpoints give back? */
+static bool unfinished(struct engine *engine)
+{
+	return kept_pending(engine->kept) || space_untrimmed(engine->space);
+}
+
+/* `change`, unless NULL, is what it does to the kept snapshots. */
+static int run(struct engine *engine, bool leisurely, const struct kept_change *change)
+	NEEDS(engine->checkpoint)
 {
 	struct checkpoint c = {
-		.engine = engine, .leisurely = leisurely,
+		.engine = engine, .leisurely = leisurely, .change = change,
 		.rested_ns = engine->os->monotonic_ns(engine->os),
 	};
 	int rc;
 
-	if (log_last(engine->log) == engine->super.mark.revision)
+	if (!change && log_last(engine->log) == engine->super.mark.revision && !unfinished(engine))
 		return 0;
 	pace_begin(engine);
 	rc = carry_out(engine, &c);
@@ -175,9 +201,12 @@ static int run(struct engine *engine, bool leisurely) NEEDS(engine->checkpoint)
 static int ensure_space(struct engine *engine)
 {
 	struct tree_stats tree;
+	struct space_stats space;
 
 	tree_stats(engine->tree, &tree);
-	return space_ensure(engine->space, tree.dirty_units + checkpoint_overhead(engine));
+	space_stats(engine->space, &space);
+	return space_ensure(engine->space, tree.dirty_units +
+			    checkpoint_overhead(engine, space.dead_blocks), 0);
 }
 
 int checkpoint_replayed(struct engine *engine, const struct log_mark *at)
@@ -209,7 +238,7 @@ int checkpoint_early(struct engine *engine)
 		rc = tree_freeze(engine->tree, mark, &c, &c.frozen);
 	if (rc == 0) {
 		rc = tree_write(engine->tree, &c.frozen, rest, &c);
-		space_thaw(engine->space);
+		space_thaw(engine->space, false);
 		engine->map_ahead = true;
 		tree_release(engine->tree, &c.frozen);
 		tree_shrink(engine->tree);
@@ -223,13 +252,12 @@ static int checkpoint(struct engine *engine, bool leisurely)
 	int rc;
 
 	mutex_lock(&engine->checkpoint);
-	rc = run(engine, leisurely);
+	rc = run(engine, leisurely, NULL);
 	mutex_unlock(&engine->checkpoint);
 	return engine_note(engine, rc, NULL);
 }
 
-/* One more waits for a checkpoint, or one less. */
-static void await(struct engine *engine, int more)
+void checkpoint_await(struct engine *engine, int more)
 {
 	mutex_lock(&engine->keeper_lock);
 	engine->checkpoint_awaited += more;
@@ -237,13 +265,19 @@ static void await(struct engine *engine, int more)
 	mutex_unlock(&engine->keeper_lock);
 }
 
+int checkpoint_change(struct engine *engine, const struct kept_change *change)
+	NEEDS(engine->checkpoint)
+{
+	return run(engine, false, change);
+}
+
 int engine_checkpoint(struct engine *engine)
 {
 	int rc;
 
-	await(engine, 1);
+	checkpoint_await(engine, 1);
 	rc = checkpoint(engine, false);
-	await(engine, -1);
+	checkpoint_await(engine, -1);
 	return rc;
 }
 
@@ -277,12 +311,12 @@ int checkpoint_after(struct engine *engine, unsigned long long seen)
 {
 	int rc = 0;
 
-	await(engine, 1);
+	checkpoint_await(engine, 1);
 	mutex_lock(&engine->checkpoint);
 	if (atomic_load(&engine->checkpoints) == seen)
-		rc = run(engine, false);
+		rc = run(engine, false, NULL);
 	mutex_unlock(&engine->checkpoint);
-	await(engine, -1);
+	checkpoint_await(engine, -1);
 	return engine_note(engine, rc, NULL);
 }
 
@@ -305,7 +339,10 @@ static bool checkpoint_due(struct engine *engine)
 	space_stats(engine->space, &space);
 	tree_stats(engine->tree, &tree);
 	return tree.dirty_inner > (cache < INNER_MIN ? INNER_MIN : cache) ||
+	       /* Leaves are written early, but not those that only snapshots still have. */
+	       tree.dirty_memory > engine->options.cache + INNER_MIN ||
 	       log_is_half_full(engine) ||
+	       (atomic_load(&engine->starved) && space.dead_units > STARVED_MIN) ||
 	       (space.dead_units > DEAD_MIN && space.dead_units > space.units / DEAD_FRACTION);
 }
 
@@ -313,7 +350,8 @@ void keeper_committed(struct engine *engine)
 {
 	if (!engine->keeper_runs ||
 	    !(atomic_load(&engine->keeper_idle) ||
-	      (!atomic_load(&engine->keeper_told) && log_is_half_full(engine))))
+	      (!atomic_load(&engine->keeper_told) &&
+	       (log_is_half_full(engine) || atomic_load(&engine->starved)))))
 		return;
 	atomic_store(&engine->keeper_told, true);
 	mutex_lock(&engine->keeper_lock);
@@ -368,7 +406,7 @@ static void *keep(void *arg)
 			rc = checkpoint(engine, true);
 		if (rc == 0)	/* else again when the interval is over, not at each commit */
 			atomic_store(&engine->keeper_told, false);
-		idle = quiet >= IDLE_TICKS;
+		idle = quiet >= IDLE_TICKS && !unfinished(engine);
 	}
 	return NULL;
 }

@@ -212,6 +212,7 @@ static void init_locks(struct engine *engine)
 static void free_engine(struct engine *engine)
 {
 	tree_close(engine->tree);
+	kept_close(engine->kept);
 	space_close(engine->space);
 	pages_close(engine->pages);
 	if (engine->lock_file)
@@ -300,12 +301,21 @@ static int copy_entry(void *arg, const struct leaf_entry *entry)
 	return rc;
 }
 
-int engine_get(struct engine *engine, struct slice key, struct buffer *value, struct ref *run)
+/* `view` NULL: the present. */
+int engine_view_get(struct engine *engine, struct tree_view *view, struct slice key,
+		    struct buffer *value, struct ref *run)
 {
 	struct getting g = { value, run };
 	struct err err = { "" };
+	const int rc = view ? tree_view_get(engine->tree, view, key, copy_entry, &g, &err) :
+			      tree_get(engine->tree, key, copy_entry, &g, &err);
 
-	return engine_note(engine, tree_get(engine->tree, key, copy_entry, &g, &err), &err);
+	return engine_note(engine, rc, &err);
+}
+
+int engine_get(struct engine *engine, struct slice key, struct buffer *value, struct ref *run)
+{
+	return engine_view_get(engine, NULL, key, value, run);
 }
 
 struct scanning {
@@ -324,25 +334,33 @@ static int visit_entry(void *arg, const struct leaf_entry *entry)
 	return rc;
 }
 
-int engine_scan(struct engine *engine, struct slice from,
-		int (*visit)(void *arg, const struct engine_entry *entry), void *arg)
+int engine_view_scan(struct engine *engine, struct tree_view *view, struct slice from,
+		     int (*visit)(void *arg, const struct engine_entry *entry), void *arg)
 {
 	struct scanning s = { visit, arg, false };
 	struct err err = { "" };
-	const int rc = tree_scan(engine->tree, from, visit_entry, &s, &err);
+	const int rc = view ? tree_view_scan(engine->tree, view, from, visit_entry, &s, &err) :
+			      tree_scan(engine->tree, from, visit_entry, &s, &err);
 
 	return s.stopped ? rc : engine_note(engine, rc, &err);
+}
+
+int engine_scan(struct engine *engine, struct slice from,
+		int (*visit)(void *arg, const struct engine_entry *entry), void *arg)
+{
+	return engine_view_scan(engine, NULL, from, visit, arg);
 }
 
 /* ---- committing ------------------------------------------------------------------------- */
 
 /* What stood in the way of a batch, beside its own faults. */
-enum obstacle { NONE, PAGES_FULL, LOG_FULL };
+enum obstacle { NONE, PAGES_FULL, NO_ROW, LOG_FULL };
 
 struct admission {
 	struct engine *engine;
 	struct slice batch;
 	bool reclaim;
+	uint64_t ops;			/* of the batch: each may end a run's life */
 	uint64_t need;			/* units that must be free */
 	uint64_t revision;
 	enum obstacle obstacle;
@@ -357,9 +375,10 @@ static int admit(void *arg, uint64_t units)
 	int rc;
 
 	a->obstacle = NONE;
-	a->need = units + checkpoint_overhead(a->engine) + (a->reclaim ? 0 : RECLAIM_UNITS);
 	space_stats(a->engine->space, &space);
-	if (space.quad_units < a->need) {
+	a->need = units + checkpoint_overhead(a->engine, space.dead_blocks + a->ops) +
+		  (a->reclaim ? 0 : RECLAIM_UNITS);
+	if (!space_has(a->engine->space, a->need)) {
 		a->obstacle = PAGES_FULL;
 		return -ENOSPC;
 	}
@@ -369,14 +388,34 @@ static int admit(void *arg, uint64_t units)
 	return rc;
 }
 
+/* Units in a row that the batch may need: for all its large entries together, so that one search is
+ * enough. How large a patched one is only the tree knows. */
+static uint64_t row_needed(struct slice batch)
+{
+	enum { LARGEST = ENGINE_VALUE_MAX / 2 * 3 / UNIT + 1 + PAGES_QUAD, ROW_MAX = REGION_UNITS / 2 };
+	struct batch_op op;
+	size_t offset = BATCH_HEADER;
+	uint64_t row = 0;
+
+	while (batch_next(batch, &offset, &op) > 0)
+		if (op.kind == BATCH_PATCH)
+			row += LARGEST;
+		else if (op.value.size > NODE_BYTES / 2)
+			row += op.value.size / UNIT + 1 + PAGES_QUAD;
+	return row < ROW_MAX ? row : ROW_MAX;
+}
+
 /* Removes the obstacle, by growing the page file or the log, or by a checkpoint that frees what is
  * dead; `seen` is how many of them there had been before. */
 static int make_room(struct engine *engine, const struct admission *a, unsigned long long seen)
 {
+	const uint64_t row = row_needed(a->batch);
 	int rc;
 
-	if (a->obstacle == PAGES_FULL)
-		rc = space_ensure(engine->space, a->need);
+	if (a->obstacle == PAGES_FULL)		/* which was asked while the rows were held */
+		rc = space_ensure(engine->space, a->need + row, 0);
+	else if (a->obstacle == NO_ROW)
+		rc = space_ensure(engine->space, 0, row);
 	else
 		rc = log_prepare(engine->log, 1);
 	return rc == -ENOSPC || rc == -EAGAIN ? checkpoint_after(engine, seen) : rc;
@@ -401,6 +440,7 @@ int engine_commit(struct engine *engine, const struct batch *batch, bool reclaim
 	enum { TRIES = 16 };	/* others may be faster, again and again */
 	struct admission a = {
 		.engine = engine, .batch = buffer_slice(&batch->bytes), .reclaim = reclaim,
+		.ops = batch->count,
 	};
 	struct err err = { "" };
 	int rc = batch->failed ? batch->failed : engine_check_batch(a.batch);
@@ -412,6 +452,8 @@ int engine_commit(struct engine *engine, const struct batch *batch, bool reclaim
 
 		a.obstacle = NONE;
 		rc = tree_apply(engine->tree, a.batch, admit, &a, &err);
+		if (rc == -ENOSPC && a.obstacle == NONE)
+			a.obstacle = NO_ROW;
 		if (a.obstacle == NONE)
 			break;
 		rc = make_room(engine, &a, seen);
@@ -419,6 +461,8 @@ int engine_commit(struct engine *engine, const struct batch *batch, bool reclaim
 			break;
 		rc = -ENOSPC;
 	}
+	if (rc == -ENOSPC)
+		atomic_store(&engine->starved, true);
 	if (rc < 0)
 		return engine_note(engine, rc, &err);
 	keeper_committed(engine);
@@ -451,20 +495,29 @@ uint64_t engine_revision(struct engine *engine)
 
 /* ---- runs ------------------------------------------------------------------------------- */
 
-/* Sees to it that `units` can be handed out and the next checkpoint still has room. */
-static int ensure_run(struct engine *engine, uint64_t units)
+uint64_t engine_need(struct engine *engine)
 {
 	struct tree_stats tree;
-	uint64_t need;
-	int rc;
+	struct space_stats space;
 
 	tree_stats(engine->tree, &tree);
-	need = units + tree.dirty_units + checkpoint_overhead(engine) + RECLAIM_UNITS;
-	rc = space_ensure(engine->space, need);
+	space_stats(engine->space, &space);
+	return tree.dirty_units + checkpoint_overhead(engine, space.dead_blocks) + RECLAIM_UNITS;
+}
+
+/* A place for `units`, that leaves room for the next checkpoint. */
+static int place_run(struct engine *engine, uint64_t units, uint64_t *offset)
+{
+	int rc = space_alloc_leaving(engine->space, units, engine_need(engine), offset);
+
 	if (rc != -ENOSPC)
 		return rc;
-	rc = engine_checkpoint(engine);
-	return rc < 0 ? rc : space_ensure(engine->space, need);
+	rc = engine_checkpoint(engine);		/* what is dead will be free */
+	if (rc == 0)
+		rc = space_alloc_leaving(engine->space, units, engine_need(engine), offset);
+	if (rc == -ENOSPC)
+		atomic_store(&engine->starved, true);
+	return rc;
 }
 
 int engine_run_write(struct engine *engine, struct slice bytes, struct ref *out)
@@ -475,9 +528,7 @@ int engine_run_write(struct engine *engine, struct slice bytes, struct ref *out)
 
 	if (bytes.size == 0 || bytes.size > ENGINE_RUN_MAX)
 		return -EINVAL;
-	rc = ensure_run(engine, ref_units(&ref));
-	if (rc == 0)
-		rc = space_alloc(engine->space, ref_units(&ref), &ref.offset);
+	rc = place_run(engine, ref_units(&ref), &ref.offset);
 	if (rc < 0)
 		return engine_note(engine, rc, NULL);
 	tree_stats(engine->tree, &tree);
@@ -529,8 +580,11 @@ int engine_stats(struct engine *engine, struct engine_stats *out)
 	s.generation = tree.generation;
 	s.entries = tree.entries;
 	s.memory = tree.memory;
-	s.page_bytes = space.units * UNIT;
-	s.page_bytes_free = space.free_units * UNIT;
+	s.page_bytes = pages_units(engine->pages) * UNIT;
+	/* An end that is to be cut off is no longer in the map. */
+	s.page_bytes_free = s.page_bytes - (space.units - space.free_units) * UNIT;
+	s.reserved_bytes = engine_need(engine) * UNIT;
+	s.page_bytes_held = space.reader_units * UNIT;
 	*out = s;
 	return 0;
 }

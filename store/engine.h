@@ -88,6 +88,58 @@ int engine_get(struct engine *engine, struct slice key, struct buffer *value, st
 int engine_scan(struct engine *engine, struct slice from,
 		int (*visit)(void *arg, const struct engine_entry *entry), void *arg);
 
+/* A moment of the map: the commits up to one revision, and none later. */
+struct engine_snapshot;
+
+/* Opens the present moment, in constant time; later commits and checkpoints do not change it. It is
+ * gone with the process. Any number may be open, and they cost: memory for what is changed until
+ * the next checkpoint has written it, 32 bytes for each block replaced since, and the space of those
+ * blocks, which come back when the last one that needs them is closed. Gives *out, for
+ * engine_snapshot_close, which must come before engine_close. */
+int engine_snapshot_open(struct engine *engine, struct engine_snapshot **out);
+
+/* Accepts NULL. */
+void engine_snapshot_close(struct engine_snapshot *snapshot);
+
+/* Keeps the present moment under a name, 1 to SNAPSHOT_NAME_MAX bytes: it is on disk when this
+ * returns, at the price of a checkpoint, and stays until it is deleted. It keeps the space of what
+ * is replaced or deleted later, once, however many snapshots need it.
+ *   -EEXIST  there is one of that name
+ *   -EMLINK  there are SNAPSHOTS_MAX, counting deleted ones whose space is not back yet */
+int engine_snapshot_create(struct engine *engine, struct slice name);
+
+/* Deletes a kept snapshot, for good when this returns, at the price of a checkpoint. What only it
+ * needed is free then, or, if that is more than some 100 000 blocks, after some more checkpoints;
+ * whoever has it open reads on. -ENOENT. */
+int engine_snapshot_delete(struct engine *engine, struct slice name);
+
+struct engine_kept {
+	struct slice name;
+	uint64_t revision;	/* the last commit in it */
+	uint64_t created_ns;	/* since 1970 */
+	uint64_t entries;
+};
+
+/* Calls visit for each kept snapshot, the oldest first, until the end or a non-zero answer, which it
+ * returns. `visit` must not call the engine. */
+int engine_snapshot_list(struct engine *engine,
+			 int (*visit)(void *arg, const struct engine_kept *kept), void *arg);
+
+/* Opens a kept snapshot for reading, as engine_snapshot_open does the present. -ENOENT. */
+int engine_snapshot_open_kept(struct engine *engine, struct slice name,
+			      struct engine_snapshot **out);
+
+/* As engine_get and engine_scan, but of that moment. A run found there can be read (engine_run_read)
+ * until the snapshot is closed. */
+int engine_snapshot_get(struct engine_snapshot *snapshot, struct slice key, struct buffer *value,
+			struct ref *run);
+int engine_snapshot_scan(struct engine_snapshot *snapshot, struct slice from,
+			 int (*visit)(void *arg, const struct engine_entry *entry), void *arg);
+
+/* The last commit in it, and how many entries it has. */
+uint64_t engine_snapshot_revision(const struct engine_snapshot *snapshot);
+uint64_t engine_snapshot_entries(const struct engine_snapshot *snapshot);
+
 /* Applies the batch and returns its revision. Nothing waits for the disk here, except while
  * a full log waits for a checkpoint. Runs named in the batch belong to their entries from here on.
  * An empty batch is -EINVAL, and so is one with a patch of what is not there, that begins behind a
@@ -134,8 +186,11 @@ struct engine_stats {
 	uint64_t memory;		/* bytes of nodes kept in memory */
 	uint64_t page_bytes;		/* of the page file */
 	uint64_t page_bytes_free;	/* of those, free for use */
+	uint64_t page_bytes_held;	/* in use for open snapshots only */
 	uint64_t disk_bytes_free;	/* of the file system below */
 	uint64_t disk_bytes_total;
+	uint64_t reserved_bytes;	/* of all that is free: kept for the next checkpoint, and for
+					 * deletes on a full disk */
 	uint64_t checkpoints;		/* since the engine was opened */
 };
 

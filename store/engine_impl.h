@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "engine.h"
+#include "kept.h"
 #include "locks.h"
 #include "page.h"
 #include "space.h"
@@ -20,6 +21,7 @@ struct engine {
 	struct pages *pages;
 	struct space *space;
 	struct tree *tree;
+	struct kept *kept;
 	struct log *log;
 
 	/* One checkpoint at a time, or one verification. Outermost of the store's locks below
@@ -46,7 +48,8 @@ struct engine {
 	pthread_t keeper;
 	bool keeper_runs;		/* immutable after opening */
 	atomic_bool keeper_idle;
-	atomic_bool keeper_told;	/* that the log is half full, and it has not dealt with it yet */
+	atomic_bool starved;		/* somebody found no room since the last checkpoint */
+	atomic_bool keeper_told;	/* that something is due, and it has not dealt with it yet */
 
 	struct mutex filler_lock;	/* guards the next three */
 	pthread_cond_t filler_wake;
@@ -64,13 +67,29 @@ struct engine {
 /* Keeps the sentence for engine_trouble, if `rc` is one that has one. Returns rc. */
 int engine_note(struct engine *engine, int rc, const struct err *err);
 
+/* Units that must be free for the next checkpoint and for deletes before it. */
+uint64_t engine_need(struct engine *engine);
+
+/* engine_get and engine_scan of a view, or, if that is NULL, of the present. */
+int engine_view_get(struct engine *engine, struct tree_view *view, struct slice key,
+		    struct buffer *value, struct ref *run);
+int engine_view_scan(struct engine *engine, struct tree_view *view, struct slice from,
+		     int (*visit)(void *arg, const struct engine_entry *entry), void *arg);
 /* 0, or -EINVAL for what can be no batch of ours: its form, or the size of something in it. */
 int engine_check_batch(struct slice bytes);
 
 /* ---- checkpoint.c ---- */
 
-/* Units that a checkpoint may need beyond those of the tree: the free map. */
-uint64_t checkpoint_overhead(struct engine *engine);
+/* Units that a checkpoint may need beyond those of the tree, if so many blocks have died: the free
+ * map, and the lists of snapshots. */
+uint64_t checkpoint_overhead(struct engine *engine, uint64_t deaths);
+
+/* One more waits for a checkpoint (so that one under way does not take its time), or one less. */
+void checkpoint_await(struct engine *engine, int more);
+
+/* One checkpoint, which keeps or drops a snapshot. */
+int checkpoint_change(struct engine *engine, const struct kept_change *change)
+	NEEDS(engine->checkpoint);
 
 int keeper_start(struct engine *engine);
 void keeper_stop(struct engine *engine);

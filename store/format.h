@@ -6,7 +6,7 @@
 #ifndef CUBBY_FORMAT_H
 #define CUBBY_FORMAT_H
 
-#define FORMAT_VERSION 1u
+#define FORMAT_VERSION 2u
 
 #define FILE_LOCK "lock"	/* holds the pid of whoever has the store open */
 #define FILE_PAGES "pages"
@@ -45,7 +45,9 @@ enum {
 	SUPER_SPACE = 100,		/* 28 reference to the free map's directory */
 	SUPER_UNITS_TOTAL = 128,	/* 8  units of the page file that the free map describes */
 	SUPER_ENTRIES = 136,		/* 8  entries in the tree */
-	SUPER_RESERVED = 144,		/* zeros */
+	SUPER_SNAPSHOTS = 144,		/* 28 reference to the list of kept snapshots; all zeros: none */
+	SUPER_DEAD = 172,		/* 28 reference to the list of the dead of the newest of them */
+	SUPER_RESERVED = 200,		/* zeros */
 	SUPER_LOG_FILES = UNIT - 32,	/* 8  files of the log, at least */
 	SUPER_SEEN = UNIT - 24,		/* 8  revisions up to here were given out */
 	SUPER_CLOSED = UNIT - 16,	/* 8  1: nothing was committed after this; else 0 */
@@ -93,6 +95,35 @@ enum {
 	SPACE_REGION_SIZE = 36,
 };
 #define SPACE_MAGIC_VALUE 0x53424243u	/* "CBBS" */
+
+/* Kept snapshots: a chain of blocks of records, the oldest snapshot in the first; and for each
+ * snapshot a chain of blocks of extents that died after it and before the next. */
+enum {
+	SNAPSHOTS_MAX = 1024,
+	SNAPSHOT_NAME_MAX = 255,	/* bytes, at least 1 */
+
+	KEPT_BLOCK = 4 * UNIT,		/* at most */
+	KEPT_MAGIC = 0,			/* 4 */
+	KEPT_COUNT = 4,			/* 4  records or extents, at least 1 */
+	KEPT_NEXT = 8,			/* 28 reference to the block behind this; all zeros: the last one */
+	KEPT_HEADER = 36,		/* then records: */
+	KEPT_RECORD_GENERATION = 0,	/* 8 */
+	KEPT_RECORD_REVISION = 8,	/* 8 */
+	KEPT_RECORD_CREATED = 16,	/* 8  nanoseconds since 1970 */
+	KEPT_RECORD_ENTRIES = 24,	/* 8 */
+	KEPT_RECORD_ROOT = 32,		/* 28 reference to its tree's root */
+	KEPT_RECORD_DEAD = 60,		/* 28 reference to its dead; of the newest it is in the superblock */
+	KEPT_RECORD_DROPPED = 88,	/* 1  1: only its dead are left */
+	KEPT_RECORD_NAME_SIZE = 89,	/* 1 */
+	KEPT_RECORD_NAME = 90,
+	/* or extents: */
+	DEAD_FIRST = 0,			/* 8  unit */
+	DEAD_BIRTH = 8,			/* 8  generation of the first tree that named it */
+	DEAD_COUNT = 16,		/* 4  units */
+	DEAD_SIZE = 20,
+};
+#define KEPT_MAGIC_LIST 0x4b424243u	/* "CBBK" */
+#define KEPT_MAGIC_DEAD 0x44424243u	/* "CBBD" */
 
 /* A log segment: one unit of header, then groups. */
 enum {

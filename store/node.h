@@ -26,7 +26,8 @@ struct node {
 	uint32_t refs;		/* parents in memory, and roots */
 	bool superseded;	/* no longer in the tree that changes, only in one being written */
 	bool copied;		/* to be written early, and not changed since */
-	struct ref ref;		/* where it lies on disk; length 0: nowhere yet */
+	struct ref ref;		/* where it lies on disk; length 0: nowhere yet, but space may be held for it
+				 * at the offset, if that is not 0 */
 	uint64_t visited;	/* by the commit of this number: see tree.c */
 	uint8_t recent;		/* used since the clock's hand went by; readers set it, atomically */
 

@@ -37,10 +37,18 @@ void super_encode(const struct super *super, uint8_t unit[UNIT])
 	ref_encode(&super->space, unit + SUPER_SPACE);
 	put64(unit + SUPER_UNITS_TOTAL, super->units);
 	put64(unit + SUPER_ENTRIES, super->entries);
+	ref_encode(&super->snapshots, unit + SUPER_SNAPSHOTS);
+	ref_encode(&super->dead, unit + SUPER_DEAD);
 	put64(unit + SUPER_LOG_FILES, super->mark.files);
 	put64(unit + SUPER_SEEN, super->mark.seen);
 	put64(unit + SUPER_CLOSED, super->mark.closed);
 	put64(unit + SUPER_SUM, sum64(unit, SUPER_SUM));
+}
+
+/* No block, or one that can be. */
+static bool may_be(const struct ref *ref, uint64_t units)
+{
+	return !ref->length || ref_plausible(ref, units);
 }
 
 int super_decode(const uint8_t unit[UNIT], struct super *super, uint32_t *version)
@@ -68,10 +76,13 @@ int super_decode(const uint8_t unit[UNIT], struct super *super, uint32_t *versio
 		.space = ref_decode(unit + SUPER_SPACE),
 		.units = get64(unit + SUPER_UNITS_TOTAL),
 		.entries = get64(unit + SUPER_ENTRIES),
+		.snapshots = ref_decode(unit + SUPER_SNAPSHOTS),
+		.dead = ref_decode(unit + SUPER_DEAD),
 	};
 	memcpy(s.store, unit + SUPER_STORE, STORE_ID_SIZE);
-	if ((s.root.length && !ref_plausible(&s.root, s.units)) ||
-	    (s.space.length && !ref_plausible(&s.space, s.units)) || s.units < SUPER_UNITS)
+	if (!may_be(&s.root, s.units) || !may_be(&s.space, s.units) ||
+	    !may_be(&s.snapshots, s.units) || !may_be(&s.dead, s.units) || s.units < SUPER_UNITS ||
+	    (s.dead.length && !s.snapshots.length))
 		return -ENODATA;
 	*super = s;
 	return 0;
@@ -251,6 +262,15 @@ int pages_grow(struct pages *pages, uint64_t units)
 	rc = pages->os->allocate(pages->file, now * UNIT, (units - now) * UNIT);
 	/* No superblock may count units that a crash takes back. */
 	atomic_fetch_add(&pages->writes, 1);
+	if (rc == 0)
+		atomic_store(&pages->units, units);
+	return rc;
+}
+
+int pages_shrink(struct pages *pages, uint64_t units)
+{
+	const int rc = pages->os->truncate(pages->file, units * UNIT);
+
 	if (rc == 0)
 		atomic_store(&pages->units, units);
 	return rc;

@@ -34,6 +34,8 @@ struct super {
 	uint64_t entries;
 	struct ref space;		/* the free map's directory; length 0: nothing is taken */
 	uint64_t units;			/* that the free map knows of */
+	struct ref snapshots;		/* the list of kept snapshots; length 0: there are none */
+	struct ref dead;		/* the dead of the newest of them; length 0: none */
 };
 
 /* Makes an empty page file, which must not exist, with room for the superblocks. Writes none. */
@@ -89,6 +91,10 @@ uint64_t pages_units(const struct pages *pages);
 
 /* Grows the file to `units` units of real blocks; -ENOSPC changes nothing. */
 int pages_grow(struct pages *pages, uint64_t units);
+
+/* Cuts the file to `units` units, which nothing refers beyond. Durable with the next sync; a
+ * failure changes nothing. */
+int pages_shrink(struct pages *pages, uint64_t units);
 
 /* Superblock <-> one unit of bytes. Decoding: -ENODATA: none is here; -EPROTONOSUPPORT: another
  * version's (its number is in *version). */

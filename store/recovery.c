@@ -99,6 +99,8 @@ int recovery_open(struct engine *engine, struct err *err)
 	engine->super = super;
 	rc = space_open(engine->pages, &super, &engine->space, err);
 	if (rc == 0)
+		rc = kept_open(engine->pages, engine->space, &super, &engine->kept, err);
+	if (rc == 0)
 		rc = tree_open(engine->pages, engine->space, &super, engine->options.cache,
 			       &engine->tree);
 	if (rc < 0)
@@ -114,6 +116,7 @@ int recovery_open(struct engine *engine, struct err *err)
 		rc = replay(engine, &super, err);
 	if (rc == -EUCLEAN && damaged)
 		return blame_super(rc, &super, err);
+	tree_replayed(engine->tree);
 	return rc == 0 ? reopened(engine) : rc;
 }
 
@@ -136,7 +139,11 @@ int recovery_create(struct engine *engine, struct err *err)
 	if (rc == 0)
 		rc = space_open(engine->pages, super, &engine->space, err);
 	if (rc == 0)
+		rc = kept_open(engine->pages, engine->space, super, &engine->kept, err);
+	if (rc == 0)
 		rc = tree_open(engine->pages, engine->space, super, engine->options.cache,
 			       &engine->tree);
+	if (rc == 0)
+		tree_replayed(engine->tree);
 	return rc;
 }

@@ -21,6 +21,14 @@
  * begin with a quad. As long as there is a free quad for each node to be written, there is room.
  * Only blocks of more than 4 units (entries over 16 KiB, runs) may find the free quads scattered.
  *
+ * Snapshots keep the dead from being free. What a *kept* one needs (snapshot.h) stays TAKEN, and is
+ * dropped by the checkpoint that finds that none needs it any more. What a *reader* needs, a moment
+ * that lives only as long as this process, stays HELD until the reader is closed: 32 bytes of
+ * memory for each block that was replaced under an open reader.
+ *
+ * A file with a long free end is cut: a checkpoint leaves the end out of the map, and the file is
+ * truncated when no superblock counts it any more.
+ *
  * The map is read region by region when it is needed; opening reads the directory only.
  *
  * Any thread may call anything, but checkpoints come one at a time. Functions return 0 or a
@@ -29,9 +37,11 @@
 #ifndef CUBBY_SPACE_H
 #define CUBBY_SPACE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "err.h"
+#include "extents.h"
 #include "page.h"
 #include "ref.h"
 
@@ -41,13 +51,18 @@ struct space;
 int space_open(struct pages *pages, const struct super *super, struct space **out,
 	       struct err *err);
 
-/* Accepts NULL. */
+/* Accepts NULL. Readers must be closed. */
 void space_close(struct space *space);
 
 /* Finds `units` free units in a row, and holds them; *offset is in bytes. Grows the page file if
  * it must. -ENOSPC: neither free space nor room for more. */
 int space_alloc(struct space *space, uint64_t units, uint64_t *offset);
 
+/* Likewise, if at least `leave` units in whole quads are free then. */
+int space_alloc_leaving(struct space *space, uint64_t units, uint64_t leave, uint64_t *offset);
+
+/* As space_alloc, but never grows the file: quick. */
+int space_place(struct space *space, uint64_t units, uint64_t *offset);
 /* The same for several blocks of up to 4 units: finds a free quad, and as many more behind it as
  * are free and wanted, up to `units` in all; holds them. *got is how many, a multiple of 4. */
 int space_alloc_quads(struct space *space, uint64_t units, uint64_t *offset, uint64_t *got);
@@ -55,14 +70,18 @@ int space_alloc_quads(struct space *space, uint64_t units, uint64_t *offset, uin
 /* Gives back what was only held. */
 void space_give_back(struct space *space, const struct ref *ref);
 
-/* Sees to it that at least `units` units are free in whole quads, growing the file if need be.
- * -ENOSPC. */
-int space_ensure(struct space *space, uint64_t units);
+/* Are at least `units` units free in whole quads? */
+bool space_has(struct space *space, uint64_t units);
+
+/* Sees to it that they are, growing the file if need be; and that so many are in a row, at least
+ * once, unless `row` is 0. -ENOSPC. */
+int space_ensure(struct space *space, uint64_t units, uint64_t row);
 
 /* Makes room on the lists for `count` births and `count` deaths, which then cannot fail. */
 int space_reserve(struct space *space, uint64_t count);
 
-/* The block is now named by a tree that the next checkpoint will contain; or no longer. */
+/* The block is now named by a tree that the next checkpoint will contain; or no longer. The
+ * generation in the reference is that of the first tree that named it. */
 void space_born(struct space *space, const struct ref *ref);
 void space_dead(struct space *space, const struct ref *ref);
 
@@ -73,27 +92,67 @@ int space_born_frozen(struct space *space, const struct ref *ref);
  * the crash. */
 int space_hold(struct space *space, const struct ref *ref);
 
+/* ---- checkpoints ---- */
+
 /* A checkpoint begins: births and deaths so far are its own. */
 void space_freeze(struct space *space);
 
-/* Writes the map of the frozen moment. Everything else that the checkpoint writes must be
- * written and born by now. */
+/* Of those deaths, the ones born in `generation` or before stay taken. Calls visit for each; if
+ * that fails, the checkpoint must too. */
+int space_keep(struct space *space, uint64_t generation,
+	       int (*visit)(void *arg, struct extent extent), void *arg);
+
+/* Units that were taken are not needed any more, or units that were held are taken, beside the
+ * frozen births and deaths. All of it is undone by space_thaw. */
+int space_drop(struct space *space, struct extent extent);
+int space_take(struct space *space, const struct ref *ref);
+
+/* Writes the map of the frozen moment, of that generation. Everything else that the checkpoint
+ * writes must be written, and born or taken, by now. */
 int space_store(struct space *space, uint64_t generation, struct ref *directory);
 
-/* The superblock with that map is on disk: what was dead then is free. */
-void space_durable(struct space *space);
+/* The superblock with that map, of a file of `units` units, is on disk: what was dead then is
+ * free. */
+void space_durable(struct space *space, uint64_t units);
 
-/* The checkpoint failed: its births and deaths become the next one's. */
-void space_thaw(struct space *space);
+/* The checkpoint failed: its births and deaths become the next one's. `named`: a superblock that
+ * names what it wrote may be on disk all the same; then nothing of that is handed out again. */
+void space_thaw(struct space *space, bool named);
+
+/* Gives the end of the file back to the file system, as far as nothing on disk counts it. For
+ * after a checkpoint. */
+void space_trim(struct space *space);
+
+/* Would another checkpoint, though nothing has changed, let space_trim give back more? */
+bool space_untrimmed(struct space *space);
+
+/* ---- readers ---- */
+
+struct space_reader;
+
+/* From now on nothing that the tree of that generation names is handed out. Gives *out, for
+ * space_reader_close. -ENOMEM. */
+int space_reader_open(struct space *space, uint64_t generation, struct space_reader **out);
+
+/* Accepts NULL. */
+void space_reader_close(struct space *space, struct space_reader *reader);
+
+/* A held block was written that only readers of `generation` or before can reach; if they
+ * are closed already, it is free. -ENOMEM: it is the caller's, as before. */
+int space_reader_hold(struct space *space, uint64_t generation, const struct ref *ref);
+
+/* ---- looking ---- */
 
 /* Copies the sentence about the latest damage that any call met in the map; empty if none did. */
 void space_trouble(struct space *space, struct err *err);
 
 struct space_stats {
-	uint64_t units;		/* of the page file */
+	uint64_t units;		/* of the page file, as far as the map describes it */
 	uint64_t free_units;
 	uint64_t quad_units;	/* of those, in whole quads */
-	uint64_t dead_units;	/* free after the next checkpoint */
+	uint64_t dead_units;	/* free after the next checkpoint, if no snapshot needs them */
+	uint64_t dead_blocks;	/* as many blocks that no checkpoint has worked in yet */
+	uint64_t reader_units;	/* held for readers only */
 };
 
 void space_stats(struct space *space, struct space_stats *out);

@@ -16,17 +16,40 @@ enum {
 
 /* ---- nodes' lives ----------------------------------------------------------------------- */
 
-static uint64_t units_of(const struct node *node)
+uint64_t tree_node_units(const struct node *node)
 {
 	return (NODE_HEADER + (uint64_t)node->capacity + UNIT - 1) / UNIT;
 }
 
+static bool has_place(const struct node *node)
+{
+	return !node->ref.length && node->ref.offset;
+}
+
+void tree_drop_place(struct tree *tree, struct node *node)
+{
+	const struct ref place = {
+		.offset = node->ref.offset, .length = (uint32_t)tree_node_units(node) * UNIT,
+	};
+
+	if (has_place(node))
+		space_give_back(tree->space, &place);
+}
+
+void tree_node_free(struct tree *tree, struct node *node)
+{
+	tree_drop_place(tree, node);
+	node_free(node);
+}
+
 void tree_account_dirty(struct tree *tree, const struct node *node, bool dirty)
 {
+	const uint64_t units = has_place(node) ? 0 : tree_node_units(node);
+
 	tree->dirty_memory += dirty ? node_memory(node) : -node_memory(node);
 	if (node->level)
 		tree->dirty_inner += dirty ? node_memory(node) : -node_memory(node);
-	tree->dirty_units += dirty ? units_of(node) : -units_of(node);
+	tree->dirty_units += dirty ? units : -units;
 }
 
 void tree_account(struct tree *tree, const struct node *node, bool there) NEEDS(tree->lock)
@@ -44,7 +67,7 @@ void tree_unref(struct tree *tree, struct node *node) NEEDS(tree->lock)
 		if (inner_child(node, i))
 			tree_unref(tree, inner_child(node, i));
 	tree_account(tree, node, false);
-	node_free(node);
+	tree_node_free(tree, node);
 }
 
 /* ---- reading nodes ---------------------------------------------------------------------- */
@@ -194,9 +217,10 @@ static bool is_cold(struct node *node)
 	const bool cold = !node->recent;
 
 	node->recent = 0;
-	return cold && node->refs == 1 && !has_children(node);
+	return cold && !has_children(node);
 }
 
+/* If other parents, of other moments, refer to it, it goes with the last. */
 static void forget(struct tree *tree, struct node *parent, uint32_t index) NEEDS(tree->lock)
 {
 	struct node *child = inner_child(parent, index);
@@ -215,7 +239,7 @@ static struct node *pass(struct tree *tree, struct node *parent, uint32_t index)
 	if (!child || !is_cold(child))
 		return NULL;
 	if (!child->ref.length)
-		return child->level == 0 && child->count > 0 &&
+		return child->level == 0 && child->count > 0 && child->refs == 1 &&
 		       child->generation == tree->generation ? child : NULL;
 	forget(tree, parent, index);
 	return NULL;
@@ -223,11 +247,13 @@ static struct node *pass(struct tree *tree, struct node *parent, uint32_t index)
 
 /* Turns the clock's hand past the children of one inner node: the lowest one in memory at the
  * hand, and on the way back those above it of which it was the last child. */
-uint32_t tree_turn(struct tree *tree, struct node **cold, uint32_t max) NEEDS(tree->lock)
+/* Turns the hand of one root. */
+static uint32_t turn(struct tree *tree, const struct root *root, struct bound *hand,
+		     struct node **cold, uint32_t max) NEEDS(tree->lock)
 {
-	const struct slice at = slice_of(tree->hand.key, tree->hand.size);
+	const struct slice at = slice_of(hand->key, hand->size);
 	struct bound next = { .none = true };
-	struct node *node = tree->root.node, *path[NODE_LEVEL_MAX + 1];
+	struct node *node = root->node, *path[NODE_LEVEL_MAX + 1];
 	uint32_t index[NODE_LEVEL_MAX + 1], depth = 0, count = 0;
 
 	while (node && node->level && depth <= NODE_LEVEL_MAX) {
@@ -247,10 +273,22 @@ uint32_t tree_turn(struct tree *tree, struct node **cold, uint32_t max) NEEDS(tr
 	}
 	while (depth-- > 1)
 		pass(tree, path[depth - 1], index[depth - 1]);
-	tree->hand = next;
+	*hand = next;
 	if (next.none)
-		tree->hand.size = 0;
+		hand->size = 0;
 	return count;
+}
+
+/* Every root has a hand: that of the tree, and then those of the views, by turns. */
+uint32_t tree_turn(struct tree *tree, struct node **cold, uint32_t max) NEEDS(tree->lock)
+{
+	struct tree_view *view;
+
+	view = tree->turned && tree->turned->older ? tree->turned->older : tree->newest;
+	if (view)
+		turn(tree, &view->root, &view->hand, NULL, 0);
+	tree->turned = view;
+	return turn(tree, &tree->root, &tree->hand, cold, max);
 }
 
 void tree_forget_leaf(struct tree *tree, const struct node *leaf)
@@ -314,8 +352,9 @@ int tree_fetch(struct tree *tree, struct root *root, struct slice key, const str
 	return 0;
 }
 
-int tree_get(struct tree *tree, struct slice key,
-	     int (*visit)(void *arg, const struct leaf_entry *entry), void *arg, struct err *err)
+int tree_root_get(struct tree *tree, struct root *root, struct slice key,
+		  int (*visit)(void *arg, const struct leaf_entry *entry), void *arg,
+		  struct err *err) WITHOUT(tree->lock)
 {
 	struct miss miss;
 	int rc;
@@ -325,7 +364,7 @@ int tree_get(struct tree *tree, struct slice key,
 		bool missed, exact;
 
 		rwlock_read(&tree->lock);
-		rc = tree_find_leaf(&tree->root, key, &leaf, NULL, &miss);
+		rc = tree_find_leaf(root, key, &leaf, NULL, &miss);
 		missed = rc == -EAGAIN;
 		if (rc == 0) {
 			const uint32_t index = leaf ? node_find(leaf, key, &exact) : 0;
@@ -340,9 +379,15 @@ int tree_get(struct tree *tree, struct slice key,
 		rwlock_read_done(&tree->lock);
 		if (!missed)
 			return rc;
-		rc = tree_fetch(tree, &tree->root, key, &miss, err);
+		rc = tree_fetch(tree, root, key, &miss, err);
 	} while (rc == 0);
 	return rc;
+}
+
+int tree_get(struct tree *tree, struct slice key,
+	     int (*visit)(void *arg, const struct leaf_entry *entry), void *arg, struct err *err)
+{
+	return tree_root_get(tree, &tree->root, key, visit, arg, err);
 }
 
 static int visit_leaf(const struct node *leaf, struct slice from,
@@ -360,9 +405,9 @@ static int visit_leaf(const struct node *leaf, struct slice from,
 	return rc;
 }
 
-int tree_scan(struct tree *tree, struct slice from,
-	      int (*visit)(void *arg, const struct leaf_entry *entry), void *arg,
-	      struct err *err)
+int tree_root_scan(struct tree *tree, struct root *root, struct slice from,
+		   int (*visit)(void *arg, const struct leaf_entry *entry), void *arg,
+		   struct err *err) WITHOUT(tree->lock)
 {
 	struct bound at = { .size = 0 };
 	struct miss miss;
@@ -379,17 +424,24 @@ int tree_scan(struct tree *tree, struct slice from,
 		bool missed;
 
 		rwlock_read(&tree->lock);
-		rc = tree_find_leaf(&tree->root, slice_of(at.key, at.size), &leaf, &next, &miss);
+		rc = tree_find_leaf(root, slice_of(at.key, at.size), &leaf, &next, &miss);
 		missed = rc == -EAGAIN;
 		if (rc == 0)
 			rc = visit_leaf(leaf, slice_of(at.key, at.size), visit, arg);
 		rwlock_read_done(&tree->lock);
 		if (missed)
-			rc = tree_fetch(tree, &tree->root, slice_of(at.key, at.size), &miss, err);
+			rc = tree_fetch(tree, root, slice_of(at.key, at.size), &miss, err);
 		else
 			at = next;
 	} while (rc == 0 && !at.none);
 	return rc;
+}
+
+int tree_scan(struct tree *tree, struct slice from,
+	      int (*visit)(void *arg, const struct leaf_entry *entry), void *arg,
+	      struct err *err)
+{
+	return tree_root_scan(tree, &tree->root, from, visit, arg, err);
 }
 
 /* ---- checkpoints ------------------------------------------------------------------------ */
@@ -446,11 +498,19 @@ int tree_open(struct pages *pages, struct space *space, const struct super *supe
 	return 0;
 }
 
+void tree_replayed(struct tree *tree)
+{
+	rwlock_write(&tree->lock);
+	tree->places = true;
+	rwlock_write_done(&tree->lock);
+}
+
 void tree_close(struct tree *tree)
 {
 	if (!tree)
 		return;
 	rwlock_write(&tree->lock);
+	assert(!tree->newest);
 	tree_drop_pool(tree);
 	if (tree->root.node)
 		tree_unref(tree, tree->root.node);

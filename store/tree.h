@@ -45,11 +45,16 @@ int tree_scan(struct tree *tree, struct slice from,
 	      int (*visit)(void *arg, const struct leaf_entry *entry), void *arg,
 	      struct err *err);
 
+/* Recovery is over: from now on tree_apply keeps its promise about large entries. (Before, what was
+ * admitted once is applied in any case.) */
+void tree_replayed(struct tree *tree);
+
 /* Applies a batch, whole or not at all. -EINVAL: a patch of what is not there, or that begins
  * behind a value's end. Once the memory is at hand and nothing can fail any more,
  * `admit` is asked, under the lock: the answer 0 means go, and whatever it did (appending to the
  * log) is in the order in which batches are applied. `units` is what the next tree_write may
- * need, at most. */
+ * need, at most, beside the places of entries over 16 KiB: they need many units in a row, which
+ * are held from here on. -ENOSPC, without asking: there is none for one of them. */
 int tree_apply(struct tree *tree, struct slice batch, int (*admit)(void *arg, uint64_t units),
 	       void *arg, struct err *err);
 
@@ -75,6 +80,37 @@ void tree_release(struct tree *tree, struct frozen *frozen);
 /* Forgets nodes that are on disk and were not used lately, until the cache is as small as it
  * should be or nothing more can go. (Reading in nodes does a little of it each time.) */
 void tree_shrink(struct tree *tree);
+
+/* A moment of the tree for as long as somebody reads it. Nodes that are only its own are written by
+ * tree_views_write, and forgotten like all others. */
+struct tree_view;
+
+/* Opens a view of the present moment, in constant time. `mark` is asked as by tree_freeze, with the
+ * generation that is frozen. Gives *out, for tree_view_close. */
+int tree_view_open(struct tree *tree, int (*mark)(void *arg, uint64_t generation), void *arg,
+		   struct tree_view **out);
+
+/* Opens a view of a tree that is on disk; reads nothing. */
+int tree_view_open_at(struct tree *tree, const struct ref *root, uint64_t generation,
+		      uint64_t entries, struct tree_view **out);
+
+/* Accepts NULL. */
+void tree_view_close(struct tree *tree, struct tree_view *view);
+
+uint64_t tree_view_entries(const struct tree_view *view);
+
+/* As tree_get and tree_scan. */
+int tree_view_get(struct tree *tree, struct tree_view *view, struct slice key,
+		  int (*visit)(void *arg, const struct leaf_entry *entry), void *arg,
+		  struct err *err);
+int tree_view_scan(struct tree *tree, struct tree_view *view, struct slice from,
+		   int (*visit)(void *arg, const struct leaf_entry *entry), void *arg,
+		   struct err *err);
+
+/* Writes the nodes that only views have, of moments before the one that was frozen and written;
+ * then memory can forget them. No superblock names them, and they are free when the views are
+ * closed. What cannot be written stays in memory. */
+void tree_views_write(struct tree *tree, const struct frozen *frozen);
 
 struct tree_stats {
 	uint64_t generation;

@@ -55,7 +55,7 @@ static int set_aside(struct node ***list, size_t *count, size_t *capacity, struc
 static void drop_large(struct tree *tree) NEEDS(tree->lock)
 {
 	while (tree->large_count > tree->large_taken)
-		node_free(tree->large[--tree->large_count]);
+		tree_node_free(tree, tree->large[--tree->large_count]);
 	tree->large_count = tree->large_taken = 0;
 }
 
@@ -120,20 +120,34 @@ static int prepare_touched(struct need *need, struct slice batch)
 	return need->touched ? 0 : -ENOMEM;
 }
 
+/* Holds the units in a row that a large node will need, so that its checkpoint has them. */
+static int find_place(struct tree *tree, struct node *node, struct need *need)
+	NEEDS(tree->lock)
+{
+	const uint64_t units = tree_node_units(node);
+	const int rc = space_place(tree->space, units, &node->ref.offset);
+
+	if (rc != -ENOSPC || tree->places)
+		return rc;
+	need->large_units += units;
+	return 0;
+}
+
 /* An entry of `size` bytes will be put somewhere, to grow by half if `growing`. */
 static int prepare_entry(struct tree *tree, uint64_t size, bool growing, struct need *need)
 	NEEDS(tree->lock)
 {
 	const uint64_t capacity = size + NODE_SLOT + (growing ? size / 2 : 0);
+	int rc;
 
 	need->wide += size > NODE_BYTES / 8;
 	if (size + NODE_SLOT <= NODE_BYTES) {
 		need->bytes += size + NODE_SLOT;
 		return 0;
 	}
-	need->large_units += capacity / UNIT + 2;
-	return set_aside(&tree->large, &tree->large_count, &tree->large_capacity,
-			 node_new((uint32_t)capacity, 0, tree->generation));
+	rc = set_aside(&tree->large, &tree->large_count, &tree->large_capacity,
+		       node_new((uint32_t)capacity, 0, tree->generation));
+	return rc == 0 ? find_place(tree, tree->large[tree->large_count - 1], need) : rc;
 }
 
 /* A patch that extends nothing, or a large leaf's entry by no more than there is room for, is made
@@ -159,7 +173,7 @@ static int prepare_patch(struct tree *tree, const struct batch_op *op, const str
 		return -EINVAL;
 	more = end > size ? end - size : 0;
 	touch(need, op->key, true, size + more);
-	ours = leaf && leaf->generation == tree->generation;
+	ours = leaf && leaf->generation == tree->generation && !leaf->ref.length;
 	if (leaf && leaf->capacity <= NODE_BYTES ? more == 0 :
 						   first && ours && more <= node_room(leaf))
 		return 0;
@@ -303,6 +317,7 @@ static struct node *take_large(struct tree *tree, const struct leaf_entry *entry
 {
 	size_t index = tree->large_taken;
 	struct node *node;
+	struct ref place;
 
 	while (index < tree->large_count &&
 	       tree->large[index]->capacity < leaf_entry_size(entry) + NODE_SLOT)
@@ -311,7 +326,9 @@ static struct node *take_large(struct tree *tree, const struct leaf_entry *entry
 	node = tree->large[index];
 	tree->large[index] = tree->large[tree->large_taken];
 	tree->large[tree->large_taken++] = node;
+	place = node->ref;
 	node_reset(node, 0, tree->generation);
+	node->ref = place;
 	tree_account(tree, node, true);
 	return node;
 }
@@ -565,13 +582,16 @@ static void insert_splitting(struct tree *tree, struct path *path, struct node *
 	insert_leaf_behind(tree, path, leaf, right);
 }
 
-static void put(struct tree *tree, const struct leaf_entry *entry) NEEDS(tree->lock)
+static void put(struct tree *tree, struct leaf_entry *entry) NEEDS(tree->lock)
 {
 	struct node *leaf;
 	struct path path;
 	uint32_t index;
 	bool exact;
 
+	/* A run may be older than the tree that names it first, or, after a crash, seem younger:
+	 * snapshots go by when it was born. */
+	entry->run.generation = entry->run.length ? tree->generation : 0;
 	if (entry->run.length)
 		space_born(tree->space, &entry->run);
 	tree->entries++;
@@ -622,11 +642,12 @@ static void patch_elsewhere(struct tree *tree, struct path *path, struct node *l
 	insert_splitting(tree, path, leaf, index, &entry);
 }
 
-/* Patches a large leaf's entry where it is, if it is ours and there is room. */
+/* Patches a large leaf's entry where it is, if it is ours and there is room; and if it was not
+ * written early, or its place on disk would be gone. */
 static bool patch_large(struct tree *tree, struct node *leaf, const struct batch_op *op)
 	NEEDS(tree->lock)
 {
-	if (leaf->generation != tree->generation)
+	if (leaf->generation != tree->generation || leaf->ref.length)
 		return false;
 	changes(tree, leaf);
 	return leaf_patch(leaf, 0, op->offset, op->value);
@@ -774,7 +795,7 @@ static void apply(struct tree *tree, struct slice batch) NEEDS(tree->lock)
 	struct batch_op op;
 
 	for (size_t at = BATCH_HEADER; batch_next(batch, &at, &op) > 0;) {
-		const struct leaf_entry entry = entry_of(&op);
+		struct leaf_entry entry = entry_of(&op);
 
 		if (op.kind == BATCH_DELETE)
 			delete(tree, op.key);

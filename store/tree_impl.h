@@ -1,5 +1,5 @@
 /* tree_impl.h - what the tree's own files share: tree.c (reading, forgetting, freezing),
- * tree_apply.c (changing) and tree_write.c (writing). Nobody else includes it. */
+ * tree_apply.c (changing), tree_write.c (writing) and tree_view.c (moments). Nobody else includes it. */
 #ifndef CUBBY_TREE_IMPL_H
 #define CUBBY_TREE_IMPL_H
 
@@ -16,6 +16,14 @@ struct bound {
 struct root {
 	struct node *node;		/* NULL: not in memory */
 	struct ref ref;			/* counts if node is NULL; length 0: an empty tree */
+};
+
+struct tree_view {
+	struct root root;		/* guarded by tree->lock, as all that follows */
+	struct bound hand;		/* of the clock, as the tree's own */
+	uint64_t generation;		/* immutable */
+	uint64_t entries;		/* immutable */
+	struct tree_view *older, *newer;	/* in order of generations */
 };
 
 /* Bytes of the page file that were written, somewhere between two offsets. */
@@ -41,7 +49,10 @@ struct tree {
 	uint64_t cache;			/* immutable; bytes of memory to keep to, 0: no bound */
 	uint64_t tried;			/* memory at which nothing could be forgotten; 0: not known */
 	struct bound hand;		/* of the clock: it goes on from here */
+	struct tree_view *newest;
+	struct tree_view *turned;	/* where the clock was turned last; NULL: in the tree itself */
 	uint32_t warming;		/* batches that need what they brought in to stay */
+	bool places;			/* an entry without a place for its leaf is refused */
 	struct node **pool;		/* set aside, of NODE_BYTES */
 	size_t pool_count, pool_capacity;
 	struct node **large;		/* set aside for entries too large for those, in their order */
@@ -56,6 +67,14 @@ struct tree {
 /* Counts a node's memory, and if it is not on disk its units, as there or no longer there. */
 void tree_account(struct tree *tree, const struct node *node, bool there) NEEDS(tree->lock);
 void tree_account_dirty(struct tree *tree, const struct node *node, bool dirty) NEEDS(tree->lock);
+
+/* Units that its block needs, at most. */
+uint64_t tree_node_units(const struct node *node);
+
+/* Gives back the place on disk that is held for a node that was never written; or frees that node,
+ * too. */
+void tree_drop_place(struct tree *tree, struct node *node);
+void tree_node_free(struct tree *tree, struct node *node);
 
 /* Gives up one reference; the last one frees the node, and those below that nobody else has. */
 void tree_unref(struct tree *tree, struct node *node) NEEDS(tree->lock);
@@ -74,6 +93,18 @@ int tree_find_leaf(const struct root *root, struct slice key, struct node **leaf
 /* Brings in the node that a search for `key` missed. 0: search again. */
 int tree_fetch(struct tree *tree, struct root *root, struct slice key, const struct miss *miss,
 	       struct err *err) WITHOUT(tree->lock);
+
+/* tree_get and tree_scan for any root. */
+int tree_root_get(struct tree *tree, struct root *root, struct slice key,
+		  int (*visit)(void *arg, const struct leaf_entry *entry), void *arg,
+		  struct err *err) WITHOUT(tree->lock);
+int tree_root_scan(struct tree *tree, struct root *root, struct slice from,
+		   int (*visit)(void *arg, const struct leaf_entry *entry), void *arg,
+		   struct err *err) WITHOUT(tree->lock);
+
+/* Writes what is not on disk yet at `root`, which only views of that generation or older reach. */
+int tree_write_view(struct tree *tree, struct node *root, uint64_t generation)
+	WITHOUT(tree->lock);
 
 /* Is more in memory than should be? Then the clock's hand may be turned. */
 bool tree_over(const struct tree *tree);

@@ -35,6 +35,9 @@ struct stroke {
 
 struct pen {
 	struct tree *tree;
+	bool early;			/* copies of nodes that may change any time */
+	uint64_t view;			/* only views of this generation or older reach what is written;
+					 * 0: it is the tree that is being checkpointed */
 	struct stroke strokes[PEN_BLOCKS];
 	uint32_t count;
 	uint8_t *buffer;		/* whole units, of PEN_BYTES; one larger block if need be */
@@ -105,21 +108,39 @@ static int place_beside(struct pen *pen, uint64_t units, uint64_t more, uint64_t
 	return 0;
 }
 
+/* The offset that has been held for it since its entry was put; 0: none. A copy that is written
+ * early keeps off: the node may change, and be written there by a checkpoint meanwhile. */
+static uint64_t held_place(const struct pen *pen, const struct stroke *stroke)
+{
+	return pen->early ? 0 : stroke->node->ref.offset;
+}
+
 static int place(struct pen *pen, struct stroke *stroke, bool beside, uint64_t more)
 {
 	const uint64_t units = units_of(stroke);
 	uint64_t *offset = &stroke->ref.offset;
 
-	if (beside && units <= QUAD_UNITS && place_beside(pen, units, more, offset) == 0)
+	if (beside && units <= QUAD_UNITS && !held_place(pen, stroke) &&
+	    place_beside(pen, units, more, offset) == 0)
 		return 0;
 	drop_quads(pen);		/* they may be in the way */
+	*offset = held_place(pen, stroke);
+	if (*offset)
+		return 0;
 	return space_alloc(pen->tree->space, units, offset);
+}
+
+/* Nothing was written there; a place that was held before stays so. */
+static void lift_one(struct pen *pen, const struct stroke *stroke)
+{
+	if (!held_place(pen, stroke))
+		space_give_back(pen->tree->space, &stroke->ref);
 }
 
 static void lift(struct pen *pen, uint32_t count)
 {
 	while (count-- > 0) {
-		space_give_back(pen->tree->space, &pen->strokes[count].ref);
+		lift_one(pen, &pen->strokes[count]);
 		pen->strokes[count].ref.offset = 0;
 	}
 }
@@ -215,6 +236,21 @@ static int children_born(struct tree *tree, const struct node *node) NEEDS(tree-
 	return rc;
 }
 
+/* The node has its block. Of a place that was held for it, the rest is free. */
+static void settle(struct tree *tree, const struct stroke *stroke) NEEDS(tree->lock)
+{
+	struct node *node = stroke->node;
+	const uint64_t used = units_of(stroke), held = tree_node_units(node);
+	const struct ref rest = {
+		.offset = stroke->ref.offset + used * UNIT, .length = (uint32_t)((held - used) * UNIT),
+	};
+
+	if (node->ref.offset && rest.length)
+		space_give_back(tree->space, &rest);
+	tree_account_dirty(tree, node, false);
+	node->ref = stroke->ref;
+}
+
 /* The node lies on disk now. If the tree has replaced it meanwhile, its block is dead, and
  * nobody but the node above it has a use for it. */
 static void wrote(struct tree *tree, const struct stroke *stroke) NEEDS(tree->lock)
@@ -222,8 +258,7 @@ static void wrote(struct tree *tree, const struct stroke *stroke) NEEDS(tree->lo
 	struct node *node = stroke->node;
 
 	tree->tried = 0;
-	tree_account_dirty(tree, node, false);
-	node->ref = stroke->ref;
+	settle(tree, stroke);
 	if (!node->superseded)
 		return;
 	space_dead(tree->space, &node->ref);
@@ -231,6 +266,28 @@ static void wrote(struct tree *tree, const struct stroke *stroke) NEEDS(tree->lo
 		inner_forget_child(stroke->parent, stroke->index);
 		tree_unref(tree, node);
 	}
+}
+
+/* No tree that will be on disk names them. What cannot be held is given back. */
+static int view_wrote(struct pen *pen)
+{
+	uint32_t i;
+	int rc = 0;
+
+	rwlock_write(&pen->tree->lock);
+	for (i = 0; rc == 0 && i < pen->count; i++) {
+		const struct stroke *stroke = &pen->strokes[i];
+
+		rc = space_reader_hold(pen->tree->space, pen->view, &stroke->ref);
+		if (rc < 0)
+			break;
+		settle(pen->tree, stroke);
+	}
+	rwlock_write_done(&pen->tree->lock);
+	while (i < pen->count)
+		lift_one(pen, &pen->strokes[i++]);
+	pen->count = 0;
+	return rc;
 }
 
 static int all_wrote(struct pen *pen)
@@ -275,7 +332,7 @@ static int pen_empty(struct pen *pen)
 	if (rc == 0) {
 		rc = put_blocks(pen);
 		if (rc == 0)
-			rc = all_wrote(pen);
+			rc = pen->view ? view_wrote(pen) : all_wrote(pen);
 		if (rc < 0)
 			lift(pen, pen->count);
 	}
@@ -363,18 +420,33 @@ static int write_below(struct pen *pen, struct node *node, struct node *parent, 
 	return rc == 0 ? write_frozen(pen, &(struct stroke){ node, parent, index, 0, { 0 }, 0 }) : rc;
 }
 
+/* Writes `root` and all below it that is not on disk. */
+static int write_root(struct pen *pen, struct node *root)
+{
+	int rc = 0;
+
+	if (!root->ref.length) {
+		rc = write_below(pen, root, NULL, 0);
+		if (rc == 0)
+			rc = pen_empty(pen);
+	}
+	mem_free(pen->buffer);
+	return rc;
+}
+
+int tree_write_view(struct tree *tree, struct node *root, uint64_t generation)
+{
+	struct pen pen = { .tree = tree, .view = generation };
+
+	return write_root(&pen, root);
+}
+
 int tree_write(struct tree *tree, struct frozen *frozen, void (*pace)(void *arg), void *arg)
 {
 	struct pen pen = { .tree = tree, .pace = pace, .arg = arg };
 	struct node *root = frozen->root;
-	int rc = 0;
+	int rc = root ? write_root(&pen, root) : 0;
 
-	if (root && !root->ref.length) {
-		rc = write_below(&pen, root, NULL, 0);
-		if (rc == 0)
-			rc = pen_empty(&pen);
-	}
-	mem_free(pen.buffer);
 	if (rc == 0 && root)
 		frozen->ref = root->ref;
 	if (rc == 0 && frozen->ref.length && frozen->ref.generation > tree->born)
@@ -424,6 +496,7 @@ static void wrote_early(struct tree *tree, const struct stroke *stroke, int rc)
 	leaf->copied = false;
 	if (good) {
 		tree_account_dirty(tree, leaf, false);
+		tree_drop_place(tree, leaf);
 		leaf->ref = stroke->ref;
 	} else if (stroke->ref.offset) {
 		space_give_back(tree->space, &stroke->ref);
@@ -457,7 +530,7 @@ static bool write_early(struct pen *pen)
 static void relieve(struct tree *tree, int most_rounds) NEEDS(tree->relief)
 {
 	struct pen pen = {
-		.tree = tree, .buffer = tree->relief_buffer, .capacity = tree->relief_capacity,
+		.tree = tree, .early = true, .buffer = tree->relief_buffer, .capacity = tree->relief_capacity,
 		.written = tree->relief_written,
 	};
 	uint64_t more;

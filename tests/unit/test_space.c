@@ -168,7 +168,7 @@ static void store(struct bench *b)
 	space_stats(b->space, &stats);
 	b->super.units = stats.units;
 	assert_int_equal(pages_write_super(b->pages, &b->super), 0);
-	space_durable(b->space);
+	space_durable(b->space, b->super.units);
 	dying_are(b, GONE);
 }
 
@@ -234,7 +234,7 @@ static void a_checkpoint_that_failed_leaves_all_to_the_next(void **state)
 		sim_fail(b->disk, SIM_WRITE, pick(b, 2), -EIO);
 		failures += space_store(b->space, b->super.generation + 1, &nowhere) == -EIO;
 		sim_fail(b->disk, SIM_WRITE, -1, 0);
-		space_thaw(b->space);
+		space_thaw(b->space, false);
 		dying_are(b, DEAD);
 		for (struct block *block = b->blocks; block < b->blocks + BLOCKS; block++)
 			assert_true(block->fate == GONE || !before.length ||
@@ -286,7 +286,7 @@ static void the_dead_keep_their_place_until_the_superblock_is_there(void **state
 	assert_int_equal(space_store(b->space, 3, &b->super.space), 0);
 	space_stats(b->space, &stats);
 	assert_true(stats.dead_units >= 4 && stats.free_units <= before);
-	space_durable(b->space);
+	space_durable(b->space, b->super.units);
 	space_stats(b->space, &stats);
 	assert_int_equal(stats.dead_units, 0);
 	assert_int_equal(stats.free_units, before + 4);
@@ -305,8 +305,8 @@ static void a_full_disk_refuses_and_takes_nothing(void **state)
 	assert_int_equal(rc, -ENOSPC);
 	space_stats(b->space, &stats);
 	assert_true(stats.free_units < 32 && stats.units > 900);
-	assert_int_equal(space_ensure(b->space, stats.quad_units + 64), -ENOSPC);
-	assert_int_equal(space_ensure(b->space, stats.quad_units), 0);
+	assert_int_equal(space_ensure(b->space, stats.quad_units + 64, 0), -ENOSPC);
+	assert_int_equal(space_ensure(b->space, stats.quad_units, 0), 0);
 	space_stats(b->space, &after);
 	assert_int_equal(after.free_units, stats.free_units);
 }
@@ -344,7 +344,7 @@ static void a_directory_that_makes_no_sense_is_refused(void **state)
 	};
 	struct bench *b = *state;
 
-	assert_int_equal(space_ensure(b->space, 100), 0);
+	assert_int_equal(space_ensure(b->space, 100, 0), 0);
 	assert_int_equal(open_with(b, SPACE_MAGIC, SPACE_MAGIC_VALUE), 0);
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++)
 		assert_int_equal(open_with(b, wrong[i][0], wrong[i][1]), -EUCLEAN);

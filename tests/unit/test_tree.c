@@ -164,7 +164,7 @@ static void end_checkpoint(struct bench *b, struct frozen *f)
 	b->super.entries = f->entries;
 	b->super.units = stats.units;
 	assert_int_equal(pages_write_super(b->pages, &b->super), 0);
-	space_durable(b->space);
+	space_durable(b->space, b->super.units);
 	tree_release(b->tree, f);
 }
 
@@ -617,7 +617,7 @@ static void leaves_may_be_written_early(void **state)
 		if (i % 7 == 3) {
 			if (i % 2)
 				assert_int_equal(tree_write(b->tree, &f, NULL, NULL), 0);
-			space_thaw(b->space);
+			space_thaw(b->space, false);
 			tree_release(b->tree, &f);
 		} else {
 			end_checkpoint(b, &f);
