@@ -19,11 +19,9 @@ enum {
 
 static struct timespec timespec_of(int64_t ns)
 {
-	int64_t s = ns / NS_PER_S;
+	const int64_t s = ns / NS_PER_S, rest = ns % NS_PER_S;
 
-	if (ns % NS_PER_S < 0)
-		s--;
-	return (struct timespec){ s, ns - s * NS_PER_S };
+	return rest < 0 ? (struct timespec){ s - 1, rest + NS_PER_S } : (struct timespec){ s, rest };
 }
 
 static struct stat stat_of(const struct attr *attr)
@@ -57,6 +55,7 @@ static double seconds_until(struct fs *fs, uint64_t expires_ms)
 static void show(struct fs *fs, const struct attr *attr, bool staged, struct shown *out)
 {
 	out->st = stat_of(attr);
+	out->born = timespec_of(attr->btime_ns);
 	out->entry_seconds = seconds_until(fs, attr->expires_ms);
 	out->attr_seconds = staged ? 0 : out->entry_seconds;
 }
@@ -147,12 +146,13 @@ int attr_show_found(struct fs *fs, struct node *node, const struct attr *attr,
 
 /* ---- changing -------------------------------------------------------------------------------- */
 
-/* Which of a file's bits let it run with others' rights. */
-static uint32_t stripped_from(uint32_t mode)
+/* Which of a file's bits let it run with others' rights (a fifo's would not, but are taken off too).
+ * Without execution by the group its bit means something else, and those of the group may keep it. */
+static uint32_t stripped_from(uint32_t mode, bool of_group)
 {
-	if (!S_ISREG(mode))
+	if (S_ISDIR(mode))
 		return 0;
-	return S_ISUID | (mode & S_IXGRP ? S_ISGID : 0);	/* without it the bit means something else */
+	return S_ISUID | (mode & S_IXGRP || !of_group ? S_ISGID : 0);
 }
 
 /* Only the node is left of it. */
@@ -261,7 +261,8 @@ static int follow_mode(struct fs *fs, struct node *node, struct attr_change *cha
 static int set_locked(struct fs *fs, struct node *node, struct attr_change *change,
 		      uint64_t *revision) NEEDS_SHARED(fs->names) NEEDS(node->lock)
 {
-	const uint32_t strip = change->strip ? stripped_from(node->attr.mode) : 0;
+	const uint32_t strip = change->strip ?
+		stripped_from(node->attr.mode, change->of_group) : 0;
 	const uint32_t mode = change->mask & SET_MODE ? change->values.mode : node->attr.mode;
 	struct buffer next = { 0 };
 	struct slice value;
@@ -308,9 +309,9 @@ int attr_set(struct fs *fs, struct node *node, const struct attr_change *change,
 	return rc;
 }
 
-int attr_strip(struct fs *fs, struct node *node)
+int attr_strip(struct fs *fs, struct node *node, bool of_group)
 {
-	const struct attr_change change = { .strip = true };
+	const struct attr_change change = { .strip = true, .of_group = of_group };
 	uint64_t revision;
 	uint32_t mode;
 	int rc;
@@ -318,7 +319,7 @@ int attr_strip(struct fs *fs, struct node *node)
 	mutex_lock(&node->lock);
 	mode = node->attr.mode;
 	mutex_unlock(&node->lock);
-	if (!(mode & stripped_from(mode)))
+	if (!(mode & stripped_from(mode, of_group)))
 		return 0;
 	rc = attr_set(fs, node, &change, &revision);
 	if (rc == 0)

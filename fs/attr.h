@@ -15,6 +15,7 @@
 
 struct shown {
 	struct stat st;
+	struct timespec born;	/* which stat has no room for */
 	double attr_seconds;	/* how long the kernel may keep `st` */
 	double entry_seconds;	/* and that the name is there */
 };
@@ -34,7 +35,8 @@ struct attr_change {
 	unsigned mask;		/* as of store_set */
 	struct attr values;
 	bool mtime_now;		/* SET_MTIME means this moment, and not one chosen by hand */
-	bool strip;		/* as chown(2): a file's set-user-id and set-group-id go */
+	bool strip;		/* as chown(2): a file's set-user-id and set-group-id go ... */
+	bool of_group;		/* ... unless it is no program for its group, and he is of the group */
 	const char *xattr;	/* an attribute that changes with it: NULL for none */
 	const struct slice *xattr_value;	/* NULL: it goes */
 };
@@ -48,8 +50,8 @@ int attr_set(struct fs *fs, struct node *node, const struct attr_change *change,
 int attr_keep(struct fs *fs, struct node *node, struct place place, bool replaced)
 	NEEDS(fs->names);
 
-/* Takes set-user-id and set-group-id off a file that an ordinary user is about to change. The
- * kernel does this only for some of the ways to change it. */
-int attr_strip(struct fs *fs, struct node *node);
+/* Takes set-user-id and set-group-id off a file that an ordinary user is about to change: left to us
+ * (connection_begin). `of_group` as in attr_change. */
+int attr_strip(struct fs *fs, struct node *node, bool of_group);
 
 #endif

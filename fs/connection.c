@@ -67,9 +67,12 @@ static bool offers_killpriv(const struct fuse_buf *request)
 	       header->opcode == FUSE_INIT && init->flags & FUSE_HANDLE_KILLPRIV_V2;
 }
 
-int connection_begin(struct fuse_session *session)
+int connection_begin(struct fuse_session *session,
+		     ssize_t (*read)(int fd, void *bytes, size_t size, void *userdata))
 {
-	static const struct fuse_custom_io io = { .read = read_request, .writev = write_answer };
+	const struct fuse_custom_io io = {
+		.read = read ? read : read_request, .writev = write_answer,
+	};
 	struct fuse_buf request = { .mem = NULL };
 	int rc = fuse_session_custom_io(session, &io, fuse_session_fd(session));
 

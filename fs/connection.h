@@ -6,6 +6,8 @@
 #ifndef CUBBY_FS_CONNECTION_H
 #define CUBBY_FS_CONNECTION_H
 
+#include <sys/types.h>
+
 struct fuse_conn_info;
 struct fuse_file_info;
 struct fuse_session;
@@ -20,8 +22,10 @@ void connection_init(struct fuse_conn_info *conn);
  * of: that we take set-user-id, set-group-id and capabilities off what is written to, truncated or
  * given away (FUSE_HANDLE_KILLPRIV_V2). Else it would ask for the attribute security.capability at
  * each write and each opening with O_TRUNC. A kernel that does not offer it goes on asking. To be
- * called once, after fuse_session_mount and before the loop; 0 or a negative errno. */
-int connection_begin(struct fuse_session *session);
+ * called once, after fuse_session_mount and before the loop; 0 or a negative errno. `read` reads
+ * requests from now on, for who wants to see them before libfuse; NULL: as they come. */
+int connection_begin(struct fuse_session *session,
+		     ssize_t (*read)(int fd, void *bytes, size_t size, void *userdata));
 
 /* How the kernel is to treat a file that was just opened. */
 void connection_open(struct fuse_file_info *fi);

@@ -5,7 +5,10 @@
 
 #include "mem.h"
 
-enum { FIRST_ROUND = 64 };
+enum {
+	FIRST_ROUND = 64,
+	EMPTY = 4,	/* buckets to a link: then it shrinks, by as many for each link that goes */
+};
 
 int hash_init(struct hash *table)
 {
@@ -68,6 +71,39 @@ static void split_one(struct hash *table)
 	}
 }
 
+/* The array may stay as it is. */
+static void give_room_back(struct hash *table)
+{
+	struct hash_link **fewer;
+
+	if (table->capacity == FIRST_ROUND || table->round + table->split > table->capacity / 4)
+		return;
+	fewer = mem_realloc(table->buckets, table->capacity / 2 * sizeof(*fewer));
+	if (!fewer)
+		return;
+	table->buckets = fewer;
+	table->capacity /= 2;
+}
+
+/* Undoes the last split. */
+static void merge_one(struct hash *table)
+{
+	struct hash_link **end;
+
+	if (table->split == 0) {
+		if (table->round == FIRST_ROUND)
+			return;
+		table->round /= 2;
+		table->split = table->round;
+	}
+	table->split--;
+	end = &table->buckets[table->split];
+	while (*end)
+		end = &(*end)->next;
+	*end = table->buckets[table->round + table->split];
+	give_room_back(table);
+}
+
 void hash_insert(struct hash *table, struct hash_link *link, uint64_t hash)
 {
 	struct hash_link **bucket;
@@ -90,6 +126,8 @@ void hash_remove(struct hash *table, struct hash_link *link)
 	}
 	*at = link->next;
 	table->count--;
+	for (int i = 0; i < EMPTY && table->count * EMPTY < table->round + table->split; i++)
+		merge_one(table);
 }
 
 static struct hash_link *skip_to(struct hash_link *link, uint64_t hash)

@@ -26,6 +26,7 @@
 #include "ops.h"
 #include "path.h"
 #include "say.h"
+#include "statx.h"
 
 enum {
 	SIGNAL_ENDED = SIGUSR1,		/* to the main thread: the loop has ended */
@@ -324,7 +325,7 @@ static int serve_mounted(struct fs *fs, const struct mount_plan *plan, int ready
 		.single_threaded = plan->single_threaded,
 		.main = pthread_self(),
 	};
-	int rc = connection_begin(fs->session);
+	int rc = connection_begin(fs->session, statx_read);
 
 	if (rc == 0)
 		rc = warden_start(fs);

@@ -6,6 +6,7 @@
 #include "acl.h"
 #include "handle.h"
 #include "mem.h"
+#include "when.h"
 #include "xattr_set.h"
 
 enum {
@@ -215,6 +216,50 @@ int names_readlink(struct fs *fs, struct node *node, struct buffer *out)
 	return rc;
 }
 
+void names_ttl_changed(struct node *node)
+{
+	mutex_lock(&node->lock);
+	node->default_ttl_ms = TTL_UNKNOWN;
+	mutex_unlock(&node->lock);
+}
+
+/* What cannot be read does not make a key immortal by the way: -EUCLEAN. */
+static int read_ttl(struct fs *fs, struct node *node, uint64_t *ttl_ms)
+	NEEDS_SHARED(fs->names) NEEDS(node->lock)
+{
+	struct buffer text = { 0 };
+	int rc = node->gone ? -ENODATA :
+			      store_xattr_get(fs->store, node_place(node), slice_str(DEFAULT_TTL), &text);
+
+	if (rc == 0)
+		rc = when_read_span(buffer_slice(&text), ttl_ms) < 0 ? -EUCLEAN : 0;
+	else if (rc == -ENODATA)
+		*ttl_ms = 0;
+	buffer_done(&text);
+	return rc == -ENODATA ? 0 : rc;
+}
+
+/* When what comes into the table now is to expire; 0: never. */
+static int default_expiry(struct fs *fs, uint64_t table, uint64_t *expires_ms)
+	NEEDS_SHARED(fs->names)
+{
+	struct node *node = nodes_find(&fs->nodes, table);
+	uint64_t ttl_ms = 0;
+	int rc = 0;
+
+	if (node) {
+		mutex_lock(&node->lock);
+		ttl_ms = node->default_ttl_ms;
+		if (ttl_ms == TTL_UNKNOWN)
+			rc = read_ttl(fs, node, &ttl_ms);
+		if (rc == 0)
+			node->default_ttl_ms = ttl_ms;
+		mutex_unlock(&node->lock);
+	}
+	*expires_ms = rc == 0 && ttl_ms ? store_now_ms(fs->store) + ttl_ms : 0;
+	return rc;
+}
+
 static void inherit_group(struct fs *fs, uint64_t table, struct store_new *what)
 {
 	struct node *node = nodes_find(&fs->nodes, table);
@@ -280,11 +325,14 @@ static int make_held(struct fs *fs, struct place place, const struct store_new *
 
 	inherit_group(fs, place.table, &heir);
 	rc = inherit_acl(fs, place.table, umask, &heir, &set);
+	if (rc == 0 && S_ISREG(heir.mode))
+		rc = default_expiry(fs, place.table, &heir.expires_ms);
 	if (rc == 0)
 		rc = store_make(fs->store, place, &heir, &attr, revision);
 	buffer_done(&set);
 	if (rc < 0)
 		return rc;
+	warden_due(&fs->warden, heir.expires_ms);
 	rc = names_meet(fs, place, &attr, out, shown);
 	if (rc < 0)
 		store_remove(fs->store, place, S_ISDIR(what->mode) ? STORE_TABLE : 0, revision);
@@ -437,16 +485,21 @@ static int rename_held(struct fs *fs, struct end *from, struct end *to, unsigned
 		       uint64_t *revision) NEEDS(fs->names)
 {
 	bool is_last = false;
+	uint64_t expires_ms = 0;
 	int rc = publish_end(fs, from);
 
 	if (rc == 0 && flags & STORE_EXCHANGE)
 		rc = publish_end(fs, to);
 	else if (rc == 0 && to->node)
 		rc = keep_last(fs, to->place, to->node, true, &is_last);
+	if (rc == 0 && !(flags & STORE_EXCHANGE))
+		rc = default_expiry(fs, to->place.table, &expires_ms);
 	if (rc == 0)
-		rc = store_rename(fs->store, from->place, to->place, flags, revision);
+		rc = store_rename_due(fs->store, from->place, to->place, flags, expires_ms, revision);
 	if (rc < 0)
 		return rc;
+	if (expires_ms)		/* the kernel takes its entry along, which knows of no end */
+		warden_post(&fs->warden, note_recheck(to->place));
 
 	if (flags & STORE_EXCHANGE)
 		end_move(fs, to, from->place);

@@ -12,6 +12,12 @@
 #include "attr.h"
 #include "fs.h"
 
+/* The attribute of a table that says for how long what is new in it lives: seconds, with up to three
+ * decimals. Who changes it tells names_ttl_changed. */
+#define DEFAULT_TTL "user.cubby.default-ttl"
+
+void names_ttl_changed(struct node *node);
+
 /* Shows the entry, and its node, which has one more of the kernel's references. */
 int names_lookup(struct fs *fs, struct place place, struct node **out, struct shown *shown)
 	WITHOUT(fs->names);
@@ -37,7 +43,8 @@ int names_link(struct fs *fs, struct node *node, struct place to, struct shown *
 /* `flags` as of store_remove: STORE_TABLE or 0. */
 int names_remove(struct fs *fs, struct place place, unsigned flags, uint64_t *revision);
 
-/* `flags` as of store_rename. A source with something staged is published first. That no table
+/* `flags` as of store_rename. A source with something staged is published first; one without an
+ * expiry gets the default of the table that it comes to. That no table
  * is moved below itself is the kernel's care: it locks what it must and checks before it asks. */
 int names_rename(struct fs *fs, struct place from, struct place to, unsigned flags,
 		 uint64_t *revision);

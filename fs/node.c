@@ -76,6 +76,7 @@ static struct node *node_new(struct place place, const struct attr *attr)
 	node->name = name;
 	node->name_size = (uint8_t)place.name.size;
 	node->attr = *attr;
+	node->default_ttl_ms = TTL_UNKNOWN;
 	mutex_init(&node->lock);
 	return node;
 }
@@ -255,6 +256,8 @@ void nodes_forget(struct nodes *nodes, struct node *node, uint64_t count)
 	node->lookups -= count < node->lookups ? count : node->lookups;
 	node = take_unheld(nodes, node);
 	mutex_unlock(&nodes->lock);
+	if (node)
+		atomic_fetch_add(&nodes->freed, 1);
 	node_free(node);
 }
 
@@ -274,6 +277,8 @@ void nodes_unpin(struct nodes *nodes, struct node *node)
 	node->pins--;
 	node = take_unheld(nodes, node);
 	mutex_unlock(&nodes->lock);
+	if (node)
+		atomic_fetch_add(&nodes->freed, 1);
 	node_free(node);
 }
 

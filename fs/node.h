@@ -59,14 +59,18 @@ struct node {
 	bool renewed;				/* truncated by open since then */
 	int failed;				/* first error of a write since then, if renewed */
 	struct attr attr;			/* as last seen: what is left once it is gone, */
+	uint64_t default_ttl_ms;		/* of a table: see names.h; TTL_UNKNOWN: not read yet */
 	struct buffer xattrs;			/* and its attributes then, a set of xattr_set.h */
 };
+
+#define TTL_UNKNOWN UINT64_MAX
 
 struct nodes {
 	struct mutex lock;
 	struct hash by_id, by_place;		/* guarded by lock */
 	struct node *drafted;			/* those with a draft; guarded by lock */
 	uint64_t seed;				/* immutable: nobody can make names collide */
+	atomic_ullong freed;			/* nodes, ever */
 };
 
 /* Makes the table with the root in it, which stays. */

@@ -99,15 +99,21 @@ static void forget(struct fs *fs, fuse_ino_t ino, uint64_t count)
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count)
 {
-	forget(fs_of(req), ino, count);
+	struct fs *fs = fs_of(req);
+
+	forget(fs, ino, count);
 	fuse_reply_none(req);
+	warden_tidy(fs);
 }
 
 static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
+	struct fs *fs = fs_of(req);
+
 	for (size_t i = 0; i < count; i++)
-		forget(fs_of(req), forgets[i].ino, forgets[i].nlookup);
+		forget(fs, forgets[i].ino, forgets[i].nlookup);
 	fuse_reply_none(req);
+	warden_tidy(fs);
 }
 
 static void make(fuse_req_t req, fuse_ino_t parent, const char *name, struct store_new *what)
@@ -265,6 +271,32 @@ static struct attr_change change_of(struct fs *fs, const struct stat *st, int to
 	return c;
 }
 
+static bool in_group(fuse_req_t req, gid_t gid)
+{
+	gid_t groups[256];
+	int count;
+
+	if (fuse_req_ctx(req)->gid == gid)
+		return true;
+	count = fuse_req_getgroups(req, sizeof(groups) / sizeof(*groups), groups);
+	for (int i = 0; i < count && i < (int)(sizeof(groups) / sizeof(*groups)); i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
+}
+
+/* Who is not of a file's group must not make others of it by set-group-id. */
+static bool keeps_setgid(fuse_req_t req, struct node *node)
+{
+	uint32_t mode, gid;
+
+	mutex_lock(&node->lock);
+	mode = node->attr.mode;
+	gid = node->attr.gid;
+	mutex_unlock(&node->lock);
+	return !(mode & S_ISGID) || fuse_req_ctx(req)->uid == 0 || in_group(req, gid);
+}
+
 /* What is written to loses its capabilities, whoever writes, and if an ordinary user does,
  * set-user-id and set-group-id. */
 static int strip(fuse_req_t req, struct node *node)
@@ -277,7 +309,9 @@ static int strip(fuse_req_t req, struct node *node)
 		rc = xattr_remove(fs, node, "security.capability", &revision);
 	if (rc == -ENODATA)
 		rc = 0;
-	return rc == 0 && fuse_req_ctx(req)->uid ? attr_strip(fs, node) : rc;
+	if (rc < 0 || fuse_req_ctx(req)->uid == 0)
+		return rc;
+	return attr_strip(fs, node, keeps_setgid(req, node));
 }
 
 static int set_size(struct fs *fs, struct node *node, uint64_t size, bool open, struct wait *wait)
@@ -293,10 +327,11 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 {
 	struct fs *fs = fs_of(req);
 	struct node *node = node_of(req, ino);
-	const struct attr_change change = change_of(fs, st, to_set);
+	struct attr_change change = change_of(fs, st, to_set);
 	struct wait wait = { .care = CARE_LOGGED };
 	int rc = 0;
 
+	change.of_group = change.strip && keeps_setgid(req, node);
 	if (to_set & FUSE_SET_ATTR_SIZE)
 		rc = strip(req, node);
 	if (rc == 0 && to_set & FUSE_SET_ATTR_SIZE)
@@ -336,32 +371,6 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	buffer_done(&names);
 }
 
-static bool in_group(fuse_req_t req, gid_t gid)
-{
-	gid_t groups[256];
-	int count;
-
-	if (fuse_req_ctx(req)->gid == gid)
-		return true;
-	count = fuse_req_getgroups(req, sizeof(groups) / sizeof(*groups), groups);
-	for (int i = 0; i < count && i < (int)(sizeof(groups) / sizeof(*groups)); i++)
-		if (groups[i] == gid)
-			return true;
-	return false;
-}
-
-/* Who is not of a file's group must not make others of it by set-group-id. */
-static bool keeps_setgid(fuse_req_t req, struct node *node)
-{
-	uint32_t mode, gid;
-
-	mutex_lock(&node->lock);
-	mode = node->attr.mode;
-	gid = node->attr.gid;
-	mutex_unlock(&node->lock);
-	return !(mode & S_ISGID) || fuse_req_ctx(req)->uid == 0 || in_group(req, gid);
-}
-
 static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
 			size_t size, int flags)
 {
@@ -394,8 +403,12 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	struct node *node = node_of(req, ino);
-	int rc = fi->flags & O_TRUNC ? strip(req, node) : 0;
+	int rc = 0;
 
+	if (fi->flags & O_TRUNC) {
+		handle_settle(node);
+		rc = strip(req, node);
+	}
 	if (rc == 0)
 		rc = handle_open(fs, node, fi->flags);
 	if (rc < 0) {

@@ -16,6 +16,8 @@
 #define NS_PER_MS UINT64_C(1000000)
 #define NEVER UINT64_MAX
 
+enum { TIDY_NODES = 1 << 14 };	/* some megabytes */
+
 /* ---- notes for the kernel -------------------------------------------------------------------- */
 
 struct note {
@@ -153,8 +155,10 @@ static uint64_t expire(struct fs *fs)
 {
 	uint64_t next_ms, now_ms;
 
+	atomic_store(&fs->warden.next_ms, 0);	/* who comes while we look says so: see warden_due */
 	if (names_expire_due(fs, &next_ms) < 0)
 		return 10 * NS_PER_S;
+	atomic_store(&fs->warden.next_ms, next_ms);
 	if (next_ms == 0)
 		return NEVER;
 	now_ms = store_now_ms(fs->store);
@@ -207,6 +211,34 @@ void warden_watch(struct fs *fs)
 		warden_poke(&fs->warden);
 }
 
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+void warden_tidy(struct fs *fs)
+{
+	struct warden *warden = &fs->warden;
+	const uint64_t freed = atomic_load(&fs->nodes.freed) - atomic_load(&warden->trimmed);
+
+	if (freed >= TIDY_NODES && !atomic_exchange(&warden->tidying, true))
+		warden_poke(warden);
+}
+
+/* Once nothing more is freed; *last remembers how much was. */
+static uint64_t tidy(struct fs *fs, uint64_t *last)
+{
+	const uint64_t freed = atomic_load(&fs->nodes.freed);
+
+	if (!atomic_load(&fs->warden.tidying))
+		return NEVER;
+	if (freed != *last) {
+		*last = freed;
+		return NS_PER_S;
+	}
+	mem_trim();
+	atomic_store(&fs->warden.trimmed, freed);
+	atomic_store(&fs->warden.tidying, false);
+	return NEVER;
+}
+
 /* ---- the thread ------------------------------------------------------------------------------ */
 
 /* Expiry goes by the wall clock, which may be set: looking again every second bounds the harm. */
@@ -242,13 +274,16 @@ static void *keep(void *arg)
 {
 	struct fs *fs = arg;
 	bool idle = false;
-	uint64_t expiry, staged;
+	uint64_t freed = 0, next, soon;
 
 	do {
 		send_notes(fs, take_notes(&fs->warden));
-		expiry = expire(fs);
-		staged = watch(fs, &idle);
-	} while (rest(&fs->warden, expiry < staged ? expiry : staged));
+		next = expire(fs);
+		soon = watch(fs, &idle);
+		next = soon < next ? soon : next;
+		soon = tidy(fs, &freed);
+		next = soon < next ? soon : next;
+	} while (rest(&fs->warden, next));
 	return NULL;
 }
 
@@ -258,6 +293,14 @@ void warden_poke(struct warden *warden)
 	warden->poked = true;
 	pthread_cond_signal(&warden->woken);
 	mutex_unlock(&warden->lock);
+}
+
+void warden_due(struct warden *warden, uint64_t expires_ms)
+{
+	const uint64_t next_ms = atomic_load(&warden->next_ms);
+
+	if (expires_ms && (next_ms == 0 || expires_ms < next_ms))
+		warden_poke(warden);
 }
 
 void warden_init(struct warden *warden)

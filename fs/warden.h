@@ -1,5 +1,5 @@
 /* warden.h - one thread for what nobody asks for: expiry, publication of what is staged too long,
- * and telling the kernel what it should forget.
+ * telling the kernel what it should forget, and giving memory back once it has forgotten much.
  *
  * The kernel must never be told anything from inside a request, nor under a lock: it may need
  * a lock that some process holds while it waits for us. So such notes are posted here, and this
@@ -24,6 +24,9 @@ struct warden {
 	pthread_t thread;
 	bool running;			/* only the thread that starts and stops it looks */
 	atomic_bool watching;		/* something may be written and not published */
+	atomic_ullong next_ms;		/* when it knows that something is due; 0: of nothing */
+	atomic_bool tidying;		/* memory is to be given back */
+	atomic_ullong trimmed;		/* nodes.freed when it was, last */
 	bool stop;			/* guarded by lock */
 	bool poked;			/* guarded by lock */
 	struct note *first, **last;	/* guarded by lock: to be passed on, oldest first */
@@ -39,8 +42,14 @@ void warden_stop(struct fs *fs);
 /* Something was written: it is to be published when its time comes. */
 void warden_watch(struct fs *fs);
 
+/* Nodes were freed: if they were many, their memory is given back soon. */
+void warden_tidy(struct fs *fs);
+
 /* Something may be due earlier than the warden knows: look again. */
 void warden_poke(struct warden *warden);
+
+/* Something expires then (0: never): as warden_poke, if that is earlier. */
+void warden_due(struct warden *warden, uint64_t expires_ms);
 
 /* A note for the kernel. Made before the change that it tells of, so that the change need not
  * be made if there is no memory; then posted, or dropped with note_free. */

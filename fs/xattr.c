@@ -156,6 +156,11 @@ static bool begins(const char *name, const char *space)
 	return strncmp(name, space, strlen(space)) == 0;
 }
 
+static bool is_default_ttl(const char *name)
+{
+	return strcmp(name, DEFAULT_TTL) == 0;
+}
+
 static bool is_acl(const char *name)
 {
 	return strcmp(name, ACL_ACCESS) == 0 || strcmp(name, ACL_DEFAULT) == 0;
@@ -295,7 +300,7 @@ int xattr_get(struct fs *fs, struct node *node, const char *name, struct buffer 
 
 	if (rc < 0)
 		return rc;
-	if (xattr_is_ours(name))
+	if (xattr_is_ours(name) && !is_default_ttl(name))
 		return get_special(fs, node, name, out);
 	do {
 		rwlock_read(&fs->names);
@@ -437,6 +442,31 @@ static int set_default(struct fs *fs, struct node *node, struct slice acl, uint6
 	return rc < 0 ? rc : change(fs, node, ACL_DEFAULT, &acl, 0, revision);
 }
 
+/* For how long what is new in a table lives: kept like the user's own, in one form. */
+static int set_default_ttl(struct fs *fs, struct node *node, struct slice text, unsigned must,
+			   uint64_t *revision)
+{
+	char plain[WHEN_TEXT];
+	struct slice value;
+	struct attr attr;
+	uint64_t ms = 0;
+	int rc = attr_get(fs, node, &attr);
+
+	if (rc == 0 && !S_ISDIR(attr.mode))
+		rc = -EINVAL;
+	if (rc == 0 && text.size)
+		rc = *(const char *)text.data == '+' ? when_read(text, 0, &ms) :
+						       when_read_span(text, &ms);
+	if (rc == 0 && text.size && (ms == 0 || ms > WHEN_MAX_MS - store_now_ms(fs->store)))
+		rc = -EINVAL;
+	if (rc < 0)
+		return rc;
+	value = slice_of(plain, when_write(ms, plain));
+	rc = change(fs, node, DEFAULT_TTL, text.size ? &value : NULL, must, revision);
+	names_ttl_changed(node);
+	return rc;
+}
+
 int xattr_set(struct fs *fs, struct node *node, const char *name, struct slice value,
 	      const struct xattr_how *how, uint64_t *revision)
 {
@@ -446,6 +476,8 @@ int xattr_set(struct fs *fs, struct node *node, const char *name, struct slice v
 
 	if (rc < 0)
 		return rc;
+	if (is_default_ttl(name))
+		return set_default_ttl(fs, node, value, must, revision);
 	if (xattr_is_ours(name))
 		return set_special(fs, node, name, value, how->flags, revision);
 	if (strcmp(name, ACL_ACCESS) == 0)
@@ -462,8 +494,10 @@ int xattr_remove(struct fs *fs, struct node *node, const char *name, uint64_t *r
 
 	if (rc < 0)
 		return rc;
-	if (xattr_is_ours(name))
+	if (xattr_is_ours(name) && !is_default_ttl(name))
 		return remove_special(fs, node, name, revision);
 	rc = change(fs, node, name, NULL, XATTR_MUST_EXIST, revision);
+	if (is_default_ttl(name))
+		names_ttl_changed(node);
 	return rc == -ENODATA && is_acl(name) ? 0 : rc;
 }

@@ -4,6 +4,8 @@
  *   user.cubby.expires   listed if set: when_read and when_write; "" or removing clears it
  *   user.cubby.ttl       not listed: the same as seconds from now
  *   user.cubby.revision  not listed, read only: the store's last commit
+ *   user.cubby.default-ttl  of tables, listed if set: seconds that new keys live (names.h); takes
+ *                        +30m and the like too; "" or removing clears it
  *   user.cubby.entries   of tables, not listed, read only
  *
  * Everything else below user.cubby. is ours and does not exist yet.

@@ -25,19 +25,6 @@ int store_xattr_get(struct store *store, struct place place, struct slice name,
 	return rc;
 }
 
-static int append_names(struct slice set, struct buffer *out)
-{
-	struct slice name, value;
-	int rc = buffer_reserve(out, set.size);	/* a name takes a byte more there as well */
-
-	while (rc == 0 && (rc = xattr_set_next(&set, &name, &value)) == 1) {
-		rc = buffer_append(out, name.data, name.size);
-		if (rc == 0)
-			rc = buffer_append(out, "", 1);
-	}
-	return rc;
-}
-
 int store_xattr_all(struct store *store, struct place place, struct buffer *out)
 {
 	struct loaded l = { 0 };
@@ -47,17 +34,6 @@ int store_xattr_all(struct store *store, struct place place, struct buffer *out)
 		buffer_clear(out);
 		rc = buffer_append(out, l.entry.xattrs.data, l.entry.xattrs.size);
 	}
-	loaded_done(&l);
-	return rc;
-}
-
-int store_xattr_list(struct store *store, struct place place, struct buffer *out)
-{
-	struct loaded l = { 0 };
-	int rc = loaded_read_live(store, place, &l);
-
-	if (rc == 0 && l.entry.xattrs.size)
-		rc = append_names(l.entry.xattrs, out);
 	loaded_done(&l);
 	return rc;
 }

@@ -131,9 +131,8 @@ static int write_super(struct checkpoint *c)
 }
 
 /* From the moment on to the superblock. */
-static int carry_out(struct checkpoint *c) NEEDS(c->engine->checkpoint)
+static int carry_out(struct engine *engine, struct checkpoint *c) NEEDS(engine->checkpoint)
 {
-	struct engine *engine = c->engine;
 	int rc = tree_freeze(engine->tree, mark, c, &c->frozen);
 
 	if (rc < 0)
@@ -164,7 +163,7 @@ static int run(struct engine *engine, bool leisurely) NEEDS(engine->checkpoint)
 	if (log_last(engine->log) == engine->super.mark.revision)
 		return 0;
 	pace_begin(engine);
-	rc = carry_out(&c);
+	rc = carry_out(engine, &c);
 	if (rc == 0) {
 		log_recycle(engine->log, &c.super.mark);
 		atomic_fetch_add(&engine->checkpoints, 1);
@@ -193,7 +192,7 @@ int checkpoint_replayed(struct engine *engine, const struct log_mark *at)
 	pages_touch(engine->pages);	/* replayed runs may be in the page cache only, after a kill */
 	rc = ensure_space(engine);
 	if (rc == 0)
-		rc = carry_out(&c);
+		rc = carry_out(engine, &c);
 	mutex_unlock(&engine->checkpoint);
 	return rc;
 }

@@ -25,8 +25,8 @@ struct draft {
 	int64_t mtime_ns;
 	uint64_t write_end;		/* where the last write ended */
 
-	uint8_t *window;		/* the chunk that was read last, for whoever reads in small steps;
-					 * without the changes of a piece that has only those */
+	uint8_t *window;		/* the chunk that was read last, for whoever reads in small
+					 * steps; without the changes of a piece that has only those */
 	uint32_t window_number;
 	uint32_t window_used;
 	bool window_valid;
@@ -34,9 +34,6 @@ struct draft {
 
 /* Gives up the floor, if there is one. */
 void draft_floor_leave(struct draft *d) NEEDS(d->lock) WITHOUT(d->store->lock);
-
-/* Notes that something is staged now. */
-void draft_touch(struct draft *d) NEEDS(d->lock);
 
 /* Begins a new value. */
 int draft_floor_begin(struct draft *d) NEEDS(d->lock) WITHOUT(d->store->lock);

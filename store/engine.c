@@ -34,6 +34,8 @@ int engine_note(struct engine *engine, int rc, const struct err *err)
 		err_set(&found, 0, "%s", log_failure(engine->log));
 	else if (rc == -EBADMSG || rc == -EUCLEAN)
 		space_trouble(engine->space, &found);
+	else
+		(void)pages_failure(engine->pages, &found);
 	if (found.text[0]) {
 		mutex_lock(&engine->trouble_lock);
 		engine->trouble = found;

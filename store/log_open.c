@@ -213,19 +213,47 @@ static int check_others(const struct log_found *found, unsigned last_index,
 	return 0;
 }
 
-/* What is to be replayed may be in the page cache only, since the process that wrote it was killed;
- * and so may the header of the last segment, which log_rotate may name. */
+/* Writes what the segment has from `offset` on once more. */
+static int write_again(const struct log *log, const struct segment *s, uint64_t offset)
+{
+	enum { PIECE = 64 * 1024 };
+	uint8_t *bytes = mem_alloc(PIECE);
+	int rc = bytes ? 0 : -ENOMEM;
+
+	while (rc == 0 && offset < s->end) {
+		const size_t size = s->end - offset < PIECE ? (size_t)(s->end - offset) : PIECE;
+		const ssize_t got = log->os->read(s->file, bytes, size, offset);
+
+		if (got != (ssize_t)size)
+			rc = got < 0 ? (int)got : -EIO;
+		else
+			rc = log->os->write(s->file, bytes, size, offset);
+		offset += size;
+	}
+	mem_free(bytes);
+	return rc;
+}
+
+/* What was replayed may be in the page cache only, since the process that wrote it was killed, or
+ * was told that a sync failed: then no sync will ever write it, unless it is written again. So may
+ * be the header of the last segment, which log_rotate may name. */
 static int sync_tail(const struct log *log, const struct log_found *found, const struct log_end *end)
 {
+	bool doubtful = false;
 	int rc = 0;
 
 	if (end->number - 1 > end->synced && log->options.before_sync)
 		rc = log->options.before_sync(log->options.arg);
 	for (const struct segment *s = found->live; s && rc == 0; s = s->next) {
-		if (s == end->last)
-			return log->os->sync(s->file);
-		if (s->next->header.number - 1 > end->synced)
+		const bool last = s == end->last;
+
+		doubtful |= s == end->doubt || (last && s->end == SEGMENT_HEADER);
+		if (doubtful)
+			rc = write_again(log, s, s == end->doubt ? end->doubt_offset : 0);
+		if (rc == 0 && (doubtful || last))
 			rc = log->os->sync(s->file);
+		if (last)
+			break;
 	}
 	return rc;
 }

@@ -398,15 +398,14 @@ static int hand_out(struct scan *scan, const struct log_reader *reader, uint64_t
 		rc = next_group(scan, &g, &batches);
 		if (rc == 0)	/* it was there a moment ago */
 			return cannot_read(scan, scan->at.segment, -EIO);
-		if (rc > 0)
-			rc = g.number > scan->synced ?
-				check_all(scan, reader, g.revision, batches) : 0;
+		if (rc > 0 && g.number > scan->synced)
+			rc = check_all(scan, reader, g.revision, batches);
 		if (rc == -ENODATA) {
 			scan->at = before;
 			*cut = true;
 			return 0;
 		}
-		if (rc == 0)
+		if (rc >= 0)
 			rc = apply_all(scan, reader, g.revision, batches);
 		if (rc < 0)
 			return rc;
@@ -441,6 +440,31 @@ static struct log_end scan_end(const struct scan *scan)
 	};
 }
 
+/* Only when the end was found is it known up to where the last group tells that all is on disk; so the
+ * segment in which that is is looked at once more. */
+static int find_doubt(struct scan *scan, struct segment *live, struct log_end *end)
+{
+	const uint64_t number = end->synced + 1;
+	struct segment *s = live;
+	struct slice batches;
+	struct group g;
+	int rc = 1;
+
+	end->last->end = scan->at.offset;
+	if (number >= end->number)
+		return 0;
+	while (s != end->last && s->next->header.number <= number)
+		s = s->next;
+	start(scan, s, &(struct log_mark){ .number = s->header.number, .chain = s->header.chain });
+	while (rc > 0 && scan->at.number < number)
+		rc = next_group(scan, &g, &batches);
+	if (rc <= 0)			/* it was there a moment ago */
+		return cannot_read(scan, s, rc < 0 ? rc : -EIO);
+	end->doubt = s;
+	end->doubt_offset = scan->at.offset == SEGMENT_HEADER ? 0 : scan->at.offset;
+	return 0;
+}
+
 int log_find_end(struct os *os, const struct log_found *found, const struct log_mark *mark,
 		 const struct log_reader *reader, struct log_end *end, struct err *err)
 {
@@ -451,6 +475,8 @@ int log_find_end(struct os *os, const struct log_found *found, const struct log_
 	rc = find_end(&scan, found->others, mark->closed, reader);
 	if (rc == 0)
 		*end = scan_end(&scan);
+	if (rc == 0)
+		rc = find_doubt(&scan, found->live, end);
 	mem_free(scan.window.bytes);
 	return rc;
 }

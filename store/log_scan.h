@@ -17,6 +17,8 @@ struct log_end {
 	uint64_t revision;	/* the last one found, or skipped by the writer of the last header */
 	uint64_t last_batch;	/* the last that a batch has, or the mark */
 	uint64_t synced;	/* the last group that a later one proves to be on disk */
+	struct segment *doubt;	/* where the first group lies that nothing proves to be on disk; NULL: */
+	uint64_t doubt_offset;	/* there is none. From here on; the segment's header too if it is 0 */
 	bool torn;		/* something behind it was cut off */
 };
 

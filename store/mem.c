@@ -1,5 +1,6 @@
 #include "mem.h"
 
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -51,6 +52,13 @@ void *mem_copy(const void *bytes, size_t size)
 void mem_free(void *memory)
 {
 	free(memory);
+}
+
+void mem_trim(void)
+{
+#ifdef __GLIBC__
+	malloc_trim(0);
+#endif
 }
 
 /* ---- blocks ----------------------------------------------------------------------------- */

@@ -30,6 +30,9 @@ void *mem_block(void);
 /* Accepts NULL. */
 void mem_block_free(void *block);
 
+/* Gives what was freed back to the machine, as far as it can: milliseconds. */
+void mem_trim(void);
+
 /* For tests: the allocation after the next `count` fails, and, if `all`, every later one too.
  * A negative count, as at start, fails none. */
 void mem_fail_after(int64_t count, int all);

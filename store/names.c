@@ -41,6 +41,7 @@ static int new_check(struct place place, const struct store_new *what)
 		return -EEXIST;
 	assert(xattr_set_check(what->xattrs) == 0);
 	if (!entry_type_known(what->mode) || (what->staged && !S_ISREG(what->mode)) ||
+	    (what->expires_ms && S_ISDIR(what->mode)) ||
 	    (what->rdev && !device))
 		return -EINVAL;
 	if (what->target.size > STORE_TARGET_MAX)
@@ -79,6 +80,7 @@ static struct entry entry_new(const struct store_new *what, uint64_t id, int64_t
 		.mtime_ns = now,
 		.ctime_ns = now,
 		.btime_ns = now,
+		.expires_ms = what->expires_ms,
 		.size = what->target.size,
 		.contents = what->target,
 		.xattrs = what->xattrs,
@@ -296,6 +298,7 @@ struct move {
 	struct store *store;
 	struct place from, to;
 	unsigned flags;
+	uint64_t expires_ms;	/* for what has no expiry */
 	int64_t now;
 	struct loaded source, target;
 	bool taken;		/* there is a target */
@@ -421,10 +424,12 @@ static void move_exchange(struct move *m)
 
 static void move_replace(struct move *m) NEEDS(m->store->lock)
 {
-	const struct entry fresh = m->taken ?
+	struct entry fresh = m->taken ?
 		moved_over(&m->source.entry, &m->target.entry, m->now) :
 		moved(&m->source.entry, m->now);
 
+	if (!fresh.expires_ms && !entry_is_table(&fresh) && fresh.links <= 1)
+		fresh.expires_ms = m->expires_ms;
 	batch_name(&m->batch, m->from, &m->source.entry, NULL);
 	batch_name(&m->batch, m->to, m->taken ? &m->target.entry : NULL, &fresh);
 	batch_moved(m, &m->source, &fresh);
@@ -468,7 +473,15 @@ static int move_run(struct move *m, uint64_t *revision) NEEDS(m->store->lock)
 int store_rename(struct store *store, struct place from, struct place to, unsigned flags,
 		 uint64_t *revision)
 {
-	struct move m = { .store = store, .from = from, .to = to, .flags = flags };
+	return store_rename_due(store, from, to, flags, 0, revision);
+}
+
+int store_rename_due(struct store *store, struct place from, struct place to, unsigned flags,
+		     uint64_t expires_ms, uint64_t *revision)
+{
+	struct move m = {
+		.store = store, .from = from, .to = to, .flags = flags, .expires_ms = expires_ms,
+	};
 	int rc;
 
 	if (place_is_root(from) || place_is_root(to))
@@ -566,11 +579,15 @@ struct item {
 	uint8_t name[STORE_NAME_MAX];
 };
 
+static struct slice item_name(const struct item *item)
+{
+	return slice_of(item->name, item->name_size);
+}
+
 struct item_page {
 	uint64_t now_ms;
 	int count;
 	struct item items[LIST_PAGE];
-	struct record_key next;	/* where the scan goes on */
 };
 
 static int visit_item(void *arg, const struct engine_entry *entry)
@@ -590,7 +607,6 @@ static int visit_item(void *arg, const struct engine_entry *entry)
 		rc = named_decode(entry->value, &e, &id);
 	if (rc < 0)
 		return rc;
-	page->next = record_name_after(table, name);
 	item->refers = rc == 1;
 	if (!item->refers && e.expires_ms && e.expires_ms <= page->now_ms)
 		return 0;
@@ -605,7 +621,7 @@ static int visit_item(void *arg, const struct engine_entry *entry)
 /* Adds what lies in a record of its own. -ENOENT: the entry was just removed, or has expired. */
 static int item_complete(struct store *store, uint64_t in, struct item *item)
 {
-	const struct place place = { in, slice_of(item->name, item->name_size) };
+	const struct place place = { in, item_name(item) };
 	struct table table;
 	int rc;
 
@@ -629,7 +645,7 @@ static int visit_page(struct store *store, uint64_t table, struct item_page *pag
 
 		rc = item_complete(store, table, item);
 		if (rc == 0)
-			rc = visit(arg, slice_of(item->name, item->name_size), &item->attr);
+			rc = visit(arg, item_name(item), &item->attr);
 		else if (rc == -ENOENT)
 			rc = 0;
 	}
@@ -640,6 +656,7 @@ int store_list(struct store *store, uint64_t table, struct slice after,
 	       int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg)
 {
 	const struct record_key prefix = record_names_of(table);
+	struct record_key from;
 	struct item_page *page;
 	struct table exists;
 	int more, rc = table_read(store, table, &exists);
@@ -651,14 +668,14 @@ int store_list(struct store *store, uint64_t table, struct slice after,
 	page = mem_alloc(sizeof(*page));
 	if (!page)
 		return -ENOMEM;
-	page->next = record_name_after(table, after);
 	do {
-		const struct record_key from = page->next;
-
+		from = record_name_after(table, after);
 		page->count = 0;
 		page->now_ms = store_now_ms(store);
 		more = records_scan(store->engine, record_slice(&from), record_slice(&prefix),
 				    visit_item, page);
+		if (page->count)
+			after = item_name(&page->items[page->count - 1]);
 		rc = more < 0 ? more : visit_page(store, table, page, visit, arg);
 	} while (more == 1 && rc == 0);
 	mem_free(page);

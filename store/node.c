@@ -40,12 +40,35 @@ static uint8_t *slot(const struct node *node, uint32_t index)
 	return (uint8_t *)node->bytes + node->capacity - (index + 1) * NODE_SLOT;
 }
 
-static uint8_t *entry_at(const struct node *node, uint32_t index)
+static uint32_t slot_offset(const struct node *node, uint32_t index)
 {
-	uint32_t offset;
+	uint16_t offset;
 
 	memcpy(&offset, slot(node, index), sizeof(offset));
-	return (uint8_t *)node->bytes + offset;
+	return offset;
+}
+
+static uint16_t slot_hint(const struct node *node, uint32_t index)
+{
+	uint16_t hint;
+
+	memcpy(&hint, slot(node, index) + sizeof(hint), sizeof(hint));
+	return hint;
+}
+
+/* Entries of larger nodes, which are alone, lie at 0. */
+static void set_slot(struct node *node, uint32_t index, uint32_t offset, uint16_t hint)
+{
+	const uint16_t low = (uint16_t)offset;
+
+	assert(offset <= UINT16_MAX);
+	memcpy(slot(node, index), &low, sizeof(low));
+	memcpy(slot(node, index) + sizeof(low), &hint, sizeof(hint));
+}
+
+static uint8_t *entry_at(const struct node *node, uint32_t index)
+{
+	return (uint8_t *)node->bytes + slot_offset(node, index);
 }
 
 static uint32_t entry_size(uint8_t level, const uint8_t *entry)
@@ -67,9 +90,39 @@ struct slice node_key(const struct node *node, uint32_t index)
 	return entry_key(node->level, entry_at(node, index));
 }
 
-static void set_slot(struct node *node, uint32_t index, uint32_t offset)
+/* The two bytes of a key behind what all keys share; as numbers they are in the keys' order. */
+static uint16_t hint_of(const struct node *node, struct slice key)
 {
-	memcpy(slot(node, index), &offset, sizeof(offset));
+	const uint8_t *bytes = key.data;
+	const size_t at = node->shared_size;
+	const unsigned first = at < key.size ? bytes[at] : 0;
+	const unsigned second = at + 1 < key.size ? bytes[at + 1] : 0;
+
+	return (uint16_t)(first << 8 | second);
+}
+
+/* A key is going to be inserted before `index`: are there bytes that it does not share? */
+static void share(struct node *node, uint32_t index, struct slice key)
+{
+	const uint8_t *bytes = key.data;
+	const uint32_t unlooked = node->level && node->count;
+	size_t size = 0;
+
+	if (node->level && index == 0)
+		return;
+	if (node->count == unlooked) {		/* the first that counts shares all it has */
+		node->shared_size = key.size < sizeof(node->shared) ? (uint8_t)key.size :
+				    sizeof(node->shared);
+		if (key.size)
+			memcpy(node->shared, key.data, node->shared_size);
+	}
+	while (size < node->shared_size && size < key.size && bytes[size] == node->shared[size])
+		size++;
+	if (size == node->shared_size)
+		return;
+	node->shared_size = (uint8_t)size;
+	for (uint32_t i = 0; i < node->count; i++)
+		set_slot(node, i, slot_offset(node, i), hint_of(node, node_key(node, i)));
 }
 
 /* Squeezes out what was removed. */
@@ -78,14 +131,14 @@ static void compact(struct node *node)
 	uint8_t old[NODE_BYTES];
 	uint32_t used = 0;
 
-	assert(node->used <= sizeof(old));	/* larger ones hold a single entry, and nothing removed */
+	assert(node->used <= sizeof(old));	/* larger ones hold one entry, nothing removed */
 	memcpy(old, node->bytes, node->used);
 	for (uint32_t i = 0; i < node->count; i++) {
 		const uint8_t *entry = old + (entry_at(node, i) - node->bytes);
 		const uint32_t size = entry_size(node->level, entry);
 
 		memcpy(node->bytes + used, entry, size);
-		set_slot(node, i, used);
+		set_slot(node, i, used, slot_hint(node, i));
 		used += size;
 	}
 	node->used = used;
@@ -93,28 +146,51 @@ static void compact(struct node *node)
 }
 
 /* Makes room for an entry of `size` bytes before `index`, and returns where to write it. */
-static uint8_t *open_gap(struct node *node, uint32_t index, uint32_t size)
+static uint8_t *open_gap(struct node *node, uint32_t index, uint32_t size, struct slice key)
 {
 	assert(size + NODE_SLOT <= node_room(node) && index <= node->count);
+	share(node, index, key);
 	if (node->used + size + (node->count + 1) * NODE_SLOT > node->capacity)
 		compact(node);
 	memmove(slot(node, node->count), slot(node, node->count) + NODE_SLOT,
 		(node->count - index) * NODE_SLOT);
-	set_slot(node, index, node->used);
+	set_slot(node, index, node->used, hint_of(node, key));
 	node->count++;
 	node->used += size;
 	return node->bytes + node->used - size;
 }
 
+/* How the keys' shared bytes compare with as many of `key`. */
+static int compare_shared(const struct node *node, struct slice key)
+{
+	const size_t size = node->shared_size;
+
+	return slice_compare(slice_of(node->shared, size),
+			     slice_of(key.data, key.size < size ? key.size : size));
+}
+
+/* How entry `index`'s key compares with one that begins with what all share. */
+static int compare(const struct node *node, uint32_t index, struct slice key, uint16_t hint)
+{
+	const uint16_t its = slot_hint(node, index);
+
+	return its != hint ? (its > hint) - (its < hint) :
+		slice_compare(node_key(node, index), key);
+}
+
 /* The first of [low, count) whose key is not less than `key`. */
 static uint32_t lower_bound(const struct node *node, uint32_t low, struct slice key, bool *exact)
 {
+	const int shared = compare_shared(node, key);
+	const uint16_t hint = hint_of(node, key);
 	uint32_t high = node->count;
 
 	*exact = false;
+	if (shared != 0)
+		return shared < 0 ? high : low;
 	while (low < high) {
 		const uint32_t middle = low + (high - low) / 2;
-		const int order = slice_compare(node_key(node, middle), key);
+		const int order = compare(node, middle, key, hint);
 
 		if (order < 0) {
 			low = middle + 1;
@@ -182,7 +258,7 @@ uint32_t leaf_entry_size(const struct leaf_entry *entry)
 
 void leaf_insert(struct node *leaf, uint32_t index, const struct leaf_entry *entry)
 {
-	uint8_t *at = open_gap(leaf, index, leaf_entry_size(entry));
+	uint8_t *at = open_gap(leaf, index, leaf_entry_size(entry), entry->key);
 
 	leaf->inserted = index + 1;
 	put16(at, (uint16_t)entry->key.size);
@@ -214,10 +290,10 @@ static void lengthen(struct node *leaf, uint32_t index, uint32_t more)
 		assert(size <= sizeof(old));
 		memcpy(old, entry, size);
 		node_remove(leaf, index);
-		entry = open_gap(leaf, index, size + more);
+		entry = open_gap(leaf, index, size + more, entry_key(0, old));
 		memcpy(entry, old, size);
 	}
-	put32(entry + 2, get32(entry + 2) + more);	/* more than a node's bytes never reach the top bit */
+	put32(entry + 2, get32(entry + 2) + more);	/* a node's bytes never reach the top bit */
 }
 
 bool leaf_patch(struct node *leaf, uint32_t index, uint32_t offset, struct slice bytes)
@@ -250,7 +326,7 @@ static uint8_t *inner_tail(const struct node *inner, uint32_t index)
 void inner_insert(struct node *inner, uint32_t index, struct slice key, const struct ref *ref,
 		  struct node *child)
 {
-	uint8_t *at = open_gap(inner, index, inner_entry_size(key));
+	uint8_t *at = open_gap(inner, index, inner_entry_size(key), key);
 
 	put16(at, (uint16_t)key.size);
 	if (key.size)
@@ -303,7 +379,7 @@ void node_append(struct node *to, const struct node *from, uint32_t index, uint3
 		const uint8_t *entry = entry_at(from, index);
 		const uint32_t size = entry_size(from->level, entry);
 
-		memcpy(open_gap(to, to->count, size), entry, size);
+		memcpy(open_gap(to, to->count, size, entry_key(from->level, entry)), entry, size);
 	}
 }
 
@@ -410,7 +486,7 @@ static int decode_entries(struct node *node, const uint8_t *at, uint32_t left, u
 			break;
 		}
 		fault = entry_fault(node, at);
-		to = open_gap(node, node->count, size + more);
+		to = open_gap(node, node->count, size + more, entry_key(node->level, at));
 		memcpy(to, at, size);
 		memset(to + size, 0, more);
 		at += size;

@@ -1,8 +1,9 @@
 /* node.h - one node of the tree: a sorted array of entries, in memory and as a block.
  *
  * A leaf's entries are keys with values, an inner node's are separators with children. Entries
- * lie in the node's bytes much as they do on disk, filled from the front; their offsets, in key
- * order, from the back. Nothing here allocates but node_new, and nothing locks: who may touch a
+ * lie in the node's bytes much as they do on disk, filled from the front; their slots, in key
+ * order, from the back: where the entry is, and the two bytes of its key that follow what all keys
+ * share, so that a search rarely looks at an entry that it does not want. Nothing here allocates but node_new, and nothing locks: who may touch a
  * node, and when, is the tree's business (tree.h).
  *
  * Nodes come in one size, NODE_BYTES; only an entry that does not fit one has a larger node, in
@@ -36,7 +37,9 @@ struct node {
 	uint32_t removed;	/* bytes of removed ones */
 	uint32_t capacity;	/* immutable; of `bytes` */
 	uint32_t inserted;	/* a leaf's latest insertion was before this index */
-	uint8_t bytes[];	/* entries -> ... <- offsets, 4 bytes each */
+	uint8_t shared_size;	/* all keys (but an inner node's first) begin with these bytes: ... */
+	uint8_t shared[15];
+	uint8_t bytes[];	/* entries -> ... <- slots, 4 bytes each: offset, and two bytes of key */
 };
 
 enum {
@@ -84,8 +87,8 @@ struct leaf_entry {
 	struct slice key;
 	struct slice value;	/* without the run's reference */
 	struct ref run;		/* length 0: none */
-	struct slice patch;	/* unless empty, to be laid over the value at `patch_offset`, which is within
-				 * it or its end; one that is read has none */
+	struct slice patch;	/* unless empty, to be laid over the value at `patch_offset`, which
+				 * is within it or its end; one that is read has none */
 	uint32_t patch_offset;
 };
 

@@ -15,7 +15,8 @@ struct pages {
 	_Atomic uint64_t writes;	/* begun since opening */
 	struct mutex lock;		/* held across a sync: whoever comes second shares the result */
 	uint64_t synced;		/* guarded by lock; how many of the writes are durable */
-	int failed;			/* guarded by lock; sticky */
+	atomic_int failed;		/* sticky; set under lock */
+	struct err failure;		/* why; written before `failed` is, and never again */
 };
 
 /* ---- superblocks ------------------------------------------------------------------------ */
@@ -125,6 +126,24 @@ static int find_super(struct pages *pages, struct super *super, bool *damaged, s
 	return 0;
 }
 
+/* A write or sync that matters failed: nothing is trusted any more. */
+static void fail(struct pages *pages, int rc, const char *what) NEEDS(pages->lock)
+{
+	if (!atomic_load(&pages->failed))
+		err_set(&pages->failure, 0, FILE_PAGES ": %s failed: %s; nothing more is written "
+			"until the store is opened again", what, strerror(-rc));
+	atomic_store(&pages->failed, -EROFS);
+}
+
+bool pages_failure(struct pages *pages, struct err *err)
+{
+	const bool failed = atomic_load(&pages->failed) != 0;
+
+	if (failed)
+		*err = pages->failure;
+	return failed;
+}
+
 int pages_write_super(struct pages *pages, const struct super *super)
 {
 	uint8_t unit[UNIT];
@@ -139,7 +158,7 @@ int pages_write_super(struct pages *pages, const struct super *super)
 	if (rc == 0)
 		return pages_sync(pages);
 	mutex_lock(&pages->lock);
-	pages->failed = -EROFS;
+	fail(pages, rc, "writing a superblock");
 	mutex_unlock(&pages->lock);
 	return rc;
 }
@@ -295,7 +314,7 @@ int pages_flush(struct pages *pages, uint64_t offset, uint64_t size, bool wait)
 
 	if (rc < 0) {
 		mutex_lock(&pages->lock);
-		pages->failed = -EROFS;
+		fail(pages, rc, "a write");
 		mutex_unlock(&pages->lock);
 	}
 	return rc;
@@ -313,13 +332,13 @@ int pages_sync(struct pages *pages)
 
 	mutex_lock(&pages->lock);
 	writes = atomic_load(&pages->writes);
-	rc = pages->failed;
+	rc = atomic_load(&pages->failed);
 	if (rc == 0 && writes != pages->synced) {
 		rc = pages->os->sync(pages->file);
 		if (rc == 0)
 			pages->synced = writes;
 		else
-			pages->failed = -EROFS;
+			fail(pages, rc, "a sync");
 	}
 	mutex_unlock(&pages->lock);
 	return rc;

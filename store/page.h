@@ -80,6 +80,9 @@ void pages_touch(struct pages *pages);
  * failure is final, as of a sync. */
 int pages_write_super(struct pages *pages, const struct super *super);
 
+/* The sentence that says what made pages_sync final; false if nothing did. */
+bool pages_failure(struct pages *pages, struct err *err);
+
 /* Units of the file that are there to be written to: whole quads, although a power cut may have left
  * a part of one behind them. */
 uint64_t pages_units(const struct pages *pages);

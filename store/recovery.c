@@ -105,7 +105,13 @@ int recovery_open(struct engine *engine, struct err *err)
 		return rc;
 	if (damaged)			/* the other one may have been newer */
 		super.mark.closed = false;
-	rc = replay(engine, &super, err);
+	/* It may be in the page cache only. Before anything is written to what it says is free, it must
+	 * be on disk: written again, for what a failed sync left behind no
+	 * later one takes along. */
+	if (!super.mark.closed)
+		rc = pages_write_super(engine->pages, &super);
+	if (rc == 0)
+		rc = replay(engine, &super, err);
 	if (rc == -EUCLEAN && damaged)
 		return blame_super(rc, &super, err);
 	return rc == 0 ? reopened(engine) : rc;

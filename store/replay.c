@@ -70,7 +70,8 @@ static int note(void *arg, uint64_t revision, struct slice batch)
 	return rc == -EUCLEAN ? 0 : rc;
 }
 
-/* Did the run reach the disk? Asked of commits that nobody was told are on disk. */
+/* Did the run reach the disk? Asked of commits that nobody was told are on disk. It is written again,
+ * for whoever wrote it may have been told that a sync failed, and what is read be in memory only. */
 static int check_run(struct engine *engine, const struct ref *run, void *bytes)
 {
 	int rc;
@@ -78,6 +79,8 @@ static int check_run(struct engine *engine, const struct ref *run, void *bytes)
 	if (run->length > ENGINE_RUN_MAX)
 		return -EUCLEAN;
 	rc = pages_read(engine->pages, run, bytes, NULL);
+	if (rc == 0)
+		rc = pages_put(engine->pages, run->offset, slice_of(bytes, run->length));
 	return rc == -EBADMSG ? -ENODATA : rc;
 }
 

@@ -144,6 +144,7 @@ struct store_new {
 	uint64_t rdev;		/* S_IFCHR and S_IFBLK */
 	struct slice target;	/* S_IFLNK */
 	struct slice xattrs;	/* extended attributes, as a set of xattr_set.h */
+	uint64_t expires_ms;	/* 0: never; -EINVAL for a table */
 	bool staged;		/* S_IFREG only: does not count until published */
 };
 
@@ -186,6 +187,11 @@ enum {
 int store_rename(struct store *store, struct place from, struct place to, unsigned flags,
 		 uint64_t *revision);
 
+/* The same, and what has no expiry gets this one (0: none) in the same step, unless it is a table, changes
+ * places, or has other names. */
+int store_rename_due(struct store *store, struct place from, struct place to, unsigned flags,
+		     uint64_t expires_ms, uint64_t *revision);
+
 /* ---- changing attributes --------------------------------------------------------------- */
 
 enum {
@@ -221,9 +227,6 @@ enum {
 /* Copies the value to `out`. -ENODATA: no such attribute. */
 int store_xattr_get(struct store *store, struct place place, struct slice name,
 		    struct buffer *out);
-
-/* Appends the names to `out`, a NUL behind each. */
-int store_xattr_list(struct store *store, struct place place, struct buffer *out);
 
 /* Copies all of them to `out`, as a set of xattr_set.h; those of an expired entry too. */
 int store_xattr_all(struct store *store, struct place place, struct buffer *out);

@@ -61,6 +61,13 @@ static void set_bound(struct bound *bound, const struct node *inner, uint32_t in
 	memcpy(bound->key, key.data, key.size);
 }
 
+/* The clock's hand is told that the node is in use. */
+static void use(struct node *node)
+{
+	if (!__atomic_load_n(&node->recent, __ATOMIC_RELAXED))
+		__atomic_store_n(&node->recent, 1, __ATOMIC_RELAXED);
+}
+
 int tree_find_leaf(const struct root *root, struct slice key, struct node **leaf,
 		     struct bound *bound, struct miss *miss)
 {
@@ -78,13 +85,14 @@ int tree_find_leaf(const struct root *root, struct slice key, struct node **leaf
 
 		set_bound(bound, node, index);
 		if (!child) {
+			use(node);	/* it must be there when the child comes */
 			*miss = (struct miss){ inner_ref(node, index), (uint8_t)(node->level - 1) };
 			return -EAGAIN;
 		}
 		node = child;
 	}
-	if (node && !__atomic_load_n(&node->recent, __ATOMIC_RELAXED))
-		__atomic_store_n(&node->recent, 1, __ATOMIC_RELAXED);
+	if (node)
+		use(node);
 	*leaf = node;
 	return 0;
 }
@@ -289,8 +297,9 @@ int tree_fetch(struct tree *tree, struct root *root, struct slice key, const str
 	rwlock_read(&tree->lock);
 	over = tree_over(tree);
 	rwlock_read_done(&tree->lock);
-	if (over)	/* before, not after: the node must still be there when its reader looks again */
-		tree_relieve(tree);
+	if (over)	/* before, not after, and once round: the node, and that above it, must still be
+			 * there when their reader looks again */
+		tree_relieve(tree, 1);
 	rc = read_node(tree->pages, miss, &node, err);
 	if (rc == -ENOMEM)
 		return rc;

@@ -85,9 +85,10 @@ uint32_t tree_turn(struct tree *tree, struct node **cold, uint32_t max) NEEDS(tr
 /* Forgets this leaf, if it can be. */
 void tree_forget_leaf(struct tree *tree, const struct node *leaf) NEEDS(tree->lock);
 
-/* Writes leaves early, and forgets them, until no more is in memory than should be, or nothing
- * more can go. What cannot be written stays: the checkpoint will say why. */
-void tree_relieve(struct tree *tree) WITHOUT(tree->lock);
+/* Writes leaves early, and forgets them, until no more is in memory than should be, or the hand has
+ * come to the end of the tree so often: at its first coming it only finds out what is in use. What
+ * cannot be written stays: the checkpoint will say why. */
+void tree_relieve(struct tree *tree, int rounds) WITHOUT(tree->lock);
 
 /* Frees what was set aside for changes; for tree_close. */
 void tree_drop_pool(struct tree *tree) NEEDS(tree->lock);

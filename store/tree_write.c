@@ -398,19 +398,19 @@ static void copy(struct pen *pen, struct node **cold, uint32_t count) NEEDS(pen-
 	}
 }
 
-/* Turns the hand until there is enough to write, or for a while. Returns how often it has come
- * round in vain since. */
+/* Turns the hand until there is enough to write, or for a while, but not past where it began in
+ * the tree. Adds to `rounds` if it got there. */
 static int turn(struct pen *pen, int rounds) NEEDS(pen->tree->lock)
 {
 	struct node *cold[PEN_BLOCKS];
+	bool round = false;
 
-	for (int i = 0; i < TURNS && tree_over(pen->tree) && pen->count < PEN_BLOCKS / 2; i++) {
-		const uint64_t before = pen->tree->memory;
-
+	for (int i = 0; i < TURNS && !round && tree_over(pen->tree) &&
+	     pen->count < PEN_BLOCKS / 2; i++) {
 		copy(pen, cold, tree_turn(pen->tree, cold, PEN_BLOCKS));
-		rounds = pen->tree->memory < before ? 0 : rounds + (pen->tree->hand.size == 0);
+		round = pen->tree->hand.size == 0;
 	}
-	return rounds;
+	return rounds + round;
 }
 
 /* The copy is on disk, or is not (rc). If the leaf is still as it was copied, it can go. */
@@ -452,9 +452,9 @@ static bool write_early(struct pen *pen)
 	return rc == 0;
 }
 
-/* Turns the hand twice round at the most, once to find out what is in use, and writes a few times
- * at the most: whoever commits next can do some of it too. */
-static void relieve(struct tree *tree) NEEDS(tree->relief)
+/* Turns the hand round a few times, and writes a few times at the most: whoever commits next can do
+ * some of it too. */
+static void relieve(struct tree *tree, int most_rounds) NEEDS(tree->relief)
 {
 	struct pen pen = {
 		.tree = tree, .buffer = tree->relief_buffer, .capacity = tree->relief_capacity,
@@ -464,27 +464,28 @@ static void relieve(struct tree *tree) NEEDS(tree->relief)
 	bool over = true;
 	int rounds = 0;
 
-	for (int writes = 0; over && rounds < 3 && writes < EARLY_WRITES;) {
+	for (int writes = 0; over && rounds < most_rounds && writes < EARLY_WRITES;) {
 		rwlock_write(&pen.tree->lock);
 		rounds = turn(&pen, rounds);
 		over = tree_over(tree);
 		rwlock_write_done(&pen.tree->lock);
 		if (pen.count > 0) {
-			if (write_early(&pen))
+			if (write_early(&pen) && most_rounds > 1)
 				rounds = 0;
 			writes++;
 		}
 	}
 	more = tree->cache / TRY_FRACTION < TRY_MIN ? TRY_MIN : tree->cache / TRY_FRACTION;
 	rwlock_write(&tree->lock);
-	tree->tried = over && rounds >= 3 ? tree->memory + more : 0;
+	if (!over || rounds > 1)
+		tree->tried = over ? tree->memory + more : 0;
 	rwlock_write_done(&tree->lock);
 	tree->relief_buffer = pen.buffer;
 	tree->relief_capacity = pen.capacity;
 	tree->relief_written = pen.written;
 }
 
-void tree_relieve(struct tree *tree)
+void tree_relieve(struct tree *tree, int rounds)
 {
 	bool far;
 
@@ -495,6 +496,6 @@ void tree_relieve(struct tree *tree)
 		mutex_lock(&tree->relief);
 	else if (!mutex_try(&tree->relief))
 		return;			/* somebody is at it */
-	relieve(tree);
+	relieve(tree, rounds);
 	mutex_unlock(&tree->relief);
 }

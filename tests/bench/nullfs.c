@@ -663,7 +663,7 @@ int main(int argc, char **argv)
 	if (!session || fuse_set_signal_handlers(session) < 0 ||
 	    fuse_session_mount(session, argv[1]) < 0)
 		errx(1, "%s: cannot be mounted on", argv[1]);
-	rc = connection_begin(session);
+	rc = connection_begin(session, NULL);
 	if (rc == 0)
 		rc = connection_loop(session);
 	fuse_session_unmount(session);

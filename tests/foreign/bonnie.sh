@@ -8,7 +8,8 @@ as=()
 if (( $(id -u) == 0 )); then as=(-u root); fi
 
 mkdir "$M/there"
-timeout -k 5 900 bonnie++ -d "$M/there" -s $size -r $ram -n $files -f -q "${as[@]}" > "$D/csv" 2> "$D/log" ||
+timeout -k 5 900 bonnie++ -d "$M/there" -s $size -r $ram -n $files -f -q "${as[@]}" \
+	> "$D/csv" 2> "$D/log" ||
 	{ tail -n 5 "$D/log" >&2; fail bonnie++; }
 [[ -s $D/csv ]] || fail "bonnie++ has no result"
 [[ -z $(ls -A "$M/there") ]] || fail "left behind: $(ls -A "$M/there" | head -n 5)"

@@ -17,7 +17,9 @@ cd "$M/cubby"
 make -j4 CFLAGS=-O1 "${targets[@]}" > "$D/log" 2>&1 || { tail "$D/log"; fail "the build"; }
 cd build/default
 ./cubby --version
-if [[ ! $QUICK ]]; then ./tests/unit/test_tree > /dev/null 2>&1 || fail "a test that was built here"; fi
+if [[ ! $QUICK ]]; then
+	./tests/unit/test_tree > /dev/null 2>&1 || fail "a test that was built here"
+fi
 cd ../..
 [[ -z $(again) ]] || fail "what was built is not newer than its sources"
 touch store/sum.c

@@ -38,7 +38,8 @@ same tree "$M/tar"
 rsync -aHAX --sparse tree/ "$M/rsync/"
 same tree "$M/rsync"
 # With -X it would try to take the versions away, each time, which the source does not have.
-[[ -z $(rsync -aHAi --checksum --delete tree/ "$M/rsync/") ]] || fail "rsync has something left to do"
+[[ -z $(rsync -aHAi --checksum --delete tree/ "$M/rsync/") ]] ||
+	fail "rsync has something left to do"
 
 # Within the mount, and out again.
 cp -a "$M/cp" "$M/again"
@@ -51,7 +52,8 @@ same tree "$D/out"
 rsync -aHX "$M/rsync/" back/
 same tree back
 mkdir "$D/untar"
-tar --xattrs -C "$M/tar" -cf - . | tar --warning=no-timestamp --xattrs --xattrs-include='user.*' -C "$D/untar" -xpf -
+tar --xattrs -C "$M/tar" -cf - . |
+	tar --warning=no-timestamp --xattrs --xattrs-include='user.*' -C "$D/untar" -xpf -
 same tree "$D/untar"
 keeps
 same "$D/tree" "$M/cp"

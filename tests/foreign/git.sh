@@ -11,7 +11,7 @@ git() {
 }
 
 if command git -c safe.directory='*' -C "$SOURCES" rev-parse -q --verify HEAD > /dev/null 2>&1; then
-	git clone -q --no-hardlinks "$SOURCES" "$M/first"
+	git clone -q --no-local "$SOURCES" "$M/first"
 else
 	sources "$M/first"		# a tarball has no history: make some
 	git -C "$M/first" init -q
@@ -19,7 +19,7 @@ else
 	git -C "$M/first" commit -q -m first
 fi
 cd "$M"
-git -C first fsck --full --strict 2>&1
+git -C first fsck --full --strict --no-dangling 2>&1
 git clone -q first second		# hard links
 git clone -q --no-local first third
 for n in $(seq "$rounds"); do
@@ -31,7 +31,7 @@ git -C third fetch -q
 git -C third checkout -q -b other origin/other
 for r in first second third; do
 	git -C $r gc -q --aggressive --prune=now
-	git -C $r fsck --full --strict 2>&1
+	git -C $r fsck --full --strict --no-dangling 2>&1
 	[[ -z $(git -C $r status --porcelain) ]] || fail "$r is not clean"
 done
 git -C third worktree add -q ../fourth HEAD~1
@@ -39,6 +39,6 @@ git -C third stash list
 rm -rf second
 keeps
 cd "$M"
-git -C third fsck --full --strict 2>&1
+git -C third fsck --full --strict --no-dangling 2>&1
 [[ -z $(git -C fourth status --porcelain) ]] || fail "the work tree is not clean"
 stop

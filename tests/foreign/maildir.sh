@@ -50,7 +50,8 @@ crowd=()
 for (( who = 0; who < deliverers; who++ )); do deliver $who & crowd+=($!); done
 for reader in 1 2; do collect "$D/report.$reader" & crowd+=($!); done
 for pid in "${crowd[@]}"; do wait "$pid" || fail "a client"; done
-[[ $(sort "$D"/report.* | uniq | wc -l) == $(( deliverers * letters )) ]] || fail "letters are missing"
+[[ $(sort "$D"/report.* | uniq | wc -l) == $(( deliverers * letters )) ]] ||
+	fail "letters are missing"
 [[ -z $(sort "$D"/report.* | uniq -d) ]] || fail "letters came twice"
 [[ -z $(ls "$M/box/new" "$M/box/tmp" | grep host) ]] || fail "letters are left"
 keeps

@@ -11,13 +11,9 @@ enum { EXT4_MAGIC = 0xEF53, TESTS_MAX = 64 };
 /* The one list of what is meant to be different. */
 static const char *const reasons[DIFFERENCES] = {
 	[READING_LEAVES_ATIME] = "access times are kept as set: reading must not write",
-	[BLOCKS_FOLLOW_SIZE] = "st_blocks is worked out from the size: to count would read all of a value",
-	[LOCKING_BIT_STAYS] = "setgid without the group's x stays when others write: who is in the group "
-			      "the kernel does not tell",
 	[DEVICES_ARE_SHUT] = "libfuse mounts nodev,nosuid unless -o dev,suid says otherwise",
 	[NO_TMPFILE] = "O_TMPFILE: libfuse 3.14 does not know it, and programs fall back",
-	[NO_WHITEOUT] = "RENAME_WHITEOUT: only overlayfs asks for it, below which cubby is not meant to lie",
-	[NO_BTIME] = "statx's birth time: libfuse 3.14 cannot pass it on",
+	[NO_WHITEOUT] = "RENAME_WHITEOUT: only overlayfs asks for it",
 	[VERSION_IS_LISTED] = "user.cubby.version is listed, so that copies and backups keep it",
 };
 
@@ -66,11 +62,15 @@ void become(uid_t uid, gid_t gid)
 
 /* ---- mounting anew --------------------------------------------------------------------------- */
 
+/* Of the mount: those of the environment's MOUNT_OPTIONS and what the tests need. */
 static const char *options(void)
 {
-	return geteuid() != 0 ? "sync=standard" :
-	       c.read_only    ? "sync=standard,allow_other,acl,security,ro" :
-				"sync=standard,allow_other,acl,security";
+	static char text[512];
+	const char *given = getenv("MOUNT_OPTIONS");
+
+	snprintf(text, sizeof(text), "%s%s%s", given ? given : "sync=standard",
+		 geteuid() == 0 ? ",allow_other,acl,security" : "", c.read_only ? ",ro" : "");
+	return text;
 }
 
 /* The mount point bound to itself is a mount, which can be read-only. */

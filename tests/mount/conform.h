@@ -26,12 +26,9 @@ int conform_run(const struct CMUnitTest *tests, size_t count);
 /* What cubby does otherwise on purpose. */
 enum difference {
 	READING_LEAVES_ATIME,
-	BLOCKS_FOLLOW_SIZE,
-	LOCKING_BIT_STAYS,
 	DEVICES_ARE_SHUT,
 	NO_TMPFILE,
 	NO_WHITEOUT,
-	NO_BTIME,
 	VERSION_IS_LISTED,
 	DIFFERENCES,
 };
@@ -48,8 +45,8 @@ void become_root(void);
  * if `on`; of the plain folder a second view. Only root can. */
 void read_only(bool on);
 
-/* Makes, in the working directory: the file f ("hello"), the empty directory d, the directory full with
- * the file x, the links l to f, ld to d, loop to itself and dangling to nothing, and the fifo p. */
+/* Makes, in the working directory: the file f ("hello"), the empty directory d, the directory full
+ * with the file x, the links l to f, ld to d, loop to itself, dangling to nothing, the fifo p. */
 void furnish(void);
 
 /* A name of 255 and one of 256 bytes. */

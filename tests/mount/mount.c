@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
@@ -18,7 +19,7 @@
 #include <unistd.h>
 
 enum {
-	WATCHDOG_S = 240, /* a test may take this long */
+	WATCHDOG_S = 240, /* a test may take this long, unless TEST_LIMIT says otherwise */
 	MOUNT_MS = 30000, /* the daemon to mount, log replayed */
 	STOP_MS = 30000,  /* the daemon to end after unmounting */
 };
@@ -137,12 +138,13 @@ static void abort_connection(void)
 
 static void *watch(void *arg)
 {
+	const uint64_t patience_s = number_from_env("TEST_LIMIT", WATCHDOG_S);
 	struct timespec end;
 	int rc = 0;
 
 	(void)arg;
 	clock_gettime(CLOCK_REALTIME, &end);
-	end.tv_sec += WATCHDOG_S;
+	end.tv_sec += (time_t)patience_s;
 	pthread_mutex_lock(&watch_lock);
 	while (m.watched && rc != ETIMEDOUT)
 		rc = pthread_cond_timedwait(&watch_over, &watch_lock, &end);
@@ -150,8 +152,8 @@ static void *watch(void *arg)
 	if (rc != ETIMEDOUT)
 		return NULL;
 
-	fprintf(stderr, "watchdog: no end after %d s; %s is left for you to look at\n", WATCHDOG_S,
-		m.base);
+	fprintf(stderr, "watchdog: no end after %" PRIu64 " s; %s is left for you to look at\n",
+		patience_s, m.base);
 	abort_connection();
 	if (m.pid > 0)
 		kill(m.pid, SIGKILL);

@@ -124,7 +124,7 @@ static void only_directories_have_default_lists(void **state)
 	run("touch k; mkdir d; setfacl -d -m u:1:r d; getfattr -n system.posix_acl_default "
 	    "--only-values d > list");
 	assert_int_not_equal(sh("setfattr -n system.posix_acl_default -v "
-				"0x$(xxd -p list | tr -d '\\n') k"), 0);
+				"0x$(od -An -v -tx1 list | tr -d ' \\n') k"), 0);
 	assert_non_null(strstr(said(), "Permission denied"));
 	assert_errno(setxattr("k", "system.posix_acl_access", "nonsense", 8, 0), EOPNOTSUPP);
 	assert_errno(setxattr("k", "system.sockprotoname", "x", 1, 0), EOPNOTSUPP);

@@ -145,7 +145,7 @@ static void the_gap_reads_as_zeros(void **state)
 	assert_ok(close(fd));
 	assert_ok(truncate("f", (off_t)1 << 40));
 	assert_int_equal(stat_of("f").st_size, (off_t)1 << 40);
-	assert_int_equal(stat_of("f").st_blocks > 100, differs(BLOCKS_FOLLOW_SIZE));
+	assert_in_range(stat_of("f").st_blocks, 1, 100);
 }
 
 /* What is seen is what was written, whoever looks, and at once. */
@@ -544,7 +544,11 @@ static void direct_reads_and_writes_agree_with_the_others(void **state)
 
 /* ---- holes ---------------------------------------------------------------------------------- */
 
-enum { KEEP = FALLOC_FL_KEEP_SIZE, PUNCH = FALLOC_FL_PUNCH_HOLE | KEEP, ZERO = FALLOC_FL_ZERO_RANGE };
+enum {
+	KEEP = FALLOC_FL_KEEP_SIZE,
+	PUNCH = FALLOC_FL_PUNCH_HOLE | KEEP,
+	ZERO = FALLOC_FL_ZERO_RANGE,
+};
 
 static void fallocate_says_what_is_wrong(void **state)
 {
@@ -679,7 +683,7 @@ static void writing_takes_setuid_away(void **state)
 	assert_ok(chmod("f", 06767));
 	become(USER, USER);
 	assert_all(write(fd, "x", 1), 1);
-	assert_int_equal(stat_of("f").st_mode & 07777, differs(LOCKING_BIT_STAYS) ? 02767 : 0767);
+	assert_int_equal(stat_of("f").st_mode & 07777, 0767);
 	/* Root may. */
 	become_root();
 	assert_ok(chmod("f", 06777));

@@ -1,6 +1,6 @@
 /* The same random steps on the mount and on a plain folder of the disk: every answer must be the
- * same, and so must everything that can be seen afterwards. Now and then it is mounted again, or the
- * daemon is killed when everything was synced. SEED= repeats a run, STEPS= makes it longer. */
+ * same, and so must everything that can be seen afterwards. Now and then it is mounted again, or
+ * the daemon is killed when everything was synced. SEED= repeats a run, STEPS= makes it longer. */
 #include "mount/mount.h"
 
 #include <dirent.h>
@@ -22,7 +22,9 @@ enum {
 	REMOUNT_EVERY = 5000,
 	KILL_EVERY = 7000,
 	SLOTS = 6,          /* files kept open */
-	BIGGEST = 200000, /* of a file */
+	SMALL = 200000, /* bytes that a write, or a file not grown by it, has at most */
+	LARGE = 6000000, /* more than a draft keeps in memory */
+	LARGE_COST = 20, /* such a step takes as long as so many others */
 	MAPPED = 128 * 1024, /* of a file that is kept open for reading and writing */
 	XATTR_MAX = 800,
 	TOLD = 12,          /* steps that are told when one goes wrong */
@@ -85,6 +87,8 @@ struct step {
 };
 
 static char roots[SIDES][4096];
+static size_t biggest;	/* SMALL or LARGE */
+static uint8_t *bytes; /* twice as many */
 static int slots[SIDES][SLOTS];
 static uint8_t *maps[SIDES][SLOTS]; /* NULL: none */
 
@@ -112,10 +116,16 @@ static void full_path(char *to, int side, unsigned path)
 
 /* ---- what a step shows, as a number -------------------------------------------------------- */
 
-static uint64_t mix(uint64_t sum, const void *bytes, size_t size)
+static uint64_t mix(uint64_t sum, const void *data, size_t size)
 {
-	const uint8_t *p = bytes;
+	const uint8_t *p = data;
+	uint64_t word;
 
+	for (; size >= sizeof(word); p += sizeof(word), size -= sizeof(word)) {
+		memcpy(&word, p, sizeof(word));
+		sum = (sum ^ word) * 0x100000001b3;
+		sum ^= sum >> 29;
+	}
 	while (size-- > 0)
 		sum = (sum ^ *p++) * 0x100000001b3;
 	return sum;
@@ -156,7 +166,6 @@ static long list(const char *path, uint64_t *sum)
 
 static long read_at(int fd, off_t offset, size_t size, uint64_t *sum)
 {
-	static uint8_t bytes[BIGGEST * 2];
 	const ssize_t n = pread(fd, bytes, size, offset);
 
 	if (n > 0)
@@ -171,7 +180,7 @@ static long content(const char *path, uint64_t *sum)
 
 	if (fd < 0)
 		return -1;
-	n = read_at(fd, 0, BIGGEST * 2, sum);
+	n = read_at(fd, 0, biggest * 2, sum);
 	if (n < 0) {
 		const int error = errno;
 
@@ -236,7 +245,7 @@ static long act_on_map(const struct step *s, int side, uint64_t *sum)
 static long copy(const struct step *s, int side)
 {
 	const int to = slots[side][s->other % SLOTS];
-	loff_t in = s->offset, out = (loff_t)(s->seed % BIGGEST);
+	loff_t in = s->offset, out = (loff_t)(s->seed % biggest);
 	long done = 0;
 	ssize_t n = 0;
 
@@ -250,7 +259,6 @@ static long copy(const struct step *s, int side)
 
 static long act_on_slot(const struct step *s, int side, uint64_t *sum)
 {
-	static uint8_t bytes[BIGGEST];
 	int *slot = &slots[side][s->slot];
 	struct stat st;
 	long rc;
@@ -447,8 +455,8 @@ static struct step choose(uint64_t *seed)
 		.path = choose_path(seed),
 		.other = choose_path(seed),
 		.mode = 0600 | (r >> 8 & 0177) | (r & 1 << 22 ? r >> 30 & 06000 : 0),
-		.offset = (off_t)(random_next(seed) % (r & 1 << 20 ? 5000 : BIGGEST)),
-		.size = random_next(seed) % (r & 1 << 21 ? 300 : BIGGEST),
+		.offset = (off_t)(random_next(seed) % (r & 1 << 20 ? 5000 : biggest)),
+		.size = random_next(seed) % (r & 1 << 21 ? 300 : biggest),
 		.seed = r,
 	};
 
@@ -560,41 +568,65 @@ static void kill_and_mount(void)
 	mount_start(getenv("MOUNT_OPTIONS"));
 }
 
-static void the_mount_answers_as_the_disk_does(void **state)
+static void begin(void)
 {
-	const uint64_t steps = number_from_env("STEPS", STEPS_DEFAULT);
-	uint64_t seed = number_from_env("SEED", (uint64_t)now_ms());
-
-	(void)state;
-	print_message("SEED=%" PRIu64 " STEPS=%" PRIu64 "\n", seed, steps);
 	snprintf(roots[0], sizeof(roots[0]), "%s/plain", base_path());
 	snprintf(roots[1], sizeof(roots[1]), "%s", point_path());
 	assert_ok(mkdir(roots[0], 0755));
 	umask(022);
 	memset(slots, -1, sizeof(slots));
+	memset(maps, 0, sizeof(maps));
+	bytes = malloc(2 * biggest);
+	assert_non_null(bytes);
+}
+
+static void take_steps(uint64_t steps, uint64_t often)
+{
+	uint64_t seed = number_from_env("SEED", (uint64_t)now_ms());
+
+	print_message("SEED=%" PRIu64 " STEPS=%" PRIu64 "\n", seed, steps * often);
+	begin();
 	for (uint64_t i = 0; i < steps; i++) {
 		const struct step s = choose(&seed);
+		const uint64_t n = (i + 1) * often;
 
 		act_on_both(&s, i);
-		if (i % LOOK_EVERY == LOOK_EVERY - 1)
+		if (n % LOOK_EVERY < often)
 			look_at_everything(i);
-		if (i % REMOUNT_EVERY == REMOUNT_EVERY - 1) {
+		if (n % REMOUNT_EVERY < often) {
 			remount();
 			look_at_everything(i);
 		}
-		if (i % KILL_EVERY == KILL_EVERY - 1) {
+		if (n % KILL_EVERY < often) {
 			kill_and_mount();
 			look_at_everything(i);
 		}
 	}
 	remount();
+	free(bytes);
 }
+
+static void the_mount_answers_as_the_disk_does(void **state)
+{
+	(void)state;
+	biggest = SMALL;
+	take_steps(number_from_env("STEPS", STEPS_DEFAULT), 1);
+}
+
+static void large_files_do_too(void **state)
+{
+	(void)state;
+	biggest = LARGE;
+	take_steps(number_from_env("STEPS", STEPS_DEFAULT) / LARGE_COST, LARGE_COST);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, mount_begin, mount_end)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(the_mount_answers_as_the_disk_does, mount_begin,
-						mount_end),
+		TEST(the_mount_answers_as_the_disk_does),
+		TEST(large_files_do_too),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

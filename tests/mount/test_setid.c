@@ -163,14 +163,19 @@ static void an_ordinary_users_change_takes_them_off(void **state)
 	assert_int_equal(mode_of("k"), 06777);
 }
 
-/* Without group execution the bit means mandatory locking, and stays. */
-static void set_group_id_without_execution_stays(void **state)
+/* Without group execution the bit once meant mandatory locking: for the group it stays. */
+static void set_group_id_without_execution_stays_for_the_group(void **state)
 {
 	(void)state;
 	only_root();
 	assert_int_equal(after(writes, 1000, 02666), 02666);
 	assert_int_equal(after(cuts, 1000, 02666), 02666);
 	assert_int_equal(after(gives_nothing_away, 1000, 02666), 02666);
+	run("echo x > k; chown 1000:5 k; chmod 2666 k; "
+	    "setpriv --reuid=1000 --regid=1000 --groups=5 bash -c 'echo y >> k'");
+	assert_int_equal(mode_of("k"), 02666);
+	run("setpriv --reuid=1000 --regid=1000 --clear-groups bash -c 'echo y >> k'");
+	assert_int_equal(mode_of("k"), 0666);
 }
 
 static void root_may_write_and_keeps_them_but_not_over_chown(void **state)
@@ -255,7 +260,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(an_ordinary_users_change_takes_them_off),
-		TEST(set_group_id_without_execution_stays),
+		TEST(set_group_id_without_execution_stays_for_the_group),
 		TEST(root_may_write_and_keeps_them_but_not_over_chown),
 		TEST(a_directory_keeps_them_over_chown),
 		TEST(chmod_by_a_stranger_to_the_group_takes_set_group_id_off),

@@ -82,8 +82,8 @@ static void a_store_is_for_its_owner_alone_whatever_the_umask(void **state)
 	umask(before);
 }
 
-/* Each file of the store, replaced by a link to where it was moved, by a link to another's file, by a
- * fifo, by a directory: mounting refuses, and touches nothing behind it. */
+/* Each file of the store, replaced by a link to where it was moved, by a link to another's file, by
+ * a fifo, by a directory: mounting refuses, and touches nothing behind it. */
 static void links_in_a_store_are_not_followed(void **state)
 {
 	struct dirent *e;

@@ -126,6 +126,20 @@ static void disk_close_dir(struct os_dir *dir)
 	free(dir);
 }
 
+/* All of them, or some of the first ones; the rest stay as they were. */
+static void sync_names(struct folder *folder, uint64_t *random)
+{
+	const size_t all = folder->naming_count;
+	const size_t count = random ? chance(random) % (all + 1) : all;
+
+	for (size_t i = 0; i < count; i++)
+		name_set(&folder->disk, &folder->namings[i].name);
+	folder->naming_count -= count;
+	if (count && folder->naming_count)
+		memmove(folder->namings, folder->namings + count,
+			folder->naming_count * sizeof(struct naming));
+}
+
 static int disk_sync_dir(struct os_dir *dir)
 {
 	struct sim *sim = dir->sim;
@@ -135,12 +149,8 @@ static int disk_sync_dir(struct os_dir *dir)
 
 	mutex_lock(&sim->lock);
 	outcome = begin(sim, SIM_SYNC_DIR, dir->boot, &rc);
-	if (outcome == GO || outcome == FAILS) {
-		for (size_t i = 0; i < folder->naming_count; i++)
-			if (outcome == GO || chance(&sim->medium.random) & 1)
-				name_set(&folder->disk, &folder->namings[i].name);
-		folder->naming_count = 0;
-	}
+	if (outcome == GO || outcome == FAILS)
+		sync_names(folder, outcome == GO ? NULL : &sim->medium.random);
 	mutex_unlock(&sim->lock);
 	return rc;
 }
@@ -323,7 +333,7 @@ static int sync_as(struct os_file *handle, enum sim_kind kind)
 	outcome = begin(sim, kind, handle->boot, &rc);
 	if ((outcome == GO && kind == SIM_SYNC) || outcome == FAILS) {
 		for (size_t i = 0; i < f->change_count; i++) {
-			if (outcome == GO)
+			if (outcome == GO || f->changes[i].size == 0)
 				apply_whole(&f->changes[i], &f->disk, &f->disk_size);
 			else
 				apply_some(&f->changes[i], &sim->medium.random, &f->disk,

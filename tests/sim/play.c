@@ -328,7 +328,7 @@ static bool commit(struct play *p)
 	uint8_t now[4];
 	int rc;
 
-	if (p->batch.count == 0)
+	if (p->batch.count == 0 && !p->batch.failed)
 		return true;
 	p->progress.tried++;
 	put32(now, p->progress.tried);

@@ -20,7 +20,7 @@
 enum {
 	STEPS = 400,		/* of a story, while one thing fails */
 	MORE = 60,		/* of what comes after */
-	EVERY = 3,
+	EVERY = 5,
 };
 
 static const struct fault faults[] = {
@@ -32,6 +32,7 @@ static const struct fault faults[] = {
 	{ "write", SIM_WRITE, -EIO },
 	{ "write on a full disk", SIM_WRITE, -ENOSPC },
 	{ "sync", SIM_SYNC, -EIO },
+	{ "flush", SIM_FLUSH, -EIO },
 	{ "sync of a folder", SIM_SYNC_DIR, -EIO },
 	{ "allocate", SIM_ALLOCATE, -EIO },
 	{ "allocate on a full disk", SIM_ALLOCATE, -ENOSPC },

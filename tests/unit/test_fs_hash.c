@@ -103,6 +103,27 @@ static void things_of_one_hash_are_kept_apart(void **state)
 	assert_null(hash_first(&table, 8));
 }
 
+static void it_shrinks_as_it_grew_and_loses_nothing(void **state)
+{
+	(void)state;
+	for (int round = 0; round < 3; round++) {
+		for (size_t i = 0; i < THINGS; i++)
+			insert(i, spread(i));
+		for (size_t i = 0; i < THINGS; i++) {
+			if (i % 100 == 7)
+				continue;
+			take_out(i);
+			if (i % 97 == 0)
+				for (size_t k = 0; k < THINGS; k++)
+					assert_int_equal(met(k, spread(k)), things[k].in);
+		}
+		assert_in_range(table.capacity, 1, THINGS / 4);
+		for (size_t i = 7; i < THINGS; i += 100)
+			take_out(i);
+		assert_int_equal(table.count, 0);
+	}
+}
+
 static void without_memory_it_finds_everything_all_the_same(void **state)
 {
 	(void)state;
@@ -125,6 +146,7 @@ int main(void)
 		TEST(everything_inserted_is_found_while_it_grows),
 		TEST(what_is_taken_out_is_not_found),
 		TEST(things_of_one_hash_are_kept_apart),
+		TEST(it_shrinks_as_it_grew_and_loses_nothing),
 		TEST(without_memory_it_finds_everything_all_the_same),
 	};
 

@@ -148,6 +148,23 @@ static void only_a_mount_of_root_alone_does_without_permission_checks(void **sta
 	take("default_permissions");
 	options_settle(&o, true);
 	assert_true(o.default_permissions);
+	options_init(&o);
+	take("acl");
+	options_settle(&o, true);
+	assert_true(o.default_permissions);
+}
+
+static void lists_and_security_attributes_are_kept_if_asked_for(void **state)
+{
+	(void)state;
+	assert_false(o.acl || o.security);
+	take("acl,security");
+	assert_true(o.acl && o.security);
+	take("noacl");
+	assert_true(!o.acl && o.security);
+	take("nosecurity,acl");
+	assert_true(o.acl && !o.security);
+	assert_string_equal(for_fuse(), "");
 }
 
 /* Each allocation fails once; every attempt ends with -ENOMEM or with all of it. */
@@ -176,6 +193,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(without_options_closing_waits_for_the_disk),
+		TEST(lists_and_security_attributes_are_kept_if_asked_for),
 		TEST(our_options_are_taken_and_the_last_one_counts),
 		TEST(a_value_that_makes_no_sense_is_refused_by_name),
 		TEST(what_mount_8_adds_goes_nowhere),

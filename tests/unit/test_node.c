@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "node.h"
+#include "sim/medium.h"
 
 /* ---- vocabulary ------------------------------------------------------------------------- */
 
@@ -194,6 +195,84 @@ static void what_was_removed_leaves_room_and_no_trace(void **state)
 	node_free(node);
 }
 
+/* Short alphabets, long beginnings, zeros and prefixes of others: whatever might confuse a search that
+ * looks at two bytes of a key first. */
+static struct slice odd_key(uint8_t *bytes, uint64_t *random)
+{
+	const size_t shared = (size_t)(chance(random) % 24), more = (size_t)(chance(random) % 4);
+
+	memset(bytes, 'k', shared);
+	for (size_t i = 0; i < more; i++)
+		bytes[shared + i] = (uint8_t)("\0kz\xff"[chance(random) % 4]);
+	if (shared + more == 0)
+		bytes[0] = 'k';
+	return slice_of(bytes, shared + more ? shared + more : 1);
+}
+
+/* The first from `from` on that is not less, the slow way. */
+static uint32_t look_for(const struct node *node, uint32_t from, struct slice key)
+{
+	while (from < node->count && slice_compare(node_key(node, from), key) < 0)
+		from++;
+	return from;
+}
+
+static void insert_at(struct node *node, uint32_t index, struct slice key)
+{
+	const struct leaf_entry entry = { .key = key, .value = slice_of("v", 1) };
+
+	if (node->level)
+		inner_insert(node, index, key, &somewhere, NULL);
+	else
+		leaf_insert(node, index, &entry);
+}
+
+static bool has(const struct node *node, uint32_t index, struct slice key)
+{
+	return index < node->count && slice_equal(node_key(node, index), key);
+}
+
+/* Where a search ends, in a leaf (level 0) or an inner node, whose first key counts for nothing. */
+static void is_found_rightly(const struct node *node, struct slice key)
+{
+	const uint32_t right = look_for(node, node->level, key);
+	bool exact = false;
+
+	if (node->level) {
+		assert_int_equal(node_find_child(node, key), has(node, right, key) ? right : right - 1);
+	} else {
+		assert_int_equal(node_find(node, key, &exact), right);
+		assert_int_equal(exact, has(node, right, key));
+	}
+}
+
+static void a_search_ends_where_a_slow_one_does(void **state)
+{
+	uint64_t random = 1;
+	uint8_t bytes[32];
+	(void)state;
+
+	for (uint32_t round = 0; round < 400; round++) {
+		const uint8_t level = (uint8_t)(round % 2);
+		struct node *node = node_new(NODE_BYTES, level, GENERATION);
+
+		if (level)
+			insert_at(node, 0, slice_of("", 0));
+		for (uint32_t i = 0; i < 80; i++) {
+			const struct slice key = odd_key(bytes, &random);
+			const uint32_t at = look_for(node, level, key);
+
+			is_found_rightly(node, key);
+			if (has(node, at, key) && at >= level)
+				node_remove(node, at);
+			else
+				insert_at(node, at, key);
+			is_found_rightly(node, odd_key(bytes, &random));
+		}
+		node_free(node);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -202,6 +281,7 @@ int main(void)
 		cmocka_unit_test(a_block_that_was_cut_is_refused),
 		cmocka_unit_test(a_node_of_another_level_or_generation_is_refused),
 		cmocka_unit_test(what_was_removed_leaves_room_and_no_trace),
+		cmocka_unit_test(a_search_ends_where_a_slow_one_does),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
