@@ -37,6 +37,7 @@ struct replay {
 	uint64_t chunk_max;		/* bytes */
 	uint64_t dirty_max;		/* bytes of nodes that are not on disk, if memory is short */
 	bool early;			/* nodes of this chunk were written */
+	bool unvouched;			/* it holds what no later group of the log vouches for */
 };
 
 /* ---- before anything is applied --------------------------------------------------------- */
@@ -91,6 +92,7 @@ static int check(void *arg, struct slice batch)
 	void *bytes = NULL;
 	int rc;
 
+	r->unvouched = true;
 	while ((rc = batch_next(batch, &offset, &op)) > 0) {
 		if (op.kind != BATCH_PUT_RUN)
 			continue;
@@ -191,7 +193,7 @@ static int apply_chunk(struct replay *r)
 		qsort_r(r->ops, r->count, sizeof(*r->ops), compare, r->chunk.data);
 	while (rc == 0 && next < r->count)
 		rc = apply_some(r, &next);
-	if (rc == 0 && r->early) {
+	if (rc == 0 && r->early && !r->unvouched) {
 		rc = checkpoint_replayed(r->engine, &r->mark);
 		r->early = rc < 0;
 		rc = rc == -ENOSPC ? 0 : rc;

@@ -176,7 +176,6 @@ static void replay_keeps_to_the_memory_it_may_have(void **state)
 
 	assert_int_equal(try_open(disk, &e), 0);
 	assert_int_equal(engine_stats(e, &stats), 0);
-	assert_true(stats.generation > 8);	/* as many times nodes were written */
 	assert_true(stats.memory < 3 * CACHE);
 	holds_all(e);
 	assert_int_equal(engine_close(e), 0);
