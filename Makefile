@@ -38,13 +38,15 @@ UNIT_SRC   := $(wildcard tests/unit/test_*.c)
 CRASH_SRC  := $(wildcard tests/crash/test_*.c)
 MOUNT_SRC  := $(wildcard tests/mount/test_*.c)
 FOREIGN_SRC := $(wildcard tests/foreign/*.c)
+FUZZ_SRC   := $(wildcard tests/fuzz/fuzz_*.c)
+SEEDS_SRC  := tests/fuzz/seeds.c
 BENCH_SRC  := $(wildcard tests/bench/*.c)
 ENGINES_SRC := $(wildcard tests/bench/engine/*.c)
 # What several tests share: any file beside them that is not a test itself.
 HELPER_SRC := $(filter-out $(UNIT_SRC) $(CRASH_SRC) $(MOUNT_SRC), \
                 $(wildcard $(addprefix tests/,$(addsuffix /*.c,sim unit crash mount))))
 SOURCES    := $(STORE_SRC) $(FS_SRC) $(UNIT_SRC) $(CRASH_SRC) $(MOUNT_SRC) $(FOREIGN_SRC) \
-              $(BENCH_SRC) $(ENGINES_SRC) $(HELPER_SRC)
+              $(BENCH_SRC) $(ENGINES_SRC) $(HELPER_SRC) $(FUZZ_SRC) $(SEEDS_SRC)
 
 object = $(patsubst %.c,$(BUILD)/%.o,$(1))
 binary = $(patsubst %.c,$(BUILD)/%,$(1))
@@ -112,6 +114,10 @@ $(BENCH_ENGINE): $(call object,$(ENGINES_SRC)) $(STORE_LIB)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(HELPER_LIB) $(STORE_LIB)
 	$(call say,LINK,$@)$(LINK) $^ $(TEST_LIBS) $(STORE_LIBS) -o $@
 
+# libFuzzer brings main.
+$(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(HELPER_LIB) $(STORE_LIB)
+	$(call say,LINK,$@)$(LINK) -fsanitize=fuzzer $^ $(STORE_LIBS) -o $@
+
 # Changes when the flags do, and everything is compiled again.
 FLAGS = $(shell $(CC) -dumpversion) $(subst ','\'',$(COMPILE) $(LDFLAGS))
 $(BUILD)/flags: always
@@ -125,7 +131,7 @@ always:
 
 # ---- tests ------------------------------------------------------------------------------------
 # tests/run gives every program a time limit and ends with the sum of cmocka's closing lines.
-CRASH_ENV = TEST_LIMIT=7200 CUTS=$(or $(CUTS),0) $(if $(N),N=$(N)) $(if $(SEED),SEED=$(SEED))
+CRASH_ENV = TEST_LIMIT=7200 CUTS=$(or $(CUTS),0) $(if $(SEED),SEED=$(SEED))
 
 .PHONY: test
 test: $(call binary,$(UNIT_SRC))	## run the unit tests (seconds)
@@ -169,6 +175,21 @@ tsan: export TSAN_OPTIONS ?= halt_on_error=1:second_deadlock_stack=1
 tsan:				## run unit and crash tests under the thread sanitizer
 	@$(MAKE) --no-print-directory BUILD=build/tsan SANITIZE=-fsanitize=thread \
 	         CFLAGS='$(SAN_FLAGS)' test crash
+
+# Each decoder is given whatever libFuzzer thinks of.
+.PHONY: fuzz fuzz-here
+fuzz:				## let each fuzz target run for FUZZ_SECONDS= (60)
+	@$(MAKE) --no-print-directory CC=clang BUILD=build/fuzz CFLAGS='$(SAN_FLAGS)' \
+	         SANITIZE='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined' \
+	         fuzz-here
+
+.PHONY: fuzz-seeds
+fuzz-seeds: $(BUILD)/tests/fuzz/seeds	## write what the fuzz targets begin with anew
+	@rm -rf tests/fuzz/corpus && mkdir tests/fuzz/corpus
+	$< tests/fuzz/corpus
+
+fuzz-here: $(call binary,$(FUZZ_SRC))
+	@tests/fuzz/run $^
 
 # ---- reading and measuring ----------------------------------------------------------------------
 .PHONY: tsa

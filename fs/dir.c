@@ -189,12 +189,20 @@ struct listing {
 	uint64_t skip;		/* entries still to be passed over */
 };
 
-enum { FULL = 1 };	/* ends store_list */
+enum {
+	FULL = 1,		/* ends store_list */
+	ENTRY_ROOM = 1024,	/* bytes that any entry fits in */
+};
 
-static size_t size_of(const struct listing *l, const char *name)
+/* Is there room for one more? Only near the end does it depend on the name. */
+static bool has_room(const struct listing *l, const char *name)
 {
-	return l->plus ? fuse_add_direntry_plus(l->req, NULL, 0, name, NULL, 0)
-		       : fuse_add_direntry(l->req, NULL, 0, name, NULL, 0);
+	const size_t left = l->size - l->used;
+
+	if (left >= ENTRY_ROOM)
+		return true;
+	return left >= (l->plus ? fuse_add_direntry_plus(l->req, NULL, 0, name, NULL, 0)
+				: fuse_add_direntry(l->req, NULL, 0, name, NULL, 0));
 }
 
 static void add(struct listing *l, const char *name, const struct fuse_entry_param *e,
@@ -220,7 +228,7 @@ static int add_dots(struct listing *l, uint64_t above)
 			.attr = { .st_ino = ids[i], .st_mode = S_IFDIR },
 		};
 
-		if (size_of(l, names[i]) > l->size - l->used)
+		if (!has_room(l, names[i]))
 			return FULL;
 		add(l, names[i], &e, i + 1);
 	}
@@ -261,7 +269,7 @@ static int visit(void *arg, struct slice name, const struct attr *attr)
 	}
 	memcpy(text, name.data, name.size);
 	text[name.size] = '\0';
-	if (size_of(l, text) > l->size - l->used)
+	if (!has_room(l, text))
 		return FULL;
 	rc = number(l->dir, name, &cookie);
 	if (rc)

@@ -92,17 +92,18 @@ static void mark_written(struct fs *fs, struct node *node)
 
 /* ---- publishing ------------------------------------------------------------------------------ */
 
-/* What is not published and stays so until somebody asks: version 0 (store_make). */
+/* What is not published and stays so until somebody asks (store_make); its version is 0, or one that
+ * was set before. */
 static bool never_published(const struct node *node)
 {
-	return S_ISREG(node->attr.mode) && node->attr.version == 0;
+	return S_ISREG(node->attr.mode) && (node->attr.version == 0 || node->attr.unpublished);
 }
 
 static int publish_locked(struct fs *fs, struct node *node)
 	NEEDS_SHARED(fs->names) NEEDS(node->lock)
 {
 	unsigned long long written;
-	uint64_t revision;
+	uint64_t revision = 0;
 	int rc = 0;
 
 	if (node->gone) {
@@ -116,7 +117,8 @@ static int publish_locked(struct fs *fs, struct node *node)
 
 	written = atomic_exchange(&node->written_ns, 0);
 	rc = node->failed;
-	if (rc == 0)
+	/* At most releases there is nothing: the flush before has published it. */
+	if (rc == 0 && (never_published(node) || draft_staged_since(node->draft)))
 		rc = draft_publish(node->draft, node_place(node), &node->attr, &revision);
 	if (rc == 0 && revision)
 		node->revision = revision;

@@ -403,8 +403,12 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	struct node *node = node_of(req, ino);
-	int rc = fi->flags & O_TRUNC ? strip(req, node) : 0;
+	int rc = 0;
 
+	if (fi->flags & O_TRUNC) {
+		handle_settle(node);
+		rc = strip(req, node);
+	}
 	if (rc == 0)
 		rc = handle_open(fs, node, fi->flags);
 	if (rc < 0) {

@@ -118,8 +118,8 @@ static enum log_level level_of(const struct fs *fs, enum care care)
 	return care == CARE_LOGGED ? LOG_WRITTEN : LOG_SYNCED;
 }
 
-/* Sends `r`, which is on the caller's stack, when its time has come. Without memory this thread
- * stands and waits. */
+/* Sends `r`, which is on the caller's stack, when its time has come. What need only be written is so
+ * before anybody could take over; without memory this thread stands and waits too. */
 static void send_after(const struct reply *r, struct wait wait)
 {
 	const enum log_level level = level_of(r->fs, wait.care);
@@ -129,7 +129,7 @@ static void send_after(const struct reply *r, struct wait wait)
 		finish(r, 0);
 		return;
 	}
-	copy = mem_copy(r, sizeof(*r));
+	copy = level == LOG_SYNCED ? mem_copy(r, sizeof(*r)) : NULL;
 	if (!copy) {
 		finish(r, store_wait_blocking(r->fs->store, wait.revision, level));
 		return;

@@ -29,9 +29,9 @@ void batch_put_run(struct batch *batch, struct slice key, const struct ref *run,
 /* Deleting what is not there is no error. */
 void batch_delete(struct batch *batch, struct slice key);
 
-/* Overwrites what lies at `offset` of the entry's value (which does not include the reference to its
- * run), and extends it if the bytes reach beyond its end; the run stays. A batch that patches what
- * is not there, or begins a patch behind a value's end, cannot be committed. */
+/* Overwrites what lies at `offset` of the entry's value (which does not include the reference to
+ * its run), and extends it if the bytes reach beyond its end; the run stays. A batch that patches
+ * what is not there, or begins a patch behind a value's end, cannot be committed. */
 void batch_patch(struct batch *batch, struct slice key, uint32_t offset, struct slice bytes);
 
 /* Makes it empty, for use again. */

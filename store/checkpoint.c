@@ -127,25 +127,7 @@ static int write_super(struct checkpoint *c)
 	c->super.generation = super_generation(c);
 	c->super.root = c->frozen.ref;
 	c->super.entries = c->frozen.entries;
-	c->super.mark.closed = engine->closing;
 	return pages_write_super(engine->pages, &c->super);
-}
-
-/* Nothing was committed since the last superblock; let it say so. */
-static int close_super(struct engine *engine) NEEDS(engine->checkpoint)
-{
-	struct super super = engine->super;
-	int rc;
-
-	super.generation++;
-	super.mark.closed = true;
-	super.mark.seen = log_revision(engine->log);
-	rc = pages_sync(engine->pages);
-	if (rc == 0)
-		rc = pages_write_super(engine->pages, &super);
-	if (rc == 0)
-		engine->super = super;
-	return rc;
 }
 
 /* From the moment on to the superblock. */
@@ -179,7 +161,7 @@ static int run(struct engine *engine, bool leisurely) NEEDS(engine->checkpoint)
 	int rc;
 
 	if (log_last(engine->log) == engine->super.mark.revision)
-		return engine->closing ? close_super(engine) : 0;
+		return 0;
 	pace_begin(engine);
 	rc = carry_out(engine, &c);
 	if (rc == 0) {
@@ -203,6 +185,7 @@ int checkpoint_replayed(struct engine *engine, const struct log_mark *at)
 	struct checkpoint c = { .engine = engine, .replaying = true, .super.mark = *at };
 	int rc;
 
+	c.super.mark.files = engine->super.mark.files;
 	if (c.super.mark.seen < engine->super.mark.seen)
 		c.super.mark.seen = engine->super.mark.seen;
 	mutex_lock(&engine->checkpoint);
@@ -262,6 +245,32 @@ int engine_checkpoint(struct engine *engine)
 	rc = checkpoint(engine, false);
 	await(engine, -1);
 	return rc;
+}
+
+static int close_super(struct engine *engine) NEEDS(engine->checkpoint)
+{
+	struct super super = engine->super;
+	int rc = log_rotate(engine->log, &super.mark);
+
+	if (rc == 0)
+		rc = log_wait_blocking(engine->log, super.mark.revision, LOG_SYNCED);
+	super.generation++;
+	super.mark.closed = true;
+	if (rc == 0)
+		rc = pages_write_super(engine->pages, &super);
+	if (rc == 0)
+		engine->super = super;
+	return rc;
+}
+
+int checkpoint_close(struct engine *engine)
+{
+	int rc;
+
+	mutex_lock(&engine->checkpoint);
+	rc = close_super(engine);
+	mutex_unlock(&engine->checkpoint);
+	return engine_note(engine, rc, NULL);
 }
 
 int checkpoint_after(struct engine *engine, unsigned long long seen)

@@ -494,8 +494,8 @@ static int write_whole(struct draft *d, struct write *w, uint32_t number) NEEDS(
 	return 0;
 }
 
-/* Gives a piece for a chunk of which nothing is staged: for changes, unless the chunk begins here, or
- * is changed too much for that. */
+/* Gives a piece for a chunk of which nothing is staged: for changes, unless the chunk begins here,
+ * or is changed too much for that. */
 static int piece_begin(struct draft *d, uint32_t number, uint32_t start, uint32_t size,
 		       struct piece **out) NEEDS(d->lock)
 {
@@ -797,6 +797,20 @@ int draft_truncate(struct draft *d, uint64_t size)
 
 /* ---- what stat shows ------------------------------------------------------------------------- */
 
+/* How many bytes of a piece's chunk will be kept, or a few more. */
+static uint32_t piece_stored(const struct piece *piece)
+{
+	struct chunk_shape shape = { .kind = CHUNK_INLINE, .used = piece->used };
+	struct patches_sum sum;
+
+	if (piece->changes && (piece->base.kind == 0 || piece->base.kind == CHUNK_SPARSE) &&
+	    patches_sum(buffer_slice(&piece->changes->list), piece->base.used, &sum) == 0) {
+		shape.kind = CHUNK_SPARSE;
+		shape.patched = piece->base.patched + sum.bytes;
+	}
+	return chunk_stored(&shape);
+}
+
 static uint64_t stored_locked(struct draft *d) NEEDS(d->lock)
 {
 	uint64_t stored = d->floor_stored;
@@ -805,16 +819,9 @@ static uint64_t stored_locked(struct draft *d) NEEDS(d->lock)
 		return d->size;
 	for (size_t i = 0; i < d->staged.count; i++) {
 		struct piece *piece = d->staged.pieces[i];
-		struct chunk_shape shape = { .kind = CHUNK_INLINE, .used = piece->used };
 
 		(void)draft_base(d, piece);	/* else it counts in full */
-		if (piece->changes && piece->base.kind != CHUNK_INLINE &&
-		    piece->base.kind != CHUNK_RUN) {
-			shape.kind = CHUNK_SPARSE;
-			shape.patched = piece->base.patched +
-					(uint32_t)piece->changes->list.size;
-		}
-		stored += (uint64_t)chunk_stored(&shape) - chunk_stored(&piece->base);
+		stored += (uint64_t)piece_stored(piece) - chunk_stored(&piece->base);
 	}
 	return stored < d->size ? stored : d->size;
 }

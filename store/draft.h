@@ -58,7 +58,7 @@ int draft_seek(struct draft *draft, uint64_t offset, bool hole, uint64_t *found)
 /* What stat is to show. */
 uint64_t draft_size(struct draft *draft);
 
-/* How many of those bytes are kept somewhere, holes not counted; while something is staged, about. */
+/* How many of those bytes are kept, holes not counted; while something is staged, about. */
 uint64_t draft_stored(struct draft *draft);
 
 /* The moment (os->monotonic_ns) of the oldest thing staged since the last publication, or

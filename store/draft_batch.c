@@ -1,7 +1,7 @@
 /* What staged pieces become in the tree, and what that costs.
  *
  *   whole          as many bytes as a chunk has: a run. Fewer: inline, through the log
- *   changes        over an inline chunk: patches of the record, if they leave no gap and do not fill it
+ *   changes        over an inline chunk: patches of the record, unless they leave gaps or fill it
  *                  over a run, or a hole: behind, or over, the patches that are in the record
  *                  otherwise, or when a list gets too long: the chunk is written whole
  *
@@ -13,7 +13,7 @@
 #include <errno.h>
 
 enum {
-	OPERATION = 64,			/* bytes of the log that one takes beside its own, generously */
+	OPERATION = 64,		/* bytes of the log that one takes beside its own, generously */
 };
 
 int draft_base(struct draft *d, struct piece *piece)
@@ -86,7 +86,8 @@ static int changes_fit(struct draft *d, const struct piece *piece) NEEDS(d->lock
 		return !sum.cuts && sum.used < STORE_CHUNK;
 	if (base->kind == 0)
 		return sum.bytes < sum.used;
-	if (base->list + list_of(piece).size <= PATCHES_MAX && base->count + sum.count <= PATCHES_COUNT)
+	if (base->list + list_of(piece).size <= PATCHES_MAX &&
+	    base->count + sum.count <= PATCHES_COUNT)
 		return 1;
 	rc = split(d, piece, &tail, NULL, NULL);
 	if (rc == 0 && patches_sum(buffer_slice(&tail), 0, &sum) == 0)

@@ -25,8 +25,8 @@ struct draft {
 	int64_t mtime_ns;
 	uint64_t write_end;		/* where the last write ended */
 
-	uint8_t *window;		/* the chunk that was read last, for whoever reads in small steps;
-					 * without the changes of a piece that has only those */
+	uint8_t *window;		/* the chunk that was read last, for whoever reads in small
+					 * steps; without the changes of a piece that has only those */
 	uint32_t window_number;
 	uint32_t window_used;
 	bool window_valid;

@@ -8,8 +8,11 @@
 #include "mem.h"
 
 enum {
-	SEGMENT_SIZE = 16 << 20,
+	SEGMENT_MAX = 16 << 20,
+	SEGMENT_MIN = 1 << 20,
+	SEGMENTS = 16,			/* that a log has, or a little more */
 	LOG_CAP = 256 << 20,
+	LOG_SHARE = 8,			/* of the disk, that the log may have unless told */
 	CACHE = 64 << 20,
 	/* Free units that only deletes may use, so that deleting makes room on a full disk. */
 	RECLAIM_UNITS = 256,
@@ -159,12 +162,33 @@ static int open_files(struct engine *engine, struct err *err)
 	return rc < 0 ? rc : create(engine, err);
 }
 
+/* A sixteenth of the log, in a power of two. */
+static uint64_t segment_size(uint64_t log_cap)
+{
+	uint64_t size = SEGMENT_MAX;
+
+	while (size > SEGMENT_MIN && size > log_cap / SEGMENTS)
+		size /= 2;
+	return size;
+}
+
+static void set_log_defaults(struct engine *engine)
+{
+	struct engine_options *options = &engine->options;
+	uint64_t free_bytes, total;
+
+	if (!options->log_cap) {
+		options->log_cap = LOG_CAP;
+		if (engine->os->space(engine->dir, &free_bytes, &total) == 0 &&
+		    total / LOG_SHARE < LOG_CAP)
+			options->log_cap = total / LOG_SHARE;
+	}
+	if (!options->segment_size)
+		options->segment_size = segment_size(options->log_cap);
+}
+
 static void set_defaults(struct engine_options *options)
 {
-	if (!options->segment_size)
-		options->segment_size = SEGMENT_SIZE;
-	if (!options->log_cap)
-		options->log_cap = LOG_CAP;
 	if (!options->cache)
 		options->cache = CACHE;
 	if (!options->commit_ns)
@@ -220,6 +244,8 @@ int engine_open(struct os *os, const char *path, const struct engine_options *op
 	if (rc < 0)
 		err_set(err, rc, "%s", strerror(-rc));
 	else
+		set_log_defaults(engine);
+	if (rc == 0)
 		rc = open_files(engine, err);
 	if (rc == 0)
 		rc = filler_start(engine);
@@ -245,9 +271,9 @@ int engine_close(struct engine *engine)
 		return 0;
 	keeper_stop(engine);
 	filler_stop(engine);
-	(void)log_prepare(engine->log, 1);	/* so that the next opening need not look behind the mark */
-	engine->closing = true;
 	rc = engine_checkpoint(engine);
+	if (rc == 0)
+		rc = checkpoint_close(engine);
 	if (rc == -ENOSPC || rc == -ENOMEM)
 		rc = 0;			/* the log has everything; the next opening replays it */
 	closed = log_close(engine->log);

@@ -47,8 +47,9 @@ struct engine_options {
 	bool create;		/* make the store if the folder is missing or empty */
 	bool background;	/* checkpoints, spare segments and the commit interval on a thread of the
 				 * engine's own; false in tests that count every step */
-	uint64_t segment_size;	/* of the log, bytes; 0: 16 MiB */
-	uint64_t log_cap;	/* bytes of log that start to hold writers up; 0: 256 MiB */
+	uint64_t segment_size;	/* of the log, bytes; 0: a sixteenth of the cap, 1 to 16 MiB */
+	uint64_t log_cap;	/* bytes of log, which writers are slowed before they reach; 0: 256 MiB, or
+				 * an eighth of the disk; three segments at least */
 	uint64_t cache;		/* bytes of tree nodes kept in memory, whether they are on disk or not;
 				 * 0: 64 MiB */
 	uint64_t commit_ns;	/* whatever is committed is on disk after this; 0: 1 second */

@@ -37,7 +37,6 @@ struct engine {
 	atomic_ullong checkpoint_took;	/* ns, lately */
 	atomic_ullong fill_seen;	/* of the log, bytes, by pace_charge */
 	atomic_ullong paid_until;	/* when writers may go on, monotonic ns; 0: at once */
-	bool closing;			/* only engine_close is there still */
 
 	struct mutex keeper_lock;	/* guards the next four */
 	pthread_cond_t keeper_wake;	/* it sleeps, or rests in the middle of a checkpoint */
@@ -79,6 +78,10 @@ void keeper_stop(struct engine *engine);
 /* A checkpoint, unless there is one more now than the `seen` that the caller knew of: of many who
  * wait for room, one makes it. */
 int checkpoint_after(struct engine *engine, unsigned long long seen);
+
+/* Right behind a checkpoint, with nobody there any more: lets the superblock name a place with nothing
+ * behind it, and say so, so that the next opening has nothing to look for. */
+int checkpoint_close(struct engine *engine);
 
 /* A checkpoint of what was replayed so far, which is what `at` covers; there is no log yet. */
 int checkpoint_replayed(struct engine *engine, const struct log_mark *at);

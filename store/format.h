@@ -46,6 +46,7 @@ enum {
 	SUPER_UNITS_TOTAL = 128,	/* 8  units of the page file that the free map describes */
 	SUPER_ENTRIES = 136,		/* 8  entries in the tree */
 	SUPER_RESERVED = 144,		/* zeros */
+	SUPER_LOG_FILES = UNIT - 32,	/* 8  files of the log, at least */
 	SUPER_SEEN = UNIT - 24,		/* 8  revisions up to here were given out */
 	SUPER_CLOSED = UNIT - 16,	/* 8  1: nothing was committed after this; else 0 */
 	SUPER_SUM = UNIT - 8,		/* 8  sum64 of everything before it */

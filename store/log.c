@@ -104,6 +104,7 @@ static int make_spare(struct log *log, unsigned wanted, bool beyond_cap)
 		rc = make_segment(log, &s);
 	if (s) {
 		mutex_lock(&log->lock);
+		log->files++;
 		log->total_size += s->size;
 		log_add_spare(log, s);
 		mutex_unlock(&log->lock);
@@ -441,6 +442,7 @@ static int rotate(struct log *log, struct log_mark *mark) WITHOUT(log->baton, lo
 			.number = log->current->header.number,
 			.chain = log->current->header.chain,
 			.seen = log->revision,
+			.files = log->files,
 		};
 		mutex_unlock(&log->lock);
 	}
@@ -501,6 +503,16 @@ uint64_t log_last(struct log *log)
 	last = log->last;
 	mutex_unlock(&log->lock);
 	return last;
+}
+
+unsigned log_files(struct log *log)
+{
+	unsigned files;
+
+	mutex_lock(&log->lock);
+	files = log->files;
+	mutex_unlock(&log->lock);
+	return files;
 }
 
 void log_fill(const struct log *log, uint64_t *bytes, uint64_t *limit)

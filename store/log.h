@@ -56,6 +56,7 @@ struct log_mark {
 	uint64_t number;
 	uint64_t chain;
 	uint64_t seen;		/* revisions up to here were given out, although some may be lost */
+	unsigned files;		/* that there were, at least */
 	bool closed;		/* nothing was appended behind it: there need be no search for that */
 };
 
@@ -134,6 +135,9 @@ uint64_t log_revision(struct log *log);
 
 /* The last revision that a batch has, appended or found. */
 uint64_t log_last(struct log *log);
+
+/* How many files the log has: as mark->files, to be kept when nothing else of the mark is new. */
+unsigned log_files(struct log *log);
 
 enum { LOG_SPARES = 2 };	/* as many segments ahead of need do */
 

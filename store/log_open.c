@@ -55,6 +55,7 @@ static void limit_batches(struct log *log, uint64_t segment_size)
 /* Counts a segment in that has just become the log's. */
 static void count_segment(struct log *log, const struct segment *s)
 {
+	log->files++;
 	log->total_size += s->size;
 	if (s->index >= log->next_index)
 		log->next_index = s->index + 1;
@@ -139,7 +140,7 @@ int log_create(struct os *os, struct os_dir *dir, const struct log_options *opti
 	set_current(log, log->live, SEGMENT_HEADER);
 	set_history(log, 0, 0, 1, 0);
 
-	*mark = (struct log_mark){ .revision = 0, .segment = 1, .number = 1, .chain = 0 };
+	*mark = (struct log_mark){ .segment = 1, .number = 1, .files = log->files };
 	*out = log;
 	log = NULL;
 out:
@@ -199,11 +200,14 @@ static int check_live(const struct log_found *found, const struct log_mark *mark
 	return 0;
 }
 
-/* A file of impossible size, if it is the last, is one that was being made when the power went. */
-static int check_others(const struct log_found *found, unsigned last_index, struct err *err)
+/* A file of impossible size, if it is the last, is one that was being made when the power went;
+ * unless the mark knows of it. */
+static int check_others(const struct log_found *found, unsigned last_index,
+			const struct log_mark *mark, struct err *err)
 {
 	for (const struct segment *s = found->others; s; s = s->next)
-		if (!segment_size_is_good(s->size) && s->index != last_index)
+		if (!segment_size_is_good(s->size) &&
+		    (s->index != last_index || s->index < mark->files))
 			return err_set(err, -EUCLEAN, "%s: damaged: cut off at byte %llu", s->name,
 				       (unsigned long long)s->size);
 	return 0;
@@ -254,10 +258,22 @@ static int sync_tail(const struct log *log, const struct log_found *found, const
 	return rc;
 }
 
-static int make_durable(const struct log *log, const struct log_found *found,
-			const struct log_end *end, struct err *err)
+/* A spare whose maker was killed may be nameless yet, and its size not durable; from now on it
+ * counts. Those before it were durable before it was made. */
+static int sync_last_spare(const struct log *log, const struct log_found *found, unsigned last_index)
 {
-	int rc = log->os->sync_dir(log->dir);	/* a spare whose maker was killed may be nameless yet */
+	int rc = log->os->sync_dir(log->dir);
+
+	for (const struct segment *s = found->others; s && rc == 0; s = s->next)
+		if (s->index == last_index && segment_size_is_good(s->size))
+			rc = log->os->sync(s->file);
+	return rc;
+}
+
+static int make_durable(const struct log *log, const struct log_found *found,
+			const struct log_end *end, unsigned last_index, struct err *err)
+{
+	int rc = sync_last_spare(log, found, last_index);
 
 	if (rc == 0)
 		rc = sync_tail(log, found, end);
@@ -353,7 +369,7 @@ int log_open(struct os *os, struct os_dir *dir, const struct log_options *option
 
 	if (!log)
 		return -ENOMEM;
-	rc = segments_load(os, dir, options->store, &list, err);
+	rc = segments_load(os, dir, options->store, mark->files, &list, err);
 	if (rc < 0)
 		goto out;
 	log->sequence = highest_sequence(list);
@@ -361,12 +377,12 @@ int log_open(struct os *os, struct os_dir *dir, const struct log_options *option
 	sort_out(&found, list, mark);
 	rc = check_live(&found, mark, err);
 	if (rc == 0)
-		rc = check_others(&found, last_index, err);
+		rc = check_others(&found, last_index, mark, err);
 	if (rc == 0)
 		rc = log_find_end(os, &found, mark, reader, &end, err);
 	if (rc < 0)
 		goto out;
-	rc = make_durable(log, &found, &end, err);
+	rc = make_durable(log, &found, &end, last_index, err);
 	if (rc == 0)
 		rc = log_replay(os, &found, mark, reader, &end, err);
 	if (rc < 0)

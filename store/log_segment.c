@@ -162,29 +162,27 @@ static const struct segment *find_index(const struct segment *list, unsigned ind
 
 /* Files are made in the order of their numbers, each durably before the next, and never removed:
  * a gap means that somebody lost one. */
-static int check_gaps(const struct segment *list, struct err *err)
+static int check_gaps(const struct segment *list, unsigned files, struct err *err)
 {
 	unsigned count = 0;
 
 	for (const struct segment *s = list; s; s = s->next)
 		count++;
-	for (const struct segment *s = list; s; s = s->next)
-		if (s->index >= count)
-			for (unsigned i = 0; i < count; i++)
-				if (!find_index(list, i))
-					return err_set(err, -EUCLEAN, FILE_LOG_PREFIX
-						       "%08u: the file is missing", i);
+	for (unsigned i = 0; i < count || i < files; i++)
+		if (!find_index(list, i))
+			return err_set(err, -EUCLEAN, FILE_LOG_PREFIX "%08u: the file is missing",
+				       i);
 	return 0;
 }
 
-int segments_load(struct os *os, struct os_dir *dir, const uint8_t *store, struct segment **out,
-		  struct err *err)
+int segments_load(struct os *os, struct os_dir *dir, const uint8_t *store, unsigned files,
+		  struct segment **out, struct err *err)
 {
 	struct loading l = { os, dir, store, NULL, err };
 	int rc = os->list(dir, load_one, &l);
 
 	if (rc == 0)
-		rc = check_gaps(l.list, err);
+		rc = check_gaps(l.list, files, err);
 	if (rc < 0)
 		segments_close(os, l.list);
 	else

@@ -33,10 +33,11 @@ int segment_make(struct os *os, struct os_dir *dir, unsigned index, uint64_t siz
 int segment_remove(struct os *os, struct os_dir *dir, unsigned index);
 
 /* Opens every segment file of the folder and reads its header. Gives the list *out.
- *   -EUCLEAN          one belongs to another store, or one is missing between others
+ *   -EUCLEAN          one belongs to another store, or one is missing between others, or of the
+ *                     first `files`
  *   -EPROTONOSUPPORT  one is of another format */
-int segments_load(struct os *os, struct os_dir *dir, const uint8_t *store, struct segment **out,
-		  struct err *err);
+int segments_load(struct os *os, struct os_dir *dir, const uint8_t *store, unsigned files,
+		  struct segment **out, struct err *err);
 
 /* Removes every segment file of the folder. */
 int segments_remove(struct os *os, struct os_dir *dir);

@@ -66,7 +66,8 @@ struct log {
 	struct segment *current;	/* the one being written */
 	struct segment *spare;		/* those in which nothing matters */
 	unsigned spare_count;
-	uint64_t total_size;		/* of all segments */
+	unsigned files;			/* all segments ... */
+	uint64_t total_size;		/* ... and their bytes */
 	uint64_t behind;		/* of the live ones before `current` */
 	uint64_t sequence;		/* the highest ever used */
 	uint64_t position;		/* in `current`, behind the last group */

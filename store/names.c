@@ -579,11 +579,15 @@ struct item {
 	uint8_t name[STORE_NAME_MAX];
 };
 
+static struct slice item_name(const struct item *item)
+{
+	return slice_of(item->name, item->name_size);
+}
+
 struct item_page {
 	uint64_t now_ms;
 	int count;
 	struct item items[LIST_PAGE];
-	struct record_key next;	/* where the scan goes on */
 };
 
 static int visit_item(void *arg, const struct engine_entry *entry)
@@ -603,7 +607,6 @@ static int visit_item(void *arg, const struct engine_entry *entry)
 		rc = named_decode(entry->value, &e, &id);
 	if (rc < 0)
 		return rc;
-	page->next = record_name_after(table, name);
 	item->refers = rc == 1;
 	if (!item->refers && e.expires_ms && e.expires_ms <= page->now_ms)
 		return 0;
@@ -618,7 +621,7 @@ static int visit_item(void *arg, const struct engine_entry *entry)
 /* Adds what lies in a record of its own. -ENOENT: the entry was just removed, or has expired. */
 static int item_complete(struct store *store, uint64_t in, struct item *item)
 {
-	const struct place place = { in, slice_of(item->name, item->name_size) };
+	const struct place place = { in, item_name(item) };
 	struct table table;
 	int rc;
 
@@ -642,7 +645,7 @@ static int visit_page(struct store *store, uint64_t table, struct item_page *pag
 
 		rc = item_complete(store, table, item);
 		if (rc == 0)
-			rc = visit(arg, slice_of(item->name, item->name_size), &item->attr);
+			rc = visit(arg, item_name(item), &item->attr);
 		else if (rc == -ENOENT)
 			rc = 0;
 	}
@@ -653,6 +656,7 @@ int store_list(struct store *store, uint64_t table, struct slice after,
 	       int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg)
 {
 	const struct record_key prefix = record_names_of(table);
+	struct record_key from;
 	struct item_page *page;
 	struct table exists;
 	int more, rc = table_read(store, table, &exists);
@@ -664,14 +668,14 @@ int store_list(struct store *store, uint64_t table, struct slice after,
 	page = mem_alloc(sizeof(*page));
 	if (!page)
 		return -ENOMEM;
-	page->next = record_name_after(table, after);
 	do {
-		const struct record_key from = page->next;
-
+		from = record_name_after(table, after);
 		page->count = 0;
 		page->now_ms = store_now_ms(store);
 		more = records_scan(store->engine, record_slice(&from), record_slice(&prefix),
 				    visit_item, page);
+		if (page->count)
+			after = item_name(&page->items[page->count - 1]);
 		rc = more < 0 ? more : visit_page(store, table, page, visit, arg);
 	} while (more == 1 && rc == 0);
 	mem_free(page);

@@ -131,7 +131,7 @@ static void compact(struct node *node)
 	uint8_t old[NODE_BYTES];
 	uint32_t used = 0;
 
-	assert(node->used <= sizeof(old));	/* larger ones hold a single entry, and nothing removed */
+	assert(node->used <= sizeof(old));	/* larger ones hold one entry, nothing removed */
 	memcpy(old, node->bytes, node->used);
 	for (uint32_t i = 0; i < node->count; i++) {
 		const uint8_t *entry = old + (entry_at(node, i) - node->bytes);
@@ -293,7 +293,7 @@ static void lengthen(struct node *leaf, uint32_t index, uint32_t more)
 		entry = open_gap(leaf, index, size + more, entry_key(0, old));
 		memcpy(entry, old, size);
 	}
-	put32(entry + 2, get32(entry + 2) + more);	/* more than a node's bytes never reach the top bit */
+	put32(entry + 2, get32(entry + 2) + more);	/* a node's bytes never reach the top bit */
 }
 
 bool leaf_patch(struct node *leaf, uint32_t index, uint32_t offset, struct slice bytes)

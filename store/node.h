@@ -87,8 +87,8 @@ struct leaf_entry {
 	struct slice key;
 	struct slice value;	/* without the run's reference */
 	struct ref run;		/* length 0: none */
-	struct slice patch;	/* unless empty, to be laid over the value at `patch_offset`, which is within
-				 * it or its end; one that is read has none */
+	struct slice patch;	/* unless empty, to be laid over the value at `patch_offset`, which
+				 * is within it or its end; one that is read has none */
 	uint32_t patch_offset;
 };
 

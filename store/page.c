@@ -37,6 +37,7 @@ void super_encode(const struct super *super, uint8_t unit[UNIT])
 	ref_encode(&super->space, unit + SUPER_SPACE);
 	put64(unit + SUPER_UNITS_TOTAL, super->units);
 	put64(unit + SUPER_ENTRIES, super->entries);
+	put64(unit + SUPER_LOG_FILES, super->mark.files);
 	put64(unit + SUPER_SEEN, super->mark.seen);
 	put64(unit + SUPER_CLOSED, super->mark.closed);
 	put64(unit + SUPER_SUM, sum64(unit, SUPER_SUM));
@@ -60,6 +61,7 @@ int super_decode(const uint8_t unit[UNIT], struct super *super, uint32_t *versio
 			.number = get64(unit + SUPER_LOG_NUMBER),
 			.chain = get64(unit + SUPER_LOG_CHAIN),
 			.seen = get64(unit + SUPER_SEEN),
+			.files = (unsigned)get64(unit + SUPER_LOG_FILES),
 			.closed = get64(unit + SUPER_CLOSED) == 1,
 		},
 		.root = ref_decode(unit + SUPER_ROOT),

@@ -61,7 +61,8 @@ void patches_lay(struct slice list, uint8_t *to, uint32_t start, uint32_t size)
 		if (from >= until)
 			continue;
 		if (patch.size)
-			memcpy(to + (from - start), patch.bytes + (from - patch.offset), until - from);
+			memcpy(to + (from - start), patch.bytes + (from - patch.offset),
+			       until - from);
 		else
 			memset(to + (from - start), 0, until - from);
 	}

@@ -1,7 +1,7 @@
 /* patches.h - a list of changes to a chunk: bytes to be laid over it, and ends to be cut off.
  *
- * The bytes of a list are exactly what lies in a chunk's record (FORMAT.md, "Chunks"), oldest first.
- * Offsets are within the chunk. Pure: no I/O, no locks.
+ * The bytes of a list are exactly what lies in a chunk's record (FORMAT.md, "Chunks"), oldest
+ * first. Offsets are within the chunk. Pure: no I/O, no locks.
  */
 #ifndef CUBBY_PATCHES_H
 #define CUBBY_PATCHES_H
@@ -13,8 +13,9 @@
 
 enum {
 	PATCH_HEADER = 4,
-	PATCHES_COUNT = 256,		/* in a list; beyond that, or ... */
-	PATCHES_MAX = 32 * 1024 + PATCHES_COUNT * PATCH_HEADER,	/* ... bytes, a chunk is written whole */
+	/* In a list, and its bytes: beyond that a chunk is written whole. */
+	PATCHES_COUNT = 256,
+	PATCHES_MAX = 32 * 1024 + PATCHES_COUNT * PATCH_HEADER,
 };
 
 struct patch {

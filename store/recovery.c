@@ -83,6 +83,7 @@ static int reopened(struct engine *engine)
 	super->generation++;
 	super->mark.closed = false;
 	super->mark.seen = log_revision(engine->log);
+	super->mark.files = log_files(engine->log);
 	return rc == 0 ? pages_write_super(engine->pages, super) : rc;
 }
 

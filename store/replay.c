@@ -16,7 +16,7 @@
 #include "mem.h"
 
 enum {
-	CHUNK = 16 << 20,		/* bytes of operations */
+	CHUNK_MAX = 16 << 20,		/* bytes of operations; less if the cache is small */
 	SLICE_OPS = 64,			/* operations applied at once */
 	SLICE = 64 * 1024,		/* bytes; a single one may be larger */
 };
@@ -34,7 +34,8 @@ struct replay {
 	size_t count, capacity;
 	struct log_mark mark;		/* of what the chunk and those before it hold */
 	struct buffer slice;
-	uint64_t dirty_max;		/* bytes of nodes that are not on disk */
+	uint64_t chunk_max;		/* bytes */
+	uint64_t dirty_max;		/* bytes of nodes that are not on disk, if memory is short */
 	bool early;			/* nodes of this chunk were written */
 };
 
@@ -143,14 +144,15 @@ static int apply_slice(struct replay *r)
 	return rc;
 }
 
-/* Writes nodes if too many wait for it. Without room for that, memory has to do. */
+/* Writes nodes if memory is short and enough of them wait for it. Without room for that on disk,
+ * memory has to do. */
 static int bound_memory(struct replay *r)
 {
 	struct tree_stats tree;
 	int rc;
 
 	tree_stats(r->engine->tree, &tree);
-	if (tree.dirty_memory <= r->dirty_max)
+	if (tree.memory <= r->engine->options.cache || tree.dirty_memory <= r->dirty_max)
 		return 0;
 	rc = checkpoint_early(r->engine);
 	r->early = true;
@@ -252,7 +254,7 @@ static int apply(void *arg, const struct log_mark *mark, struct slice batch)
 	struct replay *r = arg;
 	int rc = 0;
 
-	if (r->count && r->chunk.size + batch.size > CHUNK)
+	if (r->count && r->chunk.size + batch.size > r->chunk_max)
 		rc = apply_chunk(r);
 	if (rc == 0)
 		rc = hold_runs(r, batch);	/* now it must be possible */
@@ -272,7 +274,8 @@ int replay_begin(struct engine *engine, struct replay **replay, struct log_reade
 	if (!r)
 		return -ENOMEM;
 	r->engine = engine;
-	r->dirty_max = engine->options.cache;
+	r->dirty_max = engine->options.cache / 8;
+	r->chunk_max = engine->options.cache / 4 < CHUNK_MAX ? engine->options.cache / 4 : CHUNK_MAX;
 	*reader = (struct log_reader){ note, check, apply, r };
 	return 0;
 }

@@ -26,10 +26,10 @@ struct touched {
 /* What a batch may need, at most. */
 struct need {
 	uint64_t ops, bytes, wide;	/* entries of more than an eighth of a node split unevenly */
-	uint64_t large_units;		/* of nodes for a single entry, which are set aside as they are met */
+	uint64_t large_units;		/* of nodes for one entry, which are set aside as they are met */
 	uint64_t copies, leaves, inners, depth;
-	struct touched *touched;	/* a hash table; only if the batch has a patch and other operations */
-	uint64_t slots;			/* of it; a power of two, and no more than half of them in use */
+	struct touched *touched;	/* a hash table, if the batch has a patch and something else */
+	uint64_t slots;			/* of it; a power of two, no more than half of them in use */
 	uint64_t again_units;		/* of leaves that were written early, and will be again */
 };
 
@@ -160,10 +160,11 @@ static int prepare_patch(struct tree *tree, const struct batch_op *op, const str
 	more = end > size ? end - size : 0;
 	touch(need, op->key, true, size + more);
 	ours = leaf && leaf->generation == tree->generation;
-	if (leaf && leaf->capacity <= NODE_BYTES ? more == 0 : first && ours && more <= node_room(leaf))
+	if (leaf && leaf->capacity <= NODE_BYTES ? more == 0 :
+						   first && ours && more <= node_room(leaf))
 		return 0;
-	return prepare_entry(tree, LEAF_ENTRY_HEADER + op->key.size + REF_SIZE + size + more, more > 0,
-			     need);
+	return prepare_entry(tree, LEAF_ENTRY_HEADER + op->key.size + REF_SIZE + size + more,
+			     more > 0, need);
 }
 
 /* Walks to where the operation will be, and counts. */
@@ -187,7 +188,9 @@ static int prepare_op(struct tree *tree, const struct batch_op *op, struct need 
 	if (op->kind == BATCH_PATCH)
 		return prepare_patch(tree, op, leaf, need);
 	touch(need, op->key, op->kind != BATCH_DELETE, op->value.size);
-	return op->kind == BATCH_DELETE ? 0 : prepare_entry(tree, leaf_entry_size(&entry), false, need);
+	if (op->kind == BATCH_DELETE)
+		return 0;
+	return prepare_entry(tree, leaf_entry_size(&entry), false, need);
 }
 
 /* How many nodes to set aside. A full leaf splits at the first entry it gets (in three, if it has
@@ -585,7 +588,7 @@ static void put(struct tree *tree, const struct leaf_entry *entry) NEEDS(tree->l
 			space_dead(tree->space, &old.run);
 		tree->entries--;
 	}
-	if (leaf->capacity > NODE_BYTES) {	/* a large leaf has one entry; another one replaces it */
+	if (leaf->capacity > NODE_BYTES) {	/* a large leaf has one entry, and is replaced */
 		if (exact) {
 			hang(tree, &path, lone_leaf(tree, entry));
 			retire(tree, leaf);

@@ -21,7 +21,7 @@ size_t varint_size(uint64_t v)
 	return n;
 }
 
-int varint_take(struct slice *from, uint64_t *v)
+int varint_take_long(struct slice *from, uint64_t *v)
 {
 	const uint8_t *p = from->data;
 	uint64_t value = 0;

@@ -17,8 +17,20 @@ size_t varint_put(uint8_t *to, uint64_t v);
 /* How many bytes varint_put would write. */
 size_t varint_size(uint64_t v);
 
-/* Takes a number off the front of `from`, or answers -EUCLEAN and takes nothing. */
-int varint_take(struct slice *from, uint64_t *v);
+/* varint_take for a number of any length. */
+int varint_take_long(struct slice *from, uint64_t *v);
+
+/* Takes a number off the front of `from`, or answers -EUCLEAN and takes nothing. Most are one byte. */
+static inline int varint_take(struct slice *from, uint64_t *v)
+{
+	const uint8_t *p = from->data;
+
+	if (from->size == 0 || p[0] & 0x80)
+		return varint_take_long(from, v);
+	*v = p[0];
+	*from = slice_of(p + 1, from->size - 1);
+	return 0;
+}
 
 /* Takes a number and as many bytes as it says off the front of `from`; they are lent. */
 int varint_take_bytes(struct slice *from, struct slice *bytes);

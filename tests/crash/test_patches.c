@@ -17,7 +17,7 @@ static uint8_t content[VALUE_MAX];
 static size_t size;
 
 struct change {
-	size_t offset, size;		/* what is written; size 0: it is cut off, or grown, to `offset` */
+	size_t offset, size;		/* what is written; size 0: cut off, or grown, to `offset` */
 	uint8_t stamp;
 };
 
@@ -185,7 +185,9 @@ static void begin(struct kit *k)
 {
 	*k = (struct kit){
 		.disk = sim_new(base_seed),
-		.options = { .create = true, .segment_size = 512 * 1024, .draft_memory = 256 * 1024 },
+		.options = {
+			.create = true, .segment_size = 512 * 1024, .draft_memory = 256 * 1024,
+		},
 	};
 	sim_set_now(k->disk, 1700000000ull * 1000000000);
 	kit_mount(k);

@@ -3,7 +3,7 @@
  * no earlier than the last one that was acknowledged, whole, and fit for use. So must it be if the
  * recovery is cut, and the recovery from that; and if it is only the process that dies.
  *
- * CUTS=n looks at n cut points of each story (0: at all of them), STEPS=n tells longer stories,
+ * CUTS=n looks at n cut points of each story (0: at all of them), STORY=n tells longer stories,
  * SEED=n others, MIX=name those of one mix. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,7 +17,7 @@
 
 enum {
 	STEPS = 9000,		/* of a story */
-	CUTS = 150,		/* points of a story that are looked at */
+	CUTS = 80,		/* points of a story that are looked at */
 	CHAIN = 4,		/* most recoveries that are cut one after the other */
 };
 
@@ -212,7 +212,7 @@ static void after_a_power_cut_the_store_is_as_after_some_commit(void **state)
 
 		if (only && strcmp(only, mix->name) != 0)
 			continue;
-		if (!tell(&tale, tell_given("STEPS", STEPS)))
+		if (!tell(&tale, tell_given("STORY", STEPS)))
 			fail_msg("what came back was not what had been there");
 		print_message("%s: %llu operations, %llu cut points, %llu states opened\n", mix->name,
 			      (unsigned long long)arg.count->operations,

@@ -39,14 +39,27 @@ stop() {
 	"$VERIFY" "$S" || fail "the store is damaged"
 }
 
+# The daemon dies at work, and the store is mounted again. Whoever was in the mount has lost it.
+crash() {
+	local daemon=$DAEMON
+	cd /
+	kill -9 "$daemon"
+	wait "$daemon" 2> /dev/null || true
+	DAEMON=
+	umount -l "$M" 2> /dev/null || fusermount3 -u -z "$M"
+	"$VERIFY" "$S" || fail "the store is damaged"
+	start
+}
+
 fail() {
 	echo "FAILED: $*" >&2
 	if [[ -s $BASE/said ]]; then sed 's/^/daemon: /' "$BASE/said" >&2; fi
 	exit 1
 }
 
+# clean [STATUS]: the script's end, and its exit status.
 clean() {
-	local status=$?
+	local status=${1:-$?}
 	cd /
 	trap - EXIT
 	if mountpoint -q "$M" || ! stat "$M" > /dev/null 2>&1; then

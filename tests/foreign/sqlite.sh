@@ -37,6 +37,33 @@ for mode in delete truncate persist wal; do
 		$'ok\n'$(( clients * rounds )) ]] || fail "$mode: counts or pages are wrong"
 	sqlite3 "$db" 'vacuum; pragma integrity_check' | grep -qx ok || fail "$mode after vacuum"
 done
+
+# Clients who were told that it was done find it done, when the daemon was killed at work.
+teller() {
+	local db=$1 told=$2
+	while sqlite3 -cmd '.timeout 60000' "$db" 'update counter set n = n + 1' 2> /dev/null; do
+		echo x >> "$told"
+	done
+	return 0
+}
+
+for mode in delete wal; do
+	db=$M/$mode.db
+	before=$(sqlite3 "$db" 'select n from counter')
+	: > "$D/told"
+	crowd=()
+	for (( who = 0; who < clients; who++ )); do
+		teller "$db" "$D/told" &
+		crowd+=($!)
+	done
+	sleep 1
+	crash
+	for pid in "${crowd[@]}"; do wait "$pid"; done
+	[[ $(sqlite3 "$db" 'pragma integrity_check') == ok ]] || fail "$mode after a crash"
+	done=$(( $(sqlite3 "$db" 'select n from counter') - before )) told=$(wc -l < "$D/told")
+	(( told > 0 && done >= told && done <= told + clients )) ||
+		fail "$mode: $done were done, and $told told so"
+done
 keeps
 for db in "$M"/*.db; do
 	sqlite3 "$db" 'pragma integrity_check' | grep -qx ok || fail "$db"

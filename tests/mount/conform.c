@@ -13,7 +13,7 @@ static const char *const reasons[DIFFERENCES] = {
 	[READING_LEAVES_ATIME] = "access times are kept as set: reading must not write",
 	[DEVICES_ARE_SHUT] = "libfuse mounts nodev,nosuid unless -o dev,suid says otherwise",
 	[NO_TMPFILE] = "O_TMPFILE: libfuse 3.14 does not know it, and programs fall back",
-	[NO_WHITEOUT] = "RENAME_WHITEOUT: only overlayfs asks for it, below which cubby is not meant to lie",
+	[NO_WHITEOUT] = "RENAME_WHITEOUT: only overlayfs asks for it",
 	[VERSION_IS_LISTED] = "user.cubby.version is listed, so that copies and backups keep it",
 };
 

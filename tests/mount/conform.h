@@ -46,7 +46,7 @@ void become_root(void);
 void read_only(bool on);
 
 /* Makes, in the working directory: the file f ("hello"), the empty directory d, the directory full
- * with the file x, the links l to f, ld to d, loop to itself and dangling to nothing, the fifo p. */
+ * with the file x, the links l to f, ld to d, loop to itself, dangling to nothing, the fifo p. */
 void furnish(void);
 
 /* A name of 255 and one of 256 bytes. */

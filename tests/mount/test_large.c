@@ -171,14 +171,12 @@ static void blocks_tell_what_a_file_takes(void **state)
 
 int main(void)
 {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, mount_begin, mount_end)
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(lines_that_were_synced_survive_a_kill, mount_begin,
-						mount_end),
-		cmocka_unit_test_setup_teardown(small_changes_are_there_as_they_were_synced, mount_begin,
-						mount_end),
-		cmocka_unit_test_setup_teardown(what_was_cut_off_comes_back_as_zeros, mount_begin,
-						mount_end),
-		cmocka_unit_test_setup_teardown(blocks_tell_what_a_file_takes, mount_begin, mount_end),
+		TEST(lines_that_were_synced_survive_a_kill),
+		TEST(small_changes_are_there_as_they_were_synced),
+		TEST(what_was_cut_off_comes_back_as_zeros),
+		TEST(blocks_tell_what_a_file_takes),
 	};
 
 	return cmocka_run_group_tests_name("large", tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /* The same random steps on the mount and on a plain folder of the disk: every answer must be the
- * same, and so must everything that can be seen afterwards. Now and then it is mounted again, or the
- * daemon is killed when everything was synced. SEED= repeats a run, STEPS= makes it longer. */
+ * same, and so must everything that can be seen afterwards. Now and then it is mounted again, or
+ * the daemon is killed when everything was synced. SEED= repeats a run, STEPS= makes it longer. */
 #include "mount/mount.h"
 
 #include <dirent.h>

@@ -191,6 +191,21 @@ static void bad_versions_are_refused_and_change_nothing(void **state)
 	assert_errno(set("d", VERSION, "3"), EINVAL);
 }
 
+static void a_version_set_before_nothing_was_written_is_that_of_the_empty_value(void **state)
+{
+	int fd;
+
+	(void)state;
+	only_cubby();
+	fd = open("k", O_WRONLY | O_CREAT, 0644);
+	assert_ok(fd);
+	assert_ok(set("k", VERSION, "7"));
+	assert_ok(close(fd));
+	mount_again();
+	assert_int_equal(version("k"), 7);
+	assert_string_equal(get("k"), "");
+}
+
 static void a_version_set_before_the_content_is_the_contents(void **state)
 {
 	int fd;
@@ -403,6 +418,7 @@ int main(void)
 		TEST(the_version_is_listed_and_can_only_be_raised),
 		TEST(removing_the_version_changes_nothing),
 		TEST(bad_versions_are_refused_and_change_nothing),
+		TEST(a_version_set_before_nothing_was_written_is_that_of_the_empty_value),
 		TEST(a_version_set_before_the_content_is_the_contents),
 		TEST(the_revision_grows_with_every_change_and_is_not_listed),
 		TEST(an_expiry_can_be_told_in_seconds_or_as_a_date),

@@ -1,5 +1,6 @@
 #include "sim/moments.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -34,24 +35,24 @@ struct slice moments_key(uint32_t key)
 
 enum { STARTS = 4096 };
 
+static uint8_t pool[MOMENTS_VALUE_MAX + STARTS];
+static pthread_once_t pool_once = PTHREAD_ONCE_INIT;
+
 /* Random bytes and words, in turn. */
-static const uint8_t *pool(void)
+static void fill_pool(void)
 {
-	static uint8_t bytes[MOMENTS_VALUE_MAX + STARTS];
 	static const char words[] = "{\"name\": \"some value\", \"size\": 17, \"kind\": \"plain\"} ";
 	uint64_t random = 1;
 
-	if (bytes[0])
-		return bytes;
-	for (size_t i = 0; i < sizeof(bytes); i++)
-		bytes[i] = i / 3000 % 2 ? (uint8_t)chance(&random) :
-			   (uint8_t)words[i % (sizeof(words) - 1)];
-	return bytes;
+	for (size_t i = 0; i < sizeof(pool); i++)
+		pool[i] = i / 3000 % 2 ? (uint8_t)chance(&random) :
+			  (uint8_t)words[i % (sizeof(words) - 1)];
 }
 
 static const uint8_t *rest_of(uint32_t stamp)
 {
-	return pool() + stamp * 97 % STARTS;
+	pthread_once(&pool_once, fill_pool);
+	return pool + stamp * 97 % STARTS;
 }
 
 void moments_fill(uint8_t *to, uint32_t stamp, uint32_t size)

@@ -330,6 +330,50 @@ static void a_hole_costs_nothing_and_reads_as_zeros(void **state)
 	kit_end(&k);
 }
 
+/* Told while it is staged, and the same once it is published and opened again. */
+static void keeps(struct kit *k, struct draft *d, uint64_t stored)
+{
+	assert_int_equal(draft_stored(d), stored);
+	publish(k, d, KEY);
+	assert_int_equal(draft_stored(d), stored);
+	assert_int_equal(look(k, KEY).stored, stored);
+	kit_is_clean(k);
+}
+
+static void what_a_value_keeps_is_counted(void **state)
+{
+	struct draft *d;
+	struct kit k;
+	(void)state;
+
+	kit_begin(&k);
+	put_pattern(&k, 10 * CHUNK + 100, 1, 1 << 20);
+	d = draft_of(&k, KEY);
+	assert_int_equal(draft_stored(d), 10 * CHUNK + 100);
+	write_at(d, 20ull * CHUNK + 5000, "sparse", 6);		/* in a hole: only itself */
+	keeps(&k, d, 10 * CHUNK + 106);
+	write_at(d, 20ull * CHUNK + 5002, "over", 4);		/* in its place */
+	publish(&k, d, KEY);
+	keeps(&k, d, 10 * CHUNK + 106);
+	write_at(d, 20ull * CHUNK + 6000, "more", 4);
+	write_at(d, 10ull * CHUNK + 150, "append", 6);		/* the gap is filled */
+	keeps(&k, d, 10 * CHUNK + 156 + 10);
+	assert_int_equal(draft_punch(d, 0, 2 * CHUNK), 0);
+	keeps(&k, d, 8 * CHUNK + 166);
+	assert_int_equal(draft_truncate(d, 20ull * CHUNK + 5003), 0);
+	assert_int_equal(draft_truncate(d, 30ull * CHUNK), 0);
+	publish(&k, d, KEY);
+	assert_in_range(draft_stored(d), 8 * CHUNK + 156 + 3, 8 * CHUNK + 156 + 10);
+	kit_is_clean(&k);
+	assert_int_equal(draft_truncate(d, 5 * CHUNK + 7), 0);	/* some holes go, some stay */
+	keeps(&k, d, 3 * CHUNK + 7);
+	assert_int_equal(draft_truncate(d, 0), 0);
+	write_at(d, 0, "small", 5);
+	keeps(&k, d, 5);
+	draft_close(d);
+	kit_end(&k);
+}
+
 /* A batch has room for few pieces here, so that what does not fit into one is soon met. */
 static void kit_begin_narrow(struct kit *k)
 {
@@ -804,6 +848,15 @@ static void model_scribble(struct model *m)
 	}
 }
 
+static void model_punch(struct model *m)
+{
+	const size_t offset = pick(m->staged_size + 1), size = pick(3) ? pick(200000) : MODEL_MAX;
+	const size_t left = m->staged_size - offset;
+
+	assert_int_equal(draft_punch(m->draft, offset, size), 0);
+	memset(m->staged + offset, 0, size < left ? size : left);
+}
+
 /* What is staged is lost with the draft. */
 static void model_forget(struct model *m, bool crash)
 {
@@ -833,6 +886,9 @@ static void model_agrees(struct model *m)
 	assert_true(same(&m->kit, NULL, m->published, m->published_size));
 	assert_int_equal(version(&m->kit, KEY), m->version);
 	assert_int_equal(draft_size(m->draft), m->staged_size);
+	assert_in_range(draft_stored(m->draft), 0, m->staged_size);
+	if (!draft_staged_since(m->draft))
+		assert_int_equal(draft_stored(m->draft), look(&m->kit, KEY).stored);
 }
 
 static void random_changes_agree_with_a_model(void **state)
@@ -858,8 +914,10 @@ static void random_changes_agree_with_a_model(void **state)
 			model_write(m);
 		else if (what < 43)
 			model_append(m);
-		else if (what < 50)
+		else if (what < 48)
 			model_scribble(m);
+		else if (what < 50)
+			model_punch(m);
 		else if (what < 60)
 			model_truncate(m);
 		else if (what < 75)
@@ -1002,6 +1060,7 @@ int main(void)
 		cmocka_unit_test(two_drafts_of_one_value_do_not_mix),
 		cmocka_unit_test(what_was_cut_off_reads_as_zeros_when_grown_again),
 		cmocka_unit_test(a_hole_costs_nothing_and_reads_as_zeros),
+		cmocka_unit_test(what_a_value_keeps_is_counted),
 		cmocka_unit_test(a_cut_too_large_for_a_batch_is_finished_behind_it),
 		cmocka_unit_test(more_changes_in_place_than_a_batch_takes_are_refused),
 		cmocka_unit_test(a_value_larger_than_memory_is_written_within_the_bound),

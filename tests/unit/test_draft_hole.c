@@ -277,6 +277,32 @@ static void a_hole_too_large_for_a_batch_is_made_in_several(void **state)
 	kit_end(&k);
 }
 
+/* Punching fails at its n-th allocation, for all n: what it did is a part of what it was to do, and
+ * it can be done again. */
+static void without_memory_a_hole_is_made_in_part(void **state)
+{
+	struct kit k;
+	struct draft *d = begin(&k);
+	int rc = -1;
+	(void)state;
+
+	fill(d, 0, 6 * CHUNK, 'a');
+	publish(&k, d, KEY);
+	for (int n = 0; rc; n++) {
+		mem_fail_after(n, 0);
+		rc = draft_punch(d, CHUNK / 2, 4 * CHUNK);
+		mem_fail_after(-1, 0);
+		assert_true(rc == 0 || rc == -ENOMEM);
+		assert_true(all(d, 0, CHUNK / 2, 'a'));
+		assert_true(all(d, 9 * CHUNK / 2, 3 * CHUNK / 2, 'a'));
+	}
+	assert_true(all(d, CHUNK / 2, 4 * CHUNK, 0));
+	publish(&k, d, KEY);
+	DATA(&k, NULL, CHUNK, 4 * CHUNK);
+	draft_close(d);
+	kit_end(&k);
+}
+
 /* ---- a model ----------------------------------------------------------------------------------- */
 
 enum { MODEL_CHUNKS = 12, MODEL_MAX = MODEL_CHUNKS * CHUNK };
@@ -382,7 +408,10 @@ static void random_holes_agree_with_a_model(void **state)
 		if (step % 10 == 0)
 			kit_is_clean(&m->kit);
 		if (step % 7 == 0) {
+			assert_int_equal(store_sync(m->kit.store), 0);
 			draft_close(m->draft);
+			if (step % 3 == 0)
+				kit_crash(&m->kit, (enum sim_fate)pick(SIM_FATES));
 			m->draft = draft_of(&m->kit, KEY);
 		}
 	}
@@ -402,6 +431,7 @@ int main(void)
 		cmocka_unit_test(a_small_value_is_punched_in_place),
 		cmocka_unit_test(growing_never_cuts),
 		cmocka_unit_test(a_hole_too_large_for_a_batch_is_made_in_several),
+		cmocka_unit_test(without_memory_a_hole_is_made_in_part),
 		cmocka_unit_test(random_holes_agree_with_a_model),
 	};
 

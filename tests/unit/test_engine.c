@@ -325,7 +325,7 @@ static void a_patch_in_the_log_of_what_is_not_there_is_damage(void **state)
 	sim_reboot(disk, SIM_LOSE, 1);
 	copy = sim_clone(disk);
 
-	tamper(copy, "key 000001", "key 000001");	/* changes nothing: so much for the tampering */
+	tamper(copy, "key 000001", "key 000001");	/* changes nothing: tampering is sound */
 	e = open_engine(copy);
 	assert_int_equal(engine_close(e), 0);
 	tamper(disk, "key 000001", "key 000002");
@@ -334,6 +334,88 @@ static void a_patch_in_the_log_of_what_is_not_there_is_damage(void **state)
 	batch_done(&batch);
 	sim_free(copy);
 	sim_free(disk);
+}
+
+/* What was written over it is none of its business; whether that is so only its reader can tell. */
+static void a_run_that_was_replaced_meanwhile_is_no_trouble(void **state)
+{
+	static uint8_t bytes[ENGINE_RUN_MAX];
+	struct sim *disk = sim_new(1);
+	struct engine *e = open_engine(disk);
+	struct buffer value = { 0 };
+	struct err err = { "" };
+	struct ref run;
+	char text[32];
+	int rc = 0;
+	(void)state;
+
+	assert_int_equal(try_put(e, 1, 1, 20000, true), 0);
+	assert_int_equal(engine_checkpoint(e), 0);
+	assert_int_equal(engine_get(e, key_of(text, 1), &value, &run), 0);
+	for (uint32_t stamp = 2; stamp < 100 && rc == 0; stamp++) {
+		assert_int_equal(try_put(e, 1, stamp, 20000, true), 0);
+		assert_int_equal(engine_checkpoint(e), 0);
+		rc = engine_run_read(e, &run, bytes);
+	}
+	assert_int_equal(rc, -EBADMSG);
+	assert_false(engine_trouble(e, &err));
+	engine_run_damaged(e, &run);
+	assert_true(engine_trouble(e, &err));
+	assert_non_null(strstr(err.text, "is damaged: wrong checksum"));
+	buffer_done(&value);
+	assert_int_equal(engine_close(e), 0);
+	sim_free(disk);
+}
+
+/* Who has seen a revision that was lost must never see it with another meaning. */
+static void no_revision_is_used_twice_however_often_the_power_goes(void **state)
+{
+	struct sim *disk = sim_new(1);
+	uint64_t last = 0;
+	(void)state;
+
+	for (int i = 0; i < 6; i++) {
+		struct engine *e = open_engine(disk);
+		struct batch batch = { 0 };
+		uint64_t revision;
+
+		assert_true(engine_revision(e) >= last);
+		batch_put(&batch, slice_str("key"), slice_str("never synced"));
+		assert_int_equal(engine_commit(e, &batch, false, &revision), 0);
+		assert_true(revision > last);
+		last = revision;
+		batch_done(&batch);
+		if (i % 3 != 2)		/* the power goes, or the store is closed */
+			sim_cut_after(disk, 0);
+		engine_close(e);
+		if (i % 3 != 2)
+			sim_reboot(disk, SIM_LOSE, 1);
+	}
+	sim_free(disk);
+}
+
+static uint64_t reads_to_open(uint32_t keys)
+{
+	struct sim *disk = sim_new(1);
+	struct engine *e = open_engine(disk);
+	uint64_t before;
+
+	for (uint32_t k = 0; k < keys; k++)
+		put(e, k, k, 500);
+	assert_int_equal(engine_close(e), 0);
+	before = sim_count(disk, SIM_READ);
+	e = open_engine(disk);
+	before = sim_count(disk, SIM_READ) - before;
+	assert_int_equal(engine_close(e), 0);
+	sim_free(disk);
+	return before;
+}
+
+static void opening_reads_no_more_of_a_large_store(void **state)
+{
+	(void)state;
+	/* Superblocks, and sizes and headers of segments, of which there are two to four. */
+	assert_true(reads_to_open(4000) <= reads_to_open(10) + 4);
 }
 
 static void a_full_log_is_emptied_by_a_checkpoint(void **state)
@@ -605,6 +687,9 @@ int main(void)
 		cmocka_unit_test(impossible_batches_are_refused),
 		cmocka_unit_test(a_patched_value_keeps_its_run),
 		cmocka_unit_test(a_patch_in_the_log_of_what_is_not_there_is_damage),
+		cmocka_unit_test(a_run_that_was_replaced_meanwhile_is_no_trouble),
+		cmocka_unit_test(no_revision_is_used_twice_however_often_the_power_goes),
+		cmocka_unit_test(opening_reads_no_more_of_a_large_store),
 		cmocka_unit_test(a_full_log_is_emptied_by_a_checkpoint),
 		cmocka_unit_test(on_a_full_disk_deleting_makes_room),
 		cmocka_unit_test(on_a_full_disk_deleting_runs_makes_room),

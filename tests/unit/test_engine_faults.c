@@ -20,7 +20,7 @@
 enum {
 	STEPS = 400,		/* of a story, while one thing fails */
 	MORE = 60,		/* of what comes after */
-	EVERY = 3,
+	EVERY = 5,
 };
 
 static const struct fault faults[] = {

@@ -2,7 +2,7 @@
  * way, kills, power cuts, a cache far too small, a full disk; whatever the engine says must be what
  * the map says. A story that fails is made as short as it can be, and printed.
  *
- * SEED=n begins with another story, STEPS=n plays so many steps (millions are fine), MIX=name only
+ * SEED=n begins with another story, ENGINE_STEPS=n plays so many steps (millions are fine), MIX=name only
  * stories of that mix. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,7 +15,7 @@
 
 enum {
 	STORY = 4000,		/* steps of one */
-	STEPS = 1000000,	/* of all, unless STEPS= says otherwise */
+	STEPS = 500000,	/* of all, unless ENGINE_STEPS= says otherwise */
 };
 
 static bool engine_and_map_agree(const struct tale *tale, const struct story *story, char *wrong)
@@ -32,7 +32,7 @@ static bool engine_and_map_agree(const struct tale *tale, const struct story *st
 
 static void the_engine_is_a_map(void **state)
 {
-	const uint64_t steps = tell_given("STEPS", STEPS);
+	const uint64_t steps = tell_given("ENGINE_STEPS", STEPS);
 	const char *only = getenv("MIX");
 	uint64_t told = 0, seed = tell_given("SEED", 1);
 	(void)state;

@@ -312,6 +312,102 @@ static void a_header_left_by_a_killed_process_is_made_durable(void **state)
 	drop(&t);
 }
 
+/* The second of two checkpoints turns no more, before the first is done; then commits of before it
+ * lie in the segment where replay begins. */
+static void a_mark_amid_a_segment_covers_what_is_before_it(void **state)
+{
+	struct bench *b = *state, t;
+	struct log_mark first;
+
+	append_synced(b, SMALL);
+	assert_int_equal(log_rotate(b->log, &first), 0);
+	append_synced(b, SMALL);
+	append(b, SMALL);
+	assert_int_equal(log_rotate(b->log, &b->mark), 0);
+	assert_int_equal(b->mark.segment, first.segment);
+	assert_true(b->mark.revision > first.revision);
+	b->at_mark = b->appended;
+	append_synced(b, SMALL);
+	t = twin(b);
+	sim_reboot(t.disk, SIM_LOSE, 0);
+	assert_opens(&t);
+	assert_int_equal(t.found, 4);
+	drop(&t);
+	log_recycle(b->log, &b->mark);
+	assert_int_equal(append_synced(b, LARGE), 0);
+	reboot(b, SIM_LOSE, 0);
+	assert_opens(b);
+	assert_int_equal(b->found, 5);
+}
+
+static void checkpoints_that_fail_use_up_one_spare_at_most(void **state)
+{
+	struct bench *b = *state;
+	struct log_mark mark;
+	struct log_stats stats;
+
+	assert_int_equal(log_prepare(b->log, LOG_SPARES), 0);
+	for (int i = 0; i < 6; i++) {	/* each in a unit of its own: they all fit the second segment */
+		assert_int_equal(append_synced(b, SMALL), 0);
+		assert_int_equal(log_rotate(b->log, &mark), 0);
+		assert_int_equal(log_wait_blocking(b->log, mark.revision, LOG_SYNCED), 0);
+	}
+	log_stats(b->log, &stats);
+	assert_int_equal(mark.segment, 2);
+	assert_true(stats.bytes_live <= 2 * SEGMENT_HEADER + 6 * UNIT);
+	assert_int_equal(mark.files, 3);
+	b->mark = mark;
+	b->at_mark = b->appended;
+	reboot(b, SIM_LOSE, 0);
+	assert_opens(b);
+}
+
+/* The removal fails too. What is left behind is in the way of the next attempt, and must go. */
+static void a_segment_that_could_be_neither_made_nor_removed_is_made_later(void **state)
+{
+	static const enum sim_kind kinds[] = { SIM_ALLOCATE, SIM_WRITE, SIM_SYNC, SIM_SYNC_DIR };
+	(void)state;
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
+		struct bench b = { .disk = sim_new(i), .cap = 6 * SEGMENT };
+
+		assert_int_equal(create(&b), 0);
+		for (int again = 0; again < 2; again++) {
+			sim_fail(b.disk, kinds[i], 0, -EIO);
+			sim_fail(b.disk, SIM_REMOVE, again ? 1 : 0, -EIO);
+			assert_int_equal(log_prepare(b.log, LOG_SPARES), -EIO);
+		}
+		sim_fail(b.disk, SIM_REMOVE, 0, -EIO);
+		assert_int_equal(log_prepare(b.log, LOG_SPARES), -EIO);
+		assert_int_equal(log_prepare(b.log, LOG_SPARES), 0);
+		for (int n = 0; n < 10; n++)
+			assert_int_equal(append_synced(&b, LARGE), 0);
+		reboot(&b, SIM_LOSE, 0);
+		assert_opens(&b);
+		drop(&b);
+	}
+}
+
+static void a_closed_log_is_not_searched(void **state)
+{
+	struct bench *b = *state;
+	uint64_t reads;
+
+	for (int i = 0; i < 7; i++)
+		append_synced(b, LARGE);
+	assert_int_equal(checkpoint(b), 0);
+	assert_int_equal(checkpoint(b), 0);	/* there was no spare to turn to; now there is */
+	b->mark.closed = true;
+	shut(b);
+	reads = sim_count(b->disk, SIM_READ);
+	assert_opens(b);
+	/* Listing the folder, size and header of each file, and once what is behind the mark. */
+	assert_true(sim_count(b->disk, SIM_READ) - reads <= 2 * b->mark.files + 2);
+	assert_int_equal(append_synced(b, SMALL), 0);
+	reboot(b, SIM_LOSE, 0);
+	assert_opens(b);		/* what was appended since is found, whatever the mark says */
+}
+
 /* ---- threads --------------------------------------------------------------------------- */
 
 enum { THREADS = 16, ROUNDS = 60 };
@@ -493,6 +589,10 @@ int main(void)
 		BENCH_TEST(a_checkpoint_of_nothing_new_writes_nothing),
 		BENCH_TEST(the_segment_that_a_mark_names_is_on_disk),
 		BENCH_TEST(a_header_left_by_a_killed_process_is_made_durable),
+		BENCH_TEST(a_mark_amid_a_segment_covers_what_is_before_it),
+		BENCH_TEST(checkpoints_that_fail_use_up_one_spare_at_most),
+		cmocka_unit_test(a_segment_that_could_be_neither_made_nor_removed_is_made_later),
+		BENCH_TEST(a_closed_log_is_not_searched),
 		BENCH_TEST(sixteen_threads_lose_nothing),
 		cmocka_unit_test(sixteen_threads_are_all_told_when_the_log_dies),
 	};

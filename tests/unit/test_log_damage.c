@@ -76,6 +76,107 @@ static void a_missing_segment_is_refused(void **state)
 	assert_string_equal(b->err.text, "log.00000000: the file is missing");
 }
 
+/* The mark knows of it, although nothing is in it and no later file is there. */
+static void the_newest_file_is_missed_too(void **state)
+{
+	struct bench *b = *state, t;
+
+	assert_int_equal(log_prepare(b->log, LOG_SPARES), 0);
+	append_synced(b, SMALL);
+	assert_int_equal(checkpoint(b), 0);
+	t = twin(b);
+	shut(b);
+	assert_opens(b);
+	assert_int_equal(t.os->open_dir(t.os, "/store", 0, &t.dir), 0);
+	assert_int_equal(t.os->remove(t.dir, "log.00000002"), 0);
+	t.os->close_dir(t.dir);
+	assert_int_equal(reopen(&t), -EUCLEAN);
+	assert_string_equal(t.err.text, "log.00000002: the file is missing");
+	drop(&t);
+}
+
+static void what_the_mark_vouches_for_must_be_there(void **state)
+{
+	struct bench *b = *state, t;
+	struct log_mark first;
+
+	append_synced(b, SMALL);
+	assert_int_equal(log_rotate(b->log, &first), 0);
+	append_synced(b, SMALL);
+	append_synced(b, SMALL);
+	assert_int_equal(log_rotate(b->log, &b->mark), 0);
+	b->at_mark = b->appended;
+	t = flipped(b, "log.00000001", SEGMENT_HEADER + UNIT + GROUP_HEADER + 8);
+	assert_int_equal(t.rc, -EUCLEAN);
+	assert_non_null(strstr(t.err.text, "log.00000001: damaged at byte 8192"));
+	assert_non_null(strstr(t.err.text, "the superblock says"));
+	drop(&t);
+	append_synced(b, SMALL);
+	t = flipped(b, "log.00000001", SEGMENT_HEADER + 2 * UNIT + GROUP_HEADER + 8);
+	assert_int_equal(t.rc, 0);	/* behind the mark nothing vouches for it */
+	assert_int_equal(t.found, 3);
+	drop(&t);
+}
+
+static void copy(const struct bench *b, const char *name, uint8_t *bytes, bool in)
+{
+	struct os_dir *dir;
+	struct os_file *file;
+
+	assert_int_equal(b->os->open_dir(b->os, "/store", 0, &dir), 0);
+	assert_int_equal(b->os->open(dir, name, 0, &file), 0);
+	if (in)
+		assert_int_equal(b->os->write(file, bytes, SEGMENT, 0), 0);
+	else
+		assert_int_equal(b->os->read(file, bytes, SEGMENT, 0), SEGMENT);
+	b->os->close(file);
+	b->os->close_dir(dir);
+}
+
+/* Each file in turn is replaced by what it was some checkpoints ago. If it was in use, and later
+ * files tell, that is noticed; a spare may be anything of ours. The last segment in use is the one that
+ * nothing tells of. */
+static void an_older_copy_of_a_segment_brings_nothing_back(void **state)
+{
+	static uint8_t old[4][SEGMENT];
+	struct bench *b = *state;
+	unsigned refused = 0, right = 0;
+	char name[16];
+
+	b->cap = 4 * SEGMENT;
+	for (int i = 0; i < 7; i++)
+		append_synced(b, LARGE);
+	assert_int_equal(log_prepare(b->log, 1), 0);
+	assert_int_equal(checkpoint(b), 0);
+	for (unsigned file = 0; file < b->mark.files; file++) {
+		snprintf(name, sizeof(name), "log.%08u", file);
+		copy(b, name, old[file], false);
+	}
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < 5; i++)
+			assert_int_equal(insist(b, LARGE), 0);
+		assert_int_equal(sync_all(b), 0);
+		assert_int_equal(checkpoint(b), 0);
+	}
+	for (int i = 0; i < 5; i++)
+		append_synced(b, LARGE);
+	for (unsigned file = 0; file < b->mark.files; file++) {
+		struct bench t = twin(b);
+
+		snprintf(name, sizeof(name), "log.%08u", file);
+		copy(&t, name, old[file], true);
+		if (reopen(&t) == 0) {
+			right += t.found == b->acked;
+			assert_in_range(t.found, t.at_mark, b->acked);
+		} else {
+			assert_int_equal(t.rc, -EUCLEAN);
+			refused++;
+		}
+		drop(&t);
+	}
+	assert_true(refused > 0 && right > 0 && refused + right >= b->mark.files - 1);
+}
+
 static void a_segment_of_another_store_is_refused(void **state)
 {
 	struct bench *b = *state;
@@ -310,6 +411,9 @@ int main(void)
 		BENCH_TEST(damage_before_a_synced_group_is_refused_by_name_and_offset),
 		BENCH_TEST(damage_at_the_end_of_a_segment_is_proved_by_the_next),
 		BENCH_TEST(a_missing_segment_is_refused),
+		BENCH_TEST(the_newest_file_is_missed_too),
+		BENCH_TEST(what_the_mark_vouches_for_must_be_there),
+		BENCH_TEST(an_older_copy_of_a_segment_brings_nothing_back),
 		BENCH_TEST(a_segment_of_another_store_is_refused),
 		BENCH_TEST(a_segment_cut_short_is_refused_and_a_half_made_one_is_removed),
 		BENCH_TEST(a_spare_cut_short_is_refused_while_later_files_exist),

@@ -215,7 +215,8 @@ static void a_patched_chunk_says_what_it_has(void **state)
 static void whatever_byte_of_a_patch_list_is_wrong_nothing_else_is_touched(void **state)
 {
 	static const uint8_t record[] = {
-		CHUNK_SPARSE, 0xf0, 0xff, 5, 0, 'a', 'b', 'c', 'd', 'e', 4, 0, 0, 0, 9, 0, 1, 0, 'c',
+		CHUNK_SPARSE, 0xf0, 0xff, 5, 0, 'a', 'b', 'c', 'd', 'e',
+		4, 0, 0, 0, 9, 0, 1, 0, 'c',
 	};
 	uint8_t *chunk = malloc(STORE_CHUNK);
 	(void)state;

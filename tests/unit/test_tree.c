@@ -491,7 +491,8 @@ static int never(void *arg, uint64_t units)
 static void refused(struct bench *b, struct batch *batch)
 {
 	assert_int_equal(batch->failed, 0);
-	assert_int_equal(tree_apply(b->tree, buffer_slice(&batch->bytes), never, NULL, NULL), -EINVAL);
+	assert_int_equal(tree_apply(b->tree, buffer_slice(&batch->bytes), never, NULL, NULL),
+			 -EINVAL);
 	batch_clear(batch);
 	holds_the_model(b);
 }
@@ -548,6 +549,11 @@ static int is_filled(void *arg, const struct leaf_entry *entry)
 	return 0;
 }
 
+static int applied(struct bench *b, const struct batch *batch)
+{
+	return tree_apply(b->tree, buffer_slice(&batch->bytes), yes, NULL, NULL);
+}
+
 static void a_value_that_grows_by_small_patches_is_rarely_copied(void **state)
 {
 	struct bench *b = *state;
@@ -560,21 +566,21 @@ static void a_value_that_grows_by_small_patches_is_rarely_copied(void **state)
 
 	random_batch(b, 200, 9);
 	batch_put(&batch, key, slice_of("", 0));
-	assert_int_equal(tree_apply(b->tree, buffer_slice(&batch.bytes), yes, NULL, NULL), 0);
+	assert_int_equal(applied(b, &batch), 0);
 	batch_clear(&batch);
 	while (size < VALUE_MAX) {
 		memset(bytes, (uint8_t)(size / 10), sizeof(bytes));
 		batch_patch(&batch, key, size, slice_of(bytes, sizeof(bytes)));
 		mem_fail_after(-1, 0);
-		assert_int_equal(tree_apply(b->tree, buffer_slice(&batch.bytes), yes, NULL, NULL), 0);
+		assert_int_equal(applied(b, &batch), 0);
 		allocations += mem_count();
 		size += (uint32_t)sizeof(bytes);
 		batch_clear(&batch);
-		if (size % 20000 == 0) {	/* a frozen leaf is copied, and what is written is as it was */
+		if (size % 20000 == 0) {	/* a frozen leaf is copied, and written as it was */
 			begin_checkpoint(b, &f);
 			memset(bytes, 0xff, sizeof(bytes));
 			batch_patch(&batch, key, 5, slice_of(bytes, 1));
-			assert_int_equal(tree_apply(b->tree, buffer_slice(&batch.bytes), yes, NULL, NULL), 0);
+			assert_int_equal(applied(b, &batch), 0);
 			end_checkpoint(b, &f);
 			reopen(b);
 			assert_int_equal(tree_get(b->tree, key, is_filled, &size, NULL), 0);

@@ -1,0 +1,149 @@
+/* The log: up to three segment files, opened as recovery does. The first byte says how many there are
+ * and which of them are left as they are; in the others sums, salts, chains and numbers are made to
+ * fit, group by group, but for each whose `synced` is odd in its top byte.
+ *
+ * Whatever is found, opening ends, and a log that was opened can be written and opened again with
+ * as much in it. */
+#include "fuzz.h"
+
+#include <errno.h>
+
+#include "log.h"
+#include "log_frame.h"
+#include "sim/disk.h"
+#include "sum.h"
+
+enum { SEGMENTS_MAX = 3, SIZE = 8 * UNIT };
+
+static const struct log_options options = { .segment_size = SIZE, .cap = 4 * SIZE };
+static const struct log_mark mark = { .segment = 1, .number = 1 };
+
+struct history {
+	uint64_t number, chain, revision, count;
+};
+
+/* Makes a header fit behind the segments before it, and then each group. */
+static void mend_header(uint8_t *bytes, uint64_t index, const struct history *h)
+{
+	struct segment_header header = {
+		.sequence = index + 1,
+		.number = h->number,
+		.revision = h->revision,
+		.chain = h->chain,
+		.salt = get32(bytes + SEGMENT_SALT),
+	};
+
+	segment_encode(&header, bytes);
+}
+
+static void mend_groups(uint8_t *bytes, struct history *h)
+{
+	size_t at = SEGMENT_HEADER;
+
+	while (at + GROUP_HEADER < SIZE) {
+		struct group g = group_peek(bytes + at);
+		int64_t count;
+
+		if (g.size == 0 || g.size > SIZE - at - GROUP_HEADER) {
+			at = unit_up(at + 1);
+			continue;
+		}
+		count = group_count(slice_of(bytes + at + GROUP_HEADER, g.size));
+		if (!(g.synced >> 56 & 1)) {
+			g.salt = get32(bytes + SEGMENT_SALT);
+			g.number = h->number++;
+			g.chain = h->chain;
+			g.synced = g.synced % g.number;
+			g.revision = h->revision + 1;
+			h->revision += count > 0 ? (uint64_t)count : 1;
+			h->chain = group_encode(&g, bytes + at);
+		}
+		at = group_up(at + GROUP_HEADER + g.size);
+	}
+}
+
+static void write_segment(struct sim *disk, struct os_dir *dir, unsigned index,
+			  const uint8_t *bytes)
+{
+	struct os *os = sim_os(disk);
+	char name[] = FILE_LOG_PREFIX "00000000";
+	struct os_file *file;
+
+	name[sizeof(name) - 2] = (char)('0' + index);
+	CHECK(os->open(dir, name, OS_CREATE, &file) == 0);
+	CHECK(os->write(file, bytes, SIZE, 0) == 0);
+	CHECK(os->sync(file) == 0);
+	os->close(file);
+}
+
+static int check(void *arg, struct slice batch)
+{
+	(void)arg;
+	return batch.size % 7 == 6 ? -ENODATA : 0;
+}
+
+static int count_batch(void *arg, uint64_t revision, struct slice batch)
+{
+	struct history *h = arg;
+
+	CHECK(revision > h->revision);
+	CHECK(batch.size >= BATCH_HEADER && sum64(batch.data, batch.size) | 1);
+	h->revision = revision;
+	h->count++;
+	return 0;
+}
+
+/* How many batches there are, or an error. */
+static int64_t open_and_count(struct sim *disk, struct os_dir *dir, bool write)
+{
+	struct history h = { 0 };
+	const struct log_reader reader = { check, count_batch, &h };
+	uint8_t batch[BATCH_HEADER + 4] = { 4 };
+	uint64_t revision;
+	struct log *log;
+	struct err err;
+	int rc = log_open(sim_os(disk), dir, &options, &mark, 10, &reader, &log, NULL, &err);
+
+	if (rc < 0)
+		return rc;
+	if (write) {
+		rc = log_append(log, slice_of(batch, sizeof(batch)), &revision);
+		CHECK(rc == 0 || rc == -EAGAIN || rc == -E2BIG);
+		h.count += rc == 0;
+	}
+	CHECK(log_close(log) == 0);
+	return (int64_t)h.count;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	const uint8_t what = take_byte(&data, &size);
+	const unsigned count = 1 + what % SEGMENTS_MAX;
+	struct history h = { .number = 1 };
+	struct sim *disk = sim_new(1);
+	struct os_dir *dir;
+	int64_t found;
+
+	CHECK(sim_os(disk)->open_dir(sim_os(disk), "/store", OS_CREATE, &dir) == 0);
+	for (unsigned i = 0; i < count; i++) {
+		const size_t part = size / (count - i) < SIZE ? size / (count - i) : SIZE;
+		static uint8_t bytes[SIZE];
+		size_t rest = part;
+		const uint8_t *from = data;
+
+		take(&from, &rest, bytes, SIZE);
+		if (!(what >> (4 + i) & 1)) {
+			mend_header(bytes, i, &h);
+			mend_groups(bytes, &h);
+		}
+		write_segment(disk, dir, i, bytes);
+		data += part;
+		size -= part;
+	}
+	found = open_and_count(disk, dir, true);
+	if (found >= 0)
+		CHECK(open_and_count(disk, dir, false) == found);
+	sim_os(disk)->close_dir(dir);
+	sim_free(disk);
+	return 0;
+}
