@@ -1,0 +1,267 @@
+/* One file, several processes, every way to write and read it at the same time: nobody's bytes are
+ * lost, and nobody goes on seeing old ones. ROUNDS= for more. */
+#include "mount/conform.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+enum {
+	PAGE = 4096,
+	PAGES = 8,
+	STRIPE = 200, /* bytes of one writer: several writers share a page */
+	SIZE = PAGES * PAGE,
+};
+
+static uint64_t rounds(void)
+{
+	return number_from_env("ROUNDS", 300);
+}
+
+/* ---- writers of their own stripes ----------------------------------------------------------- */
+
+static const char *const names[] = { "write", "write and read", "append-only handle", "mapping" };
+
+enum kind { WRITE_ONLY, READ_WRITE, SYNCED, MAPPED, KINDS };
+
+static unsigned kinds_of(off_t at)
+{
+	return (unsigned)(at / STRIPE) % KINDS;
+}
+
+static off_t random_stripe(uint64_t *random, enum kind kind)
+{
+	off_t at;
+
+	do {
+		at = (off_t)(random_next(random) % (SIZE / STRIPE)) * STRIPE;
+	} while (kinds_of(at) != (unsigned)kind);
+	return at;
+}
+
+/* Writes ROUNDS times somewhere, and finds all of it at the end, and all the time. */
+static int work(enum kind kind)
+{
+	static const int flags[KINDS] = { O_WRONLY, O_RDWR, O_WRONLY | O_DSYNC, O_RDWR };
+	uint8_t mine[SIZE] = { 0 }, bytes[STRIPE];
+	uint64_t random = kind + 1;
+	const int fd = open("f", flags[kind]), reader = open("f", O_RDONLY);
+	uint8_t *map = kind == MAPPED ?
+			       mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : NULL;
+
+	if (fd < 0 || reader < 0 || map == MAP_FAILED)
+		return 1;
+	for (uint64_t i = 0; i < rounds(); i++) {
+		const off_t at = random_stripe(&random, kind), look = random_stripe(&random, kind);
+
+		memset(mine + at, (int)i, STRIPE);
+		if (kind == MAPPED)
+			memset(map + at, (int)i, STRIPE);
+		else if (pwrite(fd, mine + at, STRIPE, at) != STRIPE)
+			return 2;
+		if (pread(reader, bytes, STRIPE, look) != STRIPE)
+			return 3;
+		if (memcmp(bytes, mine + look, STRIPE) != 0) {
+			fprintf(stderr, "%s: round %ju lost at %jd\n", names[kind], (uintmax_t)i,
+				(intmax_t)look);
+			return 4;
+		}
+	}
+	for (off_t at = 0; at + STRIPE <= SIZE; at += STRIPE)
+		if (kinds_of(at) == (unsigned)kind &&
+		    (pread(reader, bytes, STRIPE, at) != STRIPE ||
+		     memcmp(bytes, mine + at, STRIPE) != 0))
+			return 5;
+	if (map)
+		munmap(map, SIZE);
+	return close(fd) < 0 || close(reader) < 0 ? 6 : 0;
+}
+
+static int work_as(void *arg)
+{
+	return work((enum kind)(uintptr_t)arg);
+}
+
+static void let_work(const enum kind *kinds, int count)
+{
+	pid_t crowd[KINDS];
+	bool well = true;
+
+	put("f", "");
+	assert_ok(truncate("f", SIZE));
+	for (int i = 0; i < count; i++)
+		crowd[i] = spawn(work_as, (void *)(uintptr_t)kinds[i]);
+	for (int i = 0; i < count; i++)
+		well &= joined(crowd[i]);
+	assert_true(well);
+}
+
+static void writers_of_one_page_lose_nothing(void **state)
+{
+	(void)state;
+	let_work((enum kind[]){ WRITE_ONLY, READ_WRITE, SYNCED }, 3);
+}
+
+static void a_mapping_and_a_reading_writer_lose_nothing(void **state)
+{
+	(void)state;
+	let_work((enum kind[]){ READ_WRITE, MAPPED }, 2);
+}
+
+static void a_mapping_and_mere_writers_lose_nothing(void **state)
+{
+	(void)state;
+	if (differs(MERE_WRITERS_BYPASS_PAGES))
+		return;
+	let_work((enum kind[]){ WRITE_ONLY, MAPPED }, 2);
+}
+
+static void all_of_them_lose_nothing(void **state)
+{
+	(void)state;
+	if (differs(MERE_WRITERS_BYPASS_PAGES))
+		return;
+	let_work((enum kind[]){ WRITE_ONLY, READ_WRITE, SYNCED, MAPPED }, 4);
+}
+
+/* ---- readers do not stay behind ------------------------------------------------------------- */
+
+static int follow(void *arg)
+{
+	const int fd = open("f", O_RDONLY);
+	volatile uint64_t *map = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
+	uint64_t value = 0, before = 0;
+
+	while (value < rounds()) {
+		value = *map;
+		if (value < before)
+			return 1;
+		before = value;
+		if (pread(fd, &value, sizeof(value), 0) != sizeof(value) || value < before)
+			return 2;
+		before = value;
+		sched_yield();
+	}
+	(void)arg;
+	return 0;
+}
+
+static void readers_follow_a_writer(void **state)
+{
+	static const int flags[] = { O_WRONLY, O_RDWR };
+
+	(void)state;
+	for (size_t f = 0; f < 2; f++) {
+		pid_t crowd[3];
+		uint64_t zero = 0;
+		int fd;
+
+		put_bytes("f", &zero, sizeof(zero));
+		for (int i = 0; i < 3; i++)
+			crowd[i] = spawn(follow, NULL);
+		fd = open("f", flags[f]);
+		for (uint64_t i = 1; i <= rounds(); i++) {
+			assert_all(pwrite(fd, &i, sizeof(i), 0), sizeof(i));
+			sched_yield();
+		}
+		for (int i = 0; i < 3; i++)
+			assert_true(joined(crowd[i])); /* who stays behind never ends */
+		assert_ok(close(fd));
+	}
+}
+
+/* A file that grows, and one that is emptied now and then, as logs are. */
+static int tail(void *arg)
+{
+	const int fd = open("f", O_RDONLY);
+	char line[16];
+	uint64_t next = 0;
+	off_t at = 0;
+
+	while (next < rounds()) {
+		const ssize_t n = pread(fd, line, 6, at);
+
+		if (n < 0)
+			return 1;
+		if (n < 6)
+			continue; /* not there yet, or not all of it */
+		line[5] = '\0';
+		if ((uint64_t)atoi(line) != next++)
+			return 2;
+		at += 6;
+	}
+	(void)arg;
+	return 0;
+}
+
+static void a_reader_follows_a_growing_file(void **state)
+{
+	const int access = differs(MERE_WRITERS_BYPASS_PAGES) ? O_RDWR : O_WRONLY;
+	char line[16];
+	pid_t child;
+	int fd;
+
+	(void)state;
+	fd = open("f", access | O_CREAT | O_APPEND, 0644);
+	child = spawn(tail, NULL);
+	for (uint64_t i = 0; i < rounds(); i++) {
+		snprintf(line, sizeof(line), "%5u\n", (unsigned)i);
+		assert_all(write(fd, line, 6), 6);
+	}
+	assert_true(joined(child));
+	assert_ok(close(fd));
+}
+
+/* Each value that is written to a closed file and renamed over is read whole by whoever opens. */
+static int open_and_check(void *arg)
+{
+	char bytes[5000];
+
+	(void)arg;
+	for (uint64_t i = 0; i < rounds(); i++) {
+		const int fd = open("f", O_RDONLY);
+		const ssize_t n = fd < 0 ? -1 : read(fd, bytes, sizeof(bytes));
+
+		if (n <= 0 || close(fd) < 0)
+			return 1;
+		for (ssize_t j = 1; j < n; j++)
+			if (bytes[j] != bytes[0])
+				return 2;
+	}
+	return 0;
+}
+
+static void a_replaced_file_is_read_whole(void **state)
+{
+	char bytes[5000];
+	pid_t crowd[3];
+
+	(void)state;
+	put("f", "a");
+	for (int i = 0; i < 3; i++)
+		crowd[i] = spawn(open_and_check, NULL);
+	for (uint64_t i = 0; i < rounds(); i++) {
+		memset(bytes, 'a' + (int)(i % 26), sizeof(bytes));
+		put_bytes("new", bytes, (size_t)(1 + i * 16 % sizeof(bytes)));
+		assert_ok(rename("new", "f"));
+	}
+	for (int i = 0; i < 3; i++)
+		assert_true(joined(crowd[i]));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CONFORM(writers_of_one_page_lose_nothing),
+		CONFORM(a_mapping_and_a_reading_writer_lose_nothing),
+		CONFORM(a_mapping_and_mere_writers_lose_nothing),
+		CONFORM(all_of_them_lose_nothing),
+		CONFORM(readers_follow_a_writer),
+		CONFORM(a_reader_follows_a_growing_file),
+		CONFORM(a_replaced_file_is_read_whole),
+	};
+
+	return conform_run(tests, sizeof(tests) / sizeof(*tests));
+}
