@@ -15,7 +15,6 @@ static const char *const reasons[DIFFERENCES] = {
 	[NO_TMPFILE] = "O_TMPFILE: libfuse 3.14 does not know it, and programs fall back",
 	[NO_WHITEOUT] = "RENAME_WHITEOUT: only overlayfs asks for it",
 	/* For an instant others see zeros at the end; mappings may bring old bytes back. */
-	[MERE_WRITERS_BYPASS_PAGES] = "who only writes bypasses the page cache: a request less",
 	[VERSION_IS_LISTED] = "user.cubby.version is listed, so that copies and backups keep it",
 };
 
