@@ -1,6 +1,6 @@
-/* The log: up to three segment files, opened as recovery does. The first byte says how many there are
- * and which of them are left as they are; in the others sums, salts, chains and numbers are made to
- * fit, group by group, but for each whose `synced` is odd in its top byte.
+/* The log: up to three segment files, opened as recovery does. The first byte says how many there
+ * are and which of them are left as they are; in the others sums, salts, chains and numbers are
+ * made to fit, group by group, but for each whose `synced` is odd in its top byte.
  *
  * Whatever is found, opening ends, and a log that was opened can be written and opened again with
  * as much in it. */
