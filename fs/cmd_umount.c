@@ -64,7 +64,7 @@ int cmd_umount(int argc, char **argv)
 		say("%s: no store is mounted there", point);
 		return 1;
 	}
-	if (mounted_take_away(point, false) < 0)
+	if (mounted_take_away(point, mounted_dying(store)) < 0)
 		return 1;
 	wait_for(store);
 	return 0;

@@ -423,15 +423,22 @@ int handle_write(struct fs *fs, struct node *node, uint64_t offset, struct slice
 	return rc;
 }
 
-/* Changes the size, or not all of it, as draft_truncate and draft_grow do. */
+/* Changes the size, or not all of it, as draft_truncate and draft_grow do. What was cut off may
+ * have to be published before the value grows again. */
 static int resize(struct fs *fs, struct node *node, uint64_t size,
 		  int (*change)(struct draft *draft, uint64_t size))
 {
 	struct draft *draft;
+	uint64_t revision;
 	int rc = draft_of(fs, node, &draft);
 
 	if (rc == 0)
 		rc = change(draft, size);
+	if (rc == -EFBIG && size <= STORE_SIZE_MAX) {
+		rc = handle_publish(fs, node, &revision);
+		if (rc == 0)
+			rc = change(draft, size);
+	}
 	if (rc == 0)
 		mark_written(fs, node);
 	return rc;

@@ -51,11 +51,23 @@ static int complain(const char *path, int error)
 static int clear_dead(const char *given)
 {
 	char point[PATH_MAX], store[PATH_MAX];
+	int rc;
 
 	if (path_resolve(given, point) < 0 || mounted_find(point, store) < 0)
 		return complain(given, ENOTCONN);
 	say("%s: the daemon that served %s is gone; taking its mount away", given, store);
-	return mounted_take_away(point, true);
+	rc = mounted_take_away(point, true);
+	mounted_wait_dying(store);
+	return rc;
+}
+
+/* One that was killed and cannot end: to ask that mount would be to wait for ever. */
+static bool is_dying(const char *given)
+{
+	char point[PATH_MAX], store[PATH_MAX];
+
+	return path_resolve(given, point) == 0 && mounted_find(point, store) == 0 &&
+	       mounted_dying(store);
 }
 
 static int find_point(const char *given, char out[PATH_MAX])
@@ -64,6 +76,8 @@ static int find_point(const char *given, char out[PATH_MAX])
 	struct stat st;
 	int rc = 0;
 
+	if (is_dying(given))
+		rc = clear_dead(given);
 	/* Not stat(2), which the kernel may answer from its cache. */
 	while (rc == 0 && statvfs(given, &vfs) < 0 && errno == ENOTCONN)
 		rc = clear_dead(given);

@@ -6,9 +6,11 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "say.h"
+#include "store.h"
 
 /* ---- which mount ----------------------------------------------------------------------------- */
 
@@ -69,6 +71,52 @@ int mounted_find(const char *path, char store[PATH_MAX])
 	return rc;
 }
 
+/* ---- whose daemon is dying ------------------------------------------------------------------- */
+
+/* The number of the process that has, or had, the store; 0 if it is not known. */
+static long daemon_of(const char *store)
+{
+	char path[PATH_MAX + sizeof("/" FILE_LOCK)];
+	long pid = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/" FILE_LOCK, store);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	if (fscanf(f, "%ld", &pid) != 1)
+		pid = 0;
+	fclose(f);
+	return pid;
+}
+
+/* A process whose first thread is a zombie while another is still in the kernel. */
+bool mounted_dying(const char *store)
+{
+	const long pid = daemon_of(store);
+	char path[64], line[256], *state = NULL;
+	FILE *f;
+
+	if (pid <= 0)
+		return false;
+	snprintf(path, sizeof(path), "/proc/%ld/stat", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	if (fgets(line, sizeof(line), f))
+		state = strrchr(line, ')');
+	fclose(f);
+	return state && strncmp(state, ") Z", 3) == 0;
+}
+
+void mounted_wait_dying(const char *store)
+{
+	const struct timespec moment = { .tv_nsec = 5 * 1000 * 1000 };
+
+	for (int i = 0; i < 1000 && mounted_dying(store); i++)
+		nanosleep(&moment, NULL);
+}
+
 /* ---- taking it away -------------------------------------------------------------------------- */
 
 /* For those who may not unmount themselves. Says itself what is wrong. */
@@ -92,7 +140,7 @@ static int ask_fusermount(const char *point, bool dead)
 
 int mounted_take_away(const char *point, bool dead)
 {
-	if (umount2(point, UMOUNT_NOFOLLOW | (dead ? MNT_DETACH : 0)) == 0)
+	if (umount2(point, UMOUNT_NOFOLLOW | (dead ? MNT_FORCE | MNT_DETACH : 0)) == 0)
 		return 0;
 	if (errno == EPERM)
 		return ask_fusermount(point, dead);

@@ -103,9 +103,10 @@ static int lock_store(struct engine *engine, struct err *err)
 		return err_set(err, rc, rc == -EBUSY ? "in use by another process" :
 			       FILE_LOCK ": cannot lock");
 	snprintf(text, sizeof(text), "%ld\n", (long)getpid());
-	rc = engine->os->truncate(engine->lock_file, 0);
+	/* Over what is there: a full disk has no room for it twice. */
+	rc = engine->os->write(engine->lock_file, text, strlen(text), 0);
 	if (rc == 0)
-		rc = engine->os->write(engine->lock_file, text, strlen(text), 0);
+		rc = engine->os->truncate(engine->lock_file, strlen(text));
 	return rc == -ENOSPC ? 0 : rc;	/* the note is a kindness; a full disk must not lock us out */
 }
 
