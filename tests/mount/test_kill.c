@@ -10,11 +10,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 enum {
@@ -385,6 +387,47 @@ static void a_table_and_what_is_in_it_outlive_the_daemon(void **state)
 			    "640 1000\nw");
 }
 
+/* Makes files that are gone at once, in one table with everybody else, until the daemon is. */
+static int make_what_expires(void *arg)
+{
+	char name[32];
+	int fd;
+
+	for (unsigned i = 0;; i++) {
+		snprintf(name, sizeof(name), "%s%u", (const char *)arg, i);
+		fd = open(name, O_WRONLY | O_CREAT, 0644);
+		if (fd < 0 || close(fd) < 0 || setxattr(name, "user.cubby.ttl", "0.03", 4, 0) < 0)
+			return errno == ENOTCONN || errno == ECONNABORTED ? 0 : 1;
+	}
+}
+
+/* A dying daemon's thread that tells the kernel of an expiry may wait for a lock on the table, whose
+ * owner waits for the daemon. */
+static void a_daemon_killed_while_keys_expire_leaves_a_mount_that_can_be_taken_away(void **state)
+{
+	static char names[][2] = { "a", "b", "c", "d" };
+	pid_t children[4];
+
+	(void)state;
+	only_cubby();
+	for (unsigned i = 0; i < 8; i++) {
+		mount_start("sync=standard");
+		for (unsigned c = 0; c < 4; c++)
+			children[c] = spawn(make_what_expires, names[c]);
+		sleep_ms(200);
+		assert_ok(chdir(base_path()));
+		assert_ok(kill(daemon_pid(), SIGKILL));
+		if (i % 2)
+			run("%s umount %s", cubby(), point_path());
+		else
+			run("%s mount %s %s && %s umount %s", cubby(), store_path(), point_path(),
+			    cubby(), point_path());
+		mount_ended();
+		for (unsigned c = 0; c < 4; c++)
+			assert_true(joined(children[c]));
+	}
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, mount_fresh, mount_end)
 
 int main(void)
@@ -396,6 +439,7 @@ int main(void)
 		TEST(a_key_never_published_does_not_exist),
 		TEST(a_rename_publishes_what_was_written_so_far),
 		TEST(a_table_and_what_is_in_it_outlive_the_daemon),
+		TEST(a_daemon_killed_while_keys_expire_leaves_a_mount_that_can_be_taken_away),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

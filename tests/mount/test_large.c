@@ -136,6 +136,28 @@ static void what_was_cut_off_comes_back_as_zeros(void **state)
 	free(bytes);
 }
 
+/* More than one publication can delete. */
+static void a_file_of_gigabytes_is_cut_and_grows_again_at_once(void **state)
+{
+	const off_t size = (off_t)5 << 30;
+	const int fd = open("k", O_RDWR | O_CREAT, 0644);
+	char byte = 'z';
+
+	(void)state;
+	assert_ok(fd);
+	assert_int_equal(pwrite(fd, &byte, 1, size - 1), 1);
+	assert_int_equal(pwrite(fd, &byte, 1, 0), 1);
+	assert_ok(fsync(fd));
+	assert_ok(ftruncate(fd, 1));
+	assert_ok(ftruncate(fd, size));
+	assert_int_equal(pread(fd, &byte, 1, size - 1), 1);
+	assert_int_equal(byte, 0);
+	assert_int_equal(pread(fd, &byte, 1, 0), 1);
+	assert_int_equal(byte, 'z');
+	assert_ok(close(fd));
+	assert_int_equal(strtoll(run("stat -c %%s k"), NULL, 10), size);
+}
+
 static void blocks_tell_what_a_file_takes(void **state)
 {
 	uint8_t *bytes = malloc(LARGE);
@@ -176,6 +198,7 @@ int main(void)
 		TEST(lines_that_were_synced_survive_a_kill),
 		TEST(small_changes_are_there_as_they_were_synced),
 		TEST(what_was_cut_off_comes_back_as_zeros),
+		TEST(a_file_of_gigabytes_is_cut_and_grows_again_at_once),
 		TEST(blocks_tell_what_a_file_takes),
 	};
 
