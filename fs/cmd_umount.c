@@ -22,29 +22,35 @@ static int usage(void)
 
 /* ---- until the store is closed --------------------------------------------------------------- */
 
-/* 1: closed, or nothing that we could look at; 0: not yet. */
-static int is_closed(struct os *os, const char *store)
+/* 0: nobody has the store; -EBUSY: somebody has; others: it cannot be looked at. */
+static int look(struct os *os, const char *store)
 {
 	struct os_dir *dir;
 	struct os_file *file;
 	int rc = os->open_dir(os, store, 0, &dir);
 
 	if (rc < 0)
-		return 1;
+		return rc;
 	rc = os->open(dir, FILE_LOCK, 0, &file);
 	if (rc == 0) {
 		rc = os->lock(file);
 		os->close(file);
 	}
 	os->close_dir(dir);
-	return rc != -EBUSY;
+	return rc;
+}
+
+/* The mount of a store that nobody has answers nobody either. */
+static bool is_dead(const char *store)
+{
+	return look(os_posix(), store) == 0 || mounted_dying(store);
 }
 
 static void wait_for(const char *store)
 {
 	const struct timespec moment = { .tv_nsec = 5 * 1000 * 1000 };
 
-	while (!is_closed(os_posix(), store))
+	while (look(os_posix(), store) == -EBUSY)
 		nanosleep(&moment, NULL);
 }
 
@@ -64,7 +70,7 @@ int cmd_umount(int argc, char **argv)
 		say("%s: no store is mounted there", point);
 		return 1;
 	}
-	if (mounted_take_away(point, mounted_dying(store)) < 0)
+	if (mounted_take_away(point, is_dead(store)) < 0)
 		return 1;
 	wait_for(store);
 	return 0;

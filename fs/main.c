@@ -26,6 +26,8 @@ static const char help[] =
 	"     log=SIZE        how large the log may grow, such as 256M\n"
 	"     cache=SIZE      how much of the tree is kept in memory (64M)\n"
 	"     allow_other     other users may come in, as modes and owners allow\n"
+	"     acl             access control lists are kept, and decide\n"
+	"     security        security.* attributes are kept\n"
 	"     ro              nothing may be changed\n"
 	"                 and what libfuse and mount(8) know\n"
 	"  -h, --help     show this\n"

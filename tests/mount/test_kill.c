@@ -417,6 +417,7 @@ static void a_daemon_killed_while_keys_expire_leaves_a_mount_that_can_be_taken_a
 		sleep_ms(200);
 		assert_ok(chdir(base_path()));
 		assert_ok(kill(daemon_pid(), SIGKILL));
+		run("until grep -q '^State:.Z' /proc/%d/status; do sleep .01; done", daemon_pid());
 		if (i % 2)
 			run("%s umount %s", cubby(), point_path());
 		else
@@ -426,6 +427,24 @@ static void a_daemon_killed_while_keys_expire_leaves_a_mount_that_can_be_taken_a
 		for (unsigned c = 0; c < 4; c++)
 			assert_true(joined(children[c]));
 	}
+}
+
+static void a_dead_mount_can_be_taken_away_though_files_are_open_in_it(void **state)
+{
+	int fd;
+
+	(void)state;
+	only_cubby();
+	mount_start(NULL);
+	put("k", "v");
+	fd = open("k", O_RDONLY);
+	assert_ok(fd);
+	assert_ok(chdir(base_path()));
+	assert_ok(kill(daemon_pid(), SIGKILL));
+	mount_ended();
+	run("%s umount %s", cubby(), point_path());
+	assert_false(is_mounted(point_path()));
+	close(fd);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, mount_fresh, mount_end)
@@ -439,6 +458,7 @@ int main(void)
 		TEST(a_key_never_published_does_not_exist),
 		TEST(a_rename_publishes_what_was_written_so_far),
 		TEST(a_table_and_what_is_in_it_outlive_the_daemon),
+		TEST(a_dead_mount_can_be_taken_away_though_files_are_open_in_it),
 		TEST(a_daemon_killed_while_keys_expire_leaves_a_mount_that_can_be_taken_away),
 	};
 
