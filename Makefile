@@ -131,7 +131,7 @@ always:
 
 # ---- tests ------------------------------------------------------------------------------------
 # tests/run gives every program a time limit and ends with the sum of cmocka's closing lines.
-CRASH_ENV = TEST_LIMIT=7200 CUTS=$(or $(CUTS),0) $(if $(SEED),SEED=$(SEED))
+CRASH_ENV = TEST_LIMIT=7200 CUTS=$(or $(CUTS),0) $(if $(CUTS),,EVERY=1) $(if $(SEED),SEED=$(SEED))
 
 .PHONY: test
 test: $(call binary,$(UNIT_SRC))	## run the unit tests (seconds)
