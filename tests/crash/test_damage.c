@@ -1,7 +1,7 @@
 /* Bytes of a small store's files are flipped, one at a time: all of the first of each unit, where
- * headers are, and every third behind them; which ones, the seed says. EVERY=1 flips them all. What comes of it must be right data, a
- * clear error that names the file, or, in the log's torn tail only, the state before; never a
- * crash, a hang or wrong data.
+ * headers are, and every seventh behind them; which ones, the seed says. EVERY=1 flips them all.
+ * What comes of it must be right data, a clear error that names the file, or, in the log's torn tail
+ * only, the state before; never a crash, a hang or wrong data.
  *
  * Units that hold nothing are flipped whole, so that a mostly empty file does not take all day. */
 #include <errno.h>
@@ -17,7 +17,7 @@
 #include "sim/disk.h"
 #include "sim/tell.h"
 
-enum { KEYS = 60, LATER = 12, HEADERS = 128, EVERY = 3 };
+enum { KEYS = 60, LATER = 12, HEADERS = 64, EVERY = 7 };
 
 static uint64_t base_seed = 1;
 
