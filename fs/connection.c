@@ -92,14 +92,13 @@ int connection_begin(struct fuse_session *session,
 
 /* ---- what it does ---------------------------------------------------------------------------- */
 
-/* MEASURED 21: who only writes needs no page cache, and who only reads nothing at close. */
+/* MEASURED 21: who only reads needs nothing at close. Who only writes might bypass the page cache and
+ * save a GETXATTR, but whoever reads the file meanwhile could then see zeros, or write old bytes
+ * back (DESIGN.md, "Requests"). */
 void connection_open(struct fuse_file_info *fi)
 {
-	const int access = fi->flags & O_ACCMODE;
-
 	fi->keep_cache = 1;
-	fi->direct_io = access == O_WRONLY;
-	fi->noflush = access == O_RDONLY;
+	fi->noflush = (fi->flags & O_ACCMODE) == O_RDONLY;
 }
 
 int connection_loop(struct fuse_session *session)

@@ -226,27 +226,6 @@ int checkpoint_replayed(struct engine *engine, const struct log_mark *at)
 	return rc;
 }
 
-/* Half a checkpoint: nodes are written, and no superblock ever names them together. */
-int checkpoint_early(struct engine *engine)
-{
-	struct checkpoint c = { .engine = engine, .replaying = true };
-	int rc;
-
-	mutex_lock(&engine->checkpoint);
-	rc = ensure_space(engine);
-	if (rc == 0)
-		rc = tree_freeze(engine->tree, mark, &c, &c.frozen);
-	if (rc == 0) {
-		rc = tree_write(engine->tree, &c.frozen, rest, &c);
-		space_thaw(engine->space, false);
-		engine->map_ahead = true;
-		tree_release(engine->tree, &c.frozen);
-		tree_shrink(engine->tree);
-	}
-	mutex_unlock(&engine->checkpoint);
-	return rc;
-}
-
 static int checkpoint(struct engine *engine, bool leisurely)
 {
 	int rc;

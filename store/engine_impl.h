@@ -105,9 +105,6 @@ int checkpoint_close(struct engine *engine);
 /* A checkpoint of what was replayed so far, which is what `at` covers; there is no log yet. */
 int checkpoint_replayed(struct engine *engine, const struct log_mark *at);
 
-/* Writes dirty nodes while the log is replayed, so that they may be forgotten. */
-int checkpoint_early(struct engine *engine);
-
 /* Something was committed: wakes the keeper if there is something to do for it. */
 void keeper_committed(struct engine *engine);
 

@@ -1,10 +1,11 @@
 /* Replay puts what the log says back into the tree.
  *
  * It goes by chunks of the log. The operations of a chunk are applied in the order of their keys, those of
- * one key in the order of the log: so each leaf is met once a chunk, and can be written and
- * forgotten when the hand has passed it, should the memory be short. Where a chunk ends the tree is
- * as it was after some commit; if nodes were written meanwhile a checkpoint is made there, so that the
- * space of those they replace can be used again.
+ * one key in the order of the log: so each leaf is met once a chunk, and the tree can write and
+ * forget it when the hand has passed it, should the memory be short. Where a chunk ends the tree is
+ * as it was after some commit; if memory is short a checkpoint is made there, so that inner nodes can be
+ * forgotten too, the space of what was replaced can be used again, and the next crash need not
+ * begin at the beginning.
  *
  * Runs of all the log are held before anything is written, or a node might be written to where a
  * later commit says that a run lies. */
@@ -35,8 +36,7 @@ struct replay {
 	struct log_mark mark;		/* of what the chunk and those before it hold */
 	struct buffer slice;
 	uint64_t chunk_max;		/* bytes */
-	uint64_t dirty_max;		/* bytes of nodes that are not on disk, if memory is short */
-	bool early;			/* nodes of this chunk were written */
+	uint64_t early;			/* leaves that the tree had written early, lately */
 	bool unvouched;			/* it holds what no later group of the log vouches for */
 };
 
@@ -146,24 +146,6 @@ static int apply_slice(struct replay *r)
 	return rc;
 }
 
-/* Writes nodes if memory is short and enough of them wait for it. Without room for that on disk,
- * memory has to do. */
-static int bound_memory(struct replay *r)
-{
-	struct tree_stats tree;
-	int rc;
-
-	tree_stats(r->engine->tree, &tree);
-	if (tree.memory <= r->engine->options.cache || tree.dirty_memory <= r->dirty_max)
-		return 0;
-	rc = checkpoint_early(r->engine);
-	r->early = true;
-	if (rc != -ENOSPC)
-		return rc;
-	r->dirty_max += r->engine->options.cache;
-	return 0;
-}
-
 /* Applies operations from number *next on, as many as go well together. */
 static int apply_some(struct replay *r, size_t *next)
 {
@@ -181,9 +163,22 @@ static int apply_some(struct replay *r, size_t *next)
 	}
 	if (rc == 0)
 		rc = apply_slice(r);
-	return rc == 0 ? bound_memory(r) : rc;
+	return rc;
 }
 
+/* Were nodes written since this was asked last? */
+static bool memory_is_short(struct replay *r)
+{
+	struct tree_stats tree;
+	bool is;
+
+	tree_stats(r->engine->tree, &tree);
+	is = tree.early > r->early;
+	r->early = tree.early;
+	return is;
+}
+
+/* Without room on disk for a checkpoint, it goes on without. */
 static int apply_chunk(struct replay *r)
 {
 	size_t next = 0;
@@ -193,11 +188,9 @@ static int apply_chunk(struct replay *r)
 		qsort_r(r->ops, r->count, sizeof(*r->ops), compare, r->chunk.data);
 	while (rc == 0 && next < r->count)
 		rc = apply_some(r, &next);
-	if (rc == 0 && r->early && !r->unvouched) {
+	if (rc == 0 && !r->unvouched && memory_is_short(r))
 		rc = checkpoint_replayed(r->engine, &r->mark);
-		r->early = rc < 0;
-		rc = rc == -ENOSPC ? 0 : rc;
-	}
+	rc = rc == -ENOSPC ? 0 : rc;
 	buffer_clear(&r->chunk);
 	r->count = 0;
 	return rc;
@@ -276,7 +269,6 @@ int replay_begin(struct engine *engine, struct replay **replay, struct log_reade
 	if (!r)
 		return -ENOMEM;
 	r->engine = engine;
-	r->dirty_max = engine->options.cache / 8;
 	r->chunk_max = engine->options.cache / 4 < CHUNK_MAX ? engine->options.cache / 4 : CHUNK_MAX;
 	*reader = (struct log_reader){ note, check, apply, r };
 	return 0;

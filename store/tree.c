@@ -532,6 +532,7 @@ void tree_stats(struct tree *tree, struct tree_stats *out)
 		.dirty_units = tree->dirty_units,
 		.dirty_memory = tree->dirty_memory,
 		.dirty_inner = tree->dirty_inner,
+		.early = tree->early,
 	};
 	rwlock_read_done(&tree->lock);
 }

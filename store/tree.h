@@ -119,6 +119,7 @@ struct tree_stats {
 	uint64_t dirty_memory;	/* of those, not on disk yet */
 	uint64_t dirty_inner;	/* of those, inner nodes */
 	uint64_t dirty_units;	/* that tree_write would write, at most */
+	uint64_t early;		/* leaves written early since it was opened */
 };
 
 void tree_stats(struct tree *tree, struct tree_stats *out);

@@ -45,6 +45,7 @@ struct tree {
 	uint64_t dirty_memory;		/* of nodes that are not on disk */
 	uint64_t dirty_inner;		/* ... of those, inner ones */
 	uint64_t dirty_units;
+	uint64_t early;			/* leaves written early */
 	uint64_t visit;			/* number of the latest prepare() */
 	uint64_t cache;			/* immutable; bytes of memory to keep to, 0: no bound */
 	uint64_t tried;			/* memory at which nothing could be forgotten; 0: not known */

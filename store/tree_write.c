@@ -517,6 +517,7 @@ static bool write_early(struct pen *pen)
 	rwlock_write(&tree->lock);
 	for (uint32_t i = 0; i < pen->count; i++)
 		wrote_early(tree, &pen->strokes[i], rc);
+	tree->early += rc == 0 ? pen->count : 0;
 	rwlock_write_done(&tree->lock);
 	pen->count = 0;
 	pen->used = 0;

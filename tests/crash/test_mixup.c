@@ -1,6 +1,6 @@
-/* Files of a store that are missing, cut short, of another store, or of another time: an older copy put
- * back, as a careless restore does. The store must be refused, with a sentence that names the file,
- * or be as it was; and never be taken for something that it is not. */
+/* Files of a store that are missing, cut short, of another store, or of another time: an older
+ * copy put back, as a careless restore does. The store must be refused, with a sentence that
+ * names the file, or be as it was; and never be taken for something that it is not. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -183,7 +183,8 @@ static bool is_damage(int rc)
 	return rc == -EUCLEAN || rc == -EBADMSG || rc == -EINVAL;
 }
 
-/* What was found does not compare: then it must be because some of it cannot be read, which is said. */
+/* What was found does not compare: then it must be because some of it cannot be read, which is
+ * said. */
 static void must_be_unreadable(struct engine *e, const char *wrong)
 {
 	struct err err;

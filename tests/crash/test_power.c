@@ -1,7 +1,7 @@
-/* The power goes at every single operation of a long story of every mix, and whatever was not synced
- * is kept, lost, torn or scattered. What comes back must be the store as it was after some commit,
- * no earlier than the last one that was acknowledged, whole, and fit for use. So must it be if the
- * recovery is cut, and the recovery from that; and if it is only the process that dies.
+/* The power goes at every single operation of a long story of every mix, and whatever was not
+ * synced is kept, lost, torn or scattered. What comes back must be the store as it was after some
+ * commit, no earlier than the last one that was acknowledged, whole, and fit for use. So must it be
+ * if the recovery is cut, and the recovery from that; and if it is only the process that dies.
  *
  * CUTS=n looks at n cut points of each story (0: at all of them), STORY=n tells longer stories,
  * SEED=n others, MIX=name those of one mix. */
@@ -72,7 +72,8 @@ static bool the_process_was_killed(struct watch *w, struct sim *disk, char *wron
 }
 
 /* Opens it until the power goes, or closes it again. What could be read must not go any more. */
-static bool open_for_a_while(struct watch *w, struct sim *disk, struct play_progress *p, char *wrong)
+static bool open_for_a_while(struct watch *w, struct sim *disk, struct play_progress *p,
+			     char *wrong)
 {
 	struct engine *engine;
 	uint32_t found;

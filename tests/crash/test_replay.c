@@ -22,6 +22,7 @@ enum {
 	VALUE_MAX = 1800,
 	RUN_EVERY = 8,		/* every eighth key has runs for values */
 	CACHE = 64 * 1024,
+	SYNC_EVERY = 50,	/* commits */
 };
 
 static const struct engine_options small = {
@@ -107,8 +108,11 @@ static struct sim *store_with_a_long_log(void)
 
 	memset(model, 0, sizeof(model));
 	assert_int_equal(try_open(disk, &e), 0);
-	for (unsigned n = 0; n < COMMITS; n++)
+	for (unsigned n = 0; n < COMMITS; n++) {
 		revision = commit_one(e, n);
+		if (n % SYNC_EVERY == SYNC_EVERY - 1)
+			assert_int_equal(engine_wait_blocking(e, revision, LOG_SYNCED), 0);
+	}
 	assert_int_equal(engine_wait_blocking(e, revision, LOG_SYNCED), 0);
 	sim_cut_after(disk, 0);
 	engine_close(e);
@@ -176,6 +180,7 @@ static void replay_keeps_to_the_memory_it_may_have(void **state)
 
 	assert_int_equal(try_open(disk, &e), 0);
 	assert_int_equal(engine_stats(e, &stats), 0);
+	assert_true(stats.generation > 8);	/* there were as many checkpoints, of chunks */
 	assert_true(stats.memory < 3 * CACHE);
 	holds_all(e);
 	assert_int_equal(engine_close(e), 0);

@@ -1,6 +1,7 @@
 /* Everybody at once: writers of small and of large values, patches, readers, listings, snapshots,
- * checkpoints and verifications, with a cache that is far too small and a log that is always full; then the power
- * goes. A thread sanitizer is who sees most of what could be wrong; the rest is compared.
+ * checkpoints and verifications, with a cache that is far too small and a log that is always full;
+ * then the power goes. A thread sanitizer is who sees most of what could be wrong; the rest is
+ * compared.
  *
  * ROUNDS=n does it so many times (2). */
 #include <errno.h>
@@ -37,7 +38,8 @@ struct crowd {
 	atomic_int wrong;	/* the first answer that should not have been */
 };
 
-/* What one writer did. Its stamps rise, so a key has the stamp that was acknowledged or a later one. */
+/* What one writer did. Its stamps rise, so a key has the stamp that was acknowledged or a later
+ * one. */
 struct writer {
 	struct crowd *crowd;
 	uint32_t number;

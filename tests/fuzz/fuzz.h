@@ -1,5 +1,5 @@
-/* fuzz.h - what the fuzz targets share. Each is a program of libFuzzer's that gives any bytes to one
- * decoder; it sets magic numbers and checksums right, unless the input says otherwise, so that
+/* fuzz.h - what the fuzz targets share. Each is a program of libFuzzer's that gives any bytes to
+ * one decoder; it sets magic numbers and checksums right, unless the input says otherwise, so that
  * it gets beyond them. What decodes is encoded again: it must be what it was.
  */
 #ifndef CUBBY_FUZZ_H

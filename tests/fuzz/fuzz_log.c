@@ -1,6 +1,6 @@
-/* The log: up to three segment files, opened as recovery does. The first byte says how many there are
- * and which of them are left as they are; in the others sums, salts, chains and numbers are made to
- * fit, group by group, but for each whose `synced` is odd in its top byte.
+/* The log: up to three segment files, opened as recovery does. The first byte says how many there
+ * are and which of them are left as they are; in the others sums, salts, chains and numbers are
+ * made to fit, group by group, but for each whose `synced` is odd in its top byte.
  *
  * Whatever is found, opening ends, and a log that was opened can be written and opened again with
  * as much in it. */
@@ -76,19 +76,26 @@ static void write_segment(struct sim *disk, struct os_dir *dir, unsigned index,
 	os->close(file);
 }
 
+static int note(void *arg, uint64_t revision, struct slice batch)
+{
+	(void)arg;
+	CHECK(revision > 0 && batch.size >= BATCH_HEADER);
+	return 0;
+}
+
 static int check(void *arg, struct slice batch)
 {
 	(void)arg;
 	return batch.size % 7 == 6 ? -ENODATA : 0;
 }
 
-static int count_batch(void *arg, uint64_t revision, struct slice batch)
+static int count_batch(void *arg, const struct log_mark *at, struct slice batch)
 {
 	struct history *h = arg;
 
-	CHECK(revision > h->revision);
+	CHECK(at->revision > h->revision);
 	CHECK(batch.size >= BATCH_HEADER && sum64(batch.data, batch.size) | 1);
-	h->revision = revision;
+	h->revision = at->revision;
 	h->count++;
 	return 0;
 }
@@ -97,7 +104,7 @@ static int count_batch(void *arg, uint64_t revision, struct slice batch)
 static int64_t open_and_count(struct sim *disk, struct os_dir *dir, bool write)
 {
 	struct history h = { 0 };
-	const struct log_reader reader = { check, count_batch, &h };
+	const struct log_reader reader = { note, check, count_batch, &h };
 	uint8_t batch[BATCH_HEADER + 4] = { 4 };
 	uint64_t revision;
 	struct log *log;

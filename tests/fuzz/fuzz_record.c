@@ -74,10 +74,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const uint8_t what = take_byte(&data, &size);
 	uint8_t *bytes = malloc(size ? size : 1);
 	const struct slice record = slice_of(bytes, size);
-	struct slice rest;
+	struct chunk chunk;
 	uint32_t first;
 	uint64_t next;
-	uint8_t kind;
 
 	if (size)
 		memcpy(bytes, data, size);
@@ -86,9 +85,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	else if (what == 1)
 		read_set(record);
 	else if (what == 2)
-		(void)chunk_parse(record, 0, &kind, &rest);
+		(void)chunk_parse(record, 0, &chunk);
 	else if (what == 3)
-		(void)chunk_parse(record, 65536, &kind, &rest);
+		(void)chunk_parse(record, 65536, &chunk);
 	else if (what == 4)
 		(void)doomed_parse(record, &first);
 	else if (what == 5)

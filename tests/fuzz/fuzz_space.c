@@ -1,5 +1,5 @@
-/* The free map: the input is a directory's regions, and behind them the bits of each. Whatever it says,
- * nothing is handed out twice. */
+/* The free map: the input is a directory's regions, and behind them the bits of each. Whatever
+ * it says, nothing is handed out twice. */
 #include "fuzz.h"
 
 #include "sim/disk.h"

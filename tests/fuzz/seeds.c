@@ -1,5 +1,5 @@
-/* seeds FOLDER: makes a store on the lying disk with something of everything in it, takes it apart, and
- * writes the parts to FOLDER/fuzz_*, as inputs for the fuzz targets to begin with. */
+/* seeds FOLDER: makes a store on the lying disk with something of everything in it, takes it
+ * apart, and writes the parts to FOLDER/fuzz_*, as inputs for the fuzz targets to begin with. */
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>

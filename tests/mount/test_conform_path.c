@@ -413,13 +413,11 @@ static void the_empty_path_is_enoent(void **state)
 			expect(&calls[i], "", ENOENT);
 }
 
-/* There in a program with the address sanitizer, which reads the paths before the kernel does. */
-void __asan_init(void) __attribute__((weak));
-
+/* The address sanitizer reads the paths before the kernel does. */
 static void a_path_out_of_memory_is_efault(void **state)
 {
 	(void)state;
-	if (__asan_init)
+	if (sanitized())
 		skip();
 	furnish();
 	for (size_t i = 0; i < COUNT(calls); i++) {

@@ -113,16 +113,12 @@ static void a_mapping_and_a_reading_writer_lose_nothing(void **state)
 static void a_mapping_and_mere_writers_lose_nothing(void **state)
 {
 	(void)state;
-	if (differs(MERE_WRITERS_BYPASS_PAGES))
-		return;
 	let_work((enum kind[]){ WRITE_ONLY, MAPPED }, 2);
 }
 
 static void all_of_them_lose_nothing(void **state)
 {
 	(void)state;
-	if (differs(MERE_WRITERS_BYPASS_PAGES))
-		return;
 	let_work((enum kind[]){ WRITE_ONLY, READ_WRITE, SYNCED, MAPPED }, 4);
 }
 
@@ -198,13 +194,12 @@ static int tail(void *arg)
 
 static void a_reader_follows_a_growing_file(void **state)
 {
-	const int access = differs(MERE_WRITERS_BYPASS_PAGES) ? O_RDWR : O_WRONLY;
 	char line[16];
 	pid_t child;
 	int fd;
 
 	(void)state;
-	fd = open("f", access | O_CREAT | O_APPEND, 0644);
+	fd = open("f", O_WRONLY | O_CREAT | O_APPEND, 0644);
 	child = spawn(tail, NULL);
 	for (uint64_t i = 0; i < rounds(); i++) {
 		snprintf(line, sizeof(line), "%5u\n", (unsigned)i);

@@ -1,7 +1,7 @@
 /* Several processes do random things to the same few names at once. Nobody can say what comes of
- * it, but no call may answer what it never could, and afterwards everything must fit together: names
- * and counts, sizes and contents, in the mount, after mounting again, and in the store itself. SEED=
- * repeats the choices (not their order), STEPS= makes it longer. */
+ * it, but no call may answer what it never could, and afterwards everything must fit together:
+ * names and counts, sizes and contents, in the mount, after mounting again, and in the store
+ * itself. SEED= repeats the choices (not their order), STEPS= makes it longer. */
 #include "mount/mount.h"
 
 #include <dirent.h>

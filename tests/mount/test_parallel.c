@@ -1,5 +1,5 @@
-/* Many processes at once, in directories of their own and in the same one. ROUNDS=n lets readers stand
- * against so many replacements (200). */
+/* Many processes at once, in directories of their own and in the same one. ROUNDS=n lets readers
+ * stand against so many replacements (200). */
 #include "mount/mount.h"
 
 #include <dirent.h>

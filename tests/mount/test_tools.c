@@ -16,8 +16,8 @@
 	"xargs -0 getfattr -h -d -m '^user\\.' 2> /dev/null | "                                    \
 	"awk '/^# file/ { file = $0; next } /=/ && !/^user\\.cubby\\./ { print file, $0 }'); }; "
 
-/* A tree of at least 5 000 files, made once, for all tests: HEADERS= of the system's headers (1500), a
- * repository with history, and everything that tends to get lost. */
+/* A tree of at least 5 000 files, made once, for all tests: HEADERS= of the system's headers (1500),
+ * a repository with history, and everything that tends to get lost. */
 static char tree[64];
 
 static void fill_tree(void)

@@ -7,8 +7,8 @@
  * had at every operation while the work goes on (sim_watch).
  *
  * A failed sync behaves as Linux does: some of the sectors are on disk, the others never will
- * be, though reads still show them and the next sync succeeds. That does not go for sizes and names:
- * they are in a journal, and if that fails no sync succeeds any more.
+ * be, though reads still show them and the next sync succeeds. That does not go for sizes and
+ * names: they are in a journal, and if that fails no sync succeeds any more.
  *
  * Nothing depends on time or on addresses: the same seed and the same calls give the same disk.
  * Any thread may call anything. Out of memory, the test is aborted.

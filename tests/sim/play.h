@@ -1,5 +1,5 @@
-/* play.h - plays stories on an engine over a lying disk, and compares what the engine says with what
- * must be.
+/* play.h - plays stories on an engine over a lying disk, and compares what the engine says with
+ * what must be.
  *
  * Besides the keys of the story the map has the key "now", which every commit sets to its number:
  * so what is found can be told from what was, whichever moment came back. Commits of the engine are

@@ -14,7 +14,8 @@ const struct mix mixes[] = {
 	{
 		.name = "batches", .keys = 60, .value_max = 6000, .run_max = 20000,
 		.weights = {
-			[STEP_PUT] = 200, [STEP_RUN] = 10, [STEP_DELETE] = 90, [STEP_PATCH] = 60, [STEP_COMMIT] = 140,
+			[STEP_PUT] = 200, [STEP_RUN] = 10, [STEP_DELETE] = 90, [STEP_PATCH] = 60,
+			[STEP_COMMIT] = 140,
 			[STEP_WRITTEN] = 70, [STEP_SYNCED] = 50, [STEP_CHECKPOINT] = 2,
 			[STEP_GET] = 10,
 		},
@@ -22,7 +23,8 @@ const struct mix mixes[] = {
 	}, {
 		.name = "large values", .keys = 30, .value_max = 40000, .run_max = 150000,
 		.weights = {
-			[STEP_PUT] = 30, [STEP_RUN] = 80, [STEP_DROP] = 10, [STEP_DELETE] = 40, [STEP_PATCH] = 40,
+			[STEP_PUT] = 30, [STEP_RUN] = 80, [STEP_DROP] = 10, [STEP_DELETE] = 40,
+			[STEP_PATCH] = 40,
 			[STEP_COMMIT] = 100, [STEP_WRITTEN] = 30, [STEP_SYNCED] = 40,
 			[STEP_CHECKPOINT] = 4, [STEP_GET] = 10,
 		},
@@ -30,7 +32,8 @@ const struct mix mixes[] = {
 	}, {
 		.name = "checkpoints under way", .keys = 150, .value_max = 3000, .run_max = 40000,
 		.weights = {
-			[STEP_PUT] = 200, [STEP_RUN] = 20, [STEP_DELETE] = 70, [STEP_PATCH] = 60, [STEP_COMMIT] = 150,
+			[STEP_PUT] = 200, [STEP_RUN] = 20, [STEP_DELETE] = 70, [STEP_PATCH] = 60,
+			[STEP_COMMIT] = 150,
 			[STEP_WRITTEN] = 60, [STEP_SYNCED] = 30, [STEP_CHECKPOINT] = 12,
 			[STEP_GET] = 20,
 		},
@@ -39,7 +42,8 @@ const struct mix mixes[] = {
 	}, {
 		.name = "one crash after another", .keys = 80, .value_max = 4000, .run_max = 30000,
 		.weights = {
-			[STEP_PUT] = 200, [STEP_RUN] = 15, [STEP_DELETE] = 80, [STEP_PATCH] = 60, [STEP_COMMIT] = 150,
+			[STEP_PUT] = 200, [STEP_RUN] = 15, [STEP_DELETE] = 80, [STEP_PATCH] = 60,
+			[STEP_COMMIT] = 150,
 			[STEP_WRITTEN] = 50, [STEP_SYNCED] = 40, [STEP_CHECKPOINT] = 3,
 			[STEP_REOPEN] = 2, [STEP_KILL] = 5, [STEP_POWER] = 8, [STEP_GET] = 10,
 		},
@@ -48,7 +52,8 @@ const struct mix mixes[] = {
 		.name = "a deep tree in a small memory", .keys = 4000, .value_max = 1500,
 		.run_max = 9000,
 		.weights = {
-			[STEP_PUT] = 500, [STEP_RUN] = 5, [STEP_DELETE] = 300, [STEP_PATCH] = 200, [STEP_COMMIT] = 70,
+			[STEP_PUT] = 500, [STEP_RUN] = 5, [STEP_DELETE] = 300, [STEP_PATCH] = 200,
+			[STEP_COMMIT] = 70,
 			[STEP_WRITTEN] = 20, [STEP_SYNCED] = 5, [STEP_CHECKPOINT] = 3,
 			[STEP_REOPEN] = 1, [STEP_POWER] = 1, [STEP_GET] = 100,
 		},
@@ -57,7 +62,8 @@ const struct mix mixes[] = {
 	}, {
 		.name = "a full disk", .keys = 300, .value_max = 9000, .run_max = 200000,
 		.weights = {
-			[STEP_PUT] = 200, [STEP_RUN] = 60, [STEP_DROP] = 5, [STEP_DELETE] = 50, [STEP_PATCH] = 30,
+			[STEP_PUT] = 200, [STEP_RUN] = 60, [STEP_DROP] = 5, [STEP_DELETE] = 50,
+			[STEP_PATCH] = 30,
 			[STEP_COMMIT] = 150, [STEP_WRITTEN] = 30, [STEP_SYNCED] = 30,
 			[STEP_CHECKPOINT] = 3, [STEP_REOPEN] = 1, [STEP_KILL] = 1,
 			[STEP_POWER] = 1, [STEP_GET] = 10,
@@ -200,7 +206,8 @@ void story_shrink(struct story *story, bool (*fails)(void *arg, const struct sto
 
 static const char *const words[STEP_KINDS] = {
 	[STEP_PUT] = "put", [STEP_RUN] = "put run", [STEP_DROP] = "drop run",
-	[STEP_PATCH] = "patch", [STEP_DELETE] = "delete", [STEP_COMMIT] = "commit", [STEP_WRITTEN] = "written",
+	[STEP_PATCH] = "patch", [STEP_DELETE] = "delete", [STEP_COMMIT] = "commit",
+	[STEP_WRITTEN] = "written",
 	[STEP_SYNCED] = "synced", [STEP_CHECKPOINT] = "checkpoint", [STEP_LOOK] = "look",
 	[STEP_GET] = "get", [STEP_REOPEN] = "reopen", [STEP_KILL] = "kill",
 	[STEP_POWER] = "power cut",

@@ -1,5 +1,5 @@
-/* tell.h - stories are told in a process of their own, so that one that crashes or hangs its teller is
- * found out like any other; and one that fails is made short and printed.
+/* tell.h - stories are told in a process of their own, so that one that crashes or hangs its teller
+ * is found out like any other; and one that fails is made short and printed.
  */
 #ifndef CUBBY_SIM_TELL_H
 #define CUBBY_SIM_TELL_H

@@ -88,7 +88,8 @@ static bool go_on_and_cut(struct play *p, uint64_t seed)
 	return right;
 }
 
-static bool survives(const struct tale *tale, const struct story *story, struct sweep *s, char *wrong)
+static bool survives(const struct tale *tale, const struct story *story, struct sweep *s,
+		     char *wrong)
 {
 	const struct mix mix = tame(tale->mix);
 	struct count *count = tale->arg;

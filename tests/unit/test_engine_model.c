@@ -2,8 +2,8 @@
  * way, kills, power cuts, a cache far too small, a full disk; whatever the engine says must be what
  * the map says. A story that fails is made as short as it can be, and printed.
  *
- * SEED=n begins with another story, ENGINE_STEPS=n plays so many steps (millions are fine), MIX=name only
- * stories of that mix. */
+ * SEED=n begins with another story, ENGINE_STEPS=n plays so many steps (millions are fine),
+ * MIX=name only stories of that mix. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
