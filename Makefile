@@ -131,7 +131,7 @@ always:
 
 # ---- tests ------------------------------------------------------------------------------------
 # tests/run gives every program a time limit and ends with the sum of cmocka's closing lines.
-CRASH_ENV = TEST_LIMIT=7200 CUTS=$(or $(CUTS),0) $(if $(SEED),SEED=$(SEED))
+CRASH_ENV = TEST_LIMIT=7200 CUTS=$(or $(CUTS),0) $(if $(CUTS),,EVERY=1) $(if $(SEED),SEED=$(SEED))
 
 .PHONY: test
 test: $(call binary,$(UNIT_SRC))	## run the unit tests (seconds)
@@ -171,7 +171,8 @@ ubsan:				## run everything under the undefined-behaviour sanitizer
 	         SANITIZE='-fsanitize=undefined -fno-sanitize-recover=all' \
 	         CFLAGS='$(SAN_FLAGS)' check-here
 
-tsan: export TSAN_OPTIONS ?= halt_on_error=1:second_deadlock_stack=1
+# What passes through a file puts nobody in order.
+tsan: export TSAN_OPTIONS ?= halt_on_error=1:second_deadlock_stack=1:io_sync=0
 tsan:				## run unit and crash tests under the thread sanitizer
 	@$(MAKE) --no-print-directory BUILD=build/tsan SANITIZE=-fsanitize=thread \
 	         CFLAGS='$(SAN_FLAGS)' test crash

@@ -206,7 +206,7 @@ static void init_locks(struct engine *engine)
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&engine->keeper_wake, &attr);
-	filler_init(engine);
+	filler_init(engine, &attr);
 	pthread_condattr_destroy(&attr);
 }
 

@@ -119,7 +119,7 @@ void pace_end(struct engine *engine);
 
 /* ---- filler.c ---- */
 
-void filler_init(struct engine *engine);
+void filler_init(struct engine *engine, const pthread_condattr_t *monotonic);
 void filler_done(struct engine *engine);
 int filler_start(struct engine *engine);
 void filler_stop(struct engine *engine);

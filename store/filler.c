@@ -27,7 +27,7 @@ static void rest(struct engine *engine)
 {
 	struct timespec until;
 
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_nsec += REST_NS;
 	until.tv_sec += until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
@@ -57,10 +57,10 @@ void filler_wake(struct engine *engine)
 	mutex_unlock(&engine->filler_lock);
 }
 
-void filler_init(struct engine *engine)
+void filler_init(struct engine *engine, const pthread_condattr_t *monotonic)
 {
 	mutex_init(&engine->filler_lock);
-	pthread_cond_init(&engine->filler_wake, NULL);
+	pthread_cond_init(&engine->filler_wake, monotonic);
 }
 
 void filler_done(struct engine *engine)

@@ -1,6 +1,7 @@
-/* Everybody at once: writers of small and of large values, patches, readers, listings, checkpoints
- * and verifications, with a cache that is far too small and a log that is always full; then the
- * power goes. A thread sanitizer is who sees most of what could be wrong; the rest is compared.
+/* Everybody at once: writers of small and of large values, patches, readers, listings, snapshots,
+ * checkpoints and verifications, with a cache that is far too small and a log that is always full;
+ * then the power goes. A thread sanitizer is who sees most of what could be wrong; the rest is
+ * compared.
  *
  * ROUNDS=n does it so many times (2). */
 #include <errno.h>
@@ -18,6 +19,7 @@
 #include "sim/medium.h"
 #include "sim/moments.h"
 #include "sim/tell.h"
+#include "sum.h"
 
 enum {
 	WRITERS = 3,
@@ -25,10 +27,12 @@ enum {
 	COMMITS = 250,		/* of each, in a round */
 	ROUNDS = 2,
 	CUT_LATEST = 1500,	/* operations until the power goes */
+	PACED = 16,		/* one commit of so many waits as it is asked to */
+	KEPT = 3,		/* snapshots that are kept at a time */
 };
 
 struct crowd {
-	struct sim *disk;
+	struct sim *disk;	/* NULL: a real one */
 	struct engine *engine;
 	atomic_bool stop;
 	atomic_int wrong;	/* the first answer that should not have been */
@@ -47,7 +51,7 @@ static void complain(struct crowd *c, int rc)
 {
 	int none = 0;
 
-	if (rc < 0 && !sim_is_cut(c->disk))
+	if (rc < 0 && !(c->disk && sim_is_cut(c->disk)))
 		atomic_compare_exchange_strong(&c->wrong, &none, rc);
 }
 
@@ -95,6 +99,8 @@ static int commit(struct writer *w, uint32_t stamp)
 		w->tried[k % KEYS] = stamp;
 		rc = put(w, &batch, k % KEYS, stamp);
 	}
+	if (stamp % PACED == 0)
+		engine_pace(w->crowd->engine);
 	if (rc == 0)
 		rc = engine_commit(w->crowd->engine, &batch, false, &revision);
 	if (rc == 0)
@@ -191,6 +197,64 @@ static void *list_for_long(void *arg)
 	return NULL;
 }
 
+static int add_up(void *arg, const struct engine_entry *entry)
+{
+	uint64_t *sum = arg;
+
+	*sum = *sum * 31 + sum64(entry->value.data, entry->value.size) + entry->run.offset;
+	return 0;
+}
+
+/* A moment stays what it is, whatever happens meanwhile. */
+static int look_twice(struct engine_snapshot *snapshot)
+{
+	uint64_t sums[2] = { 0, 0 };
+	int rc = 0;
+
+	for (int i = 0; i < 2 && rc == 0; i++)
+		rc = engine_snapshot_scan(snapshot, slice_of("", 0), add_up, &sums[i]);
+	return rc == 0 && sums[0] != sums[1] ? -EILSEQ : rc;
+}
+
+/* Keeps one more, and drops the oldest while it is read. */
+static int keep_and_drop(struct engine *engine, uint32_t number)
+{
+	struct engine_snapshot *snapshot = NULL;
+	const uint8_t fresh = (uint8_t)number, old = (uint8_t)(number - KEPT);
+	int rc = engine_snapshot_create(engine, slice_of(&fresh, 1));
+
+	if (rc < 0 || number < KEPT)
+		return rc;
+	rc = engine_snapshot_open_kept(engine, slice_of(&old, 1), &snapshot);
+	if (rc == 0)
+		rc = engine_snapshot_delete(engine, slice_of(&old, 1));
+	if (rc == 0)
+		rc = look_twice(snapshot);
+	engine_snapshot_close(snapshot);
+	return rc;
+}
+
+static void *snapshot_for_long(void *arg)
+{
+	struct crowd *c = arg;
+	struct engine_snapshot *snapshot;
+	int rc = 0;
+
+	for (uint32_t i = 0; rc == 0 && !atomic_load(&c->stop); i++) {
+		rc = engine_snapshot_open(c->engine, &snapshot);
+		if (rc < 0)
+			break;
+		rc = look_twice(snapshot);
+		if (rc == 0)
+			rc = keep_and_drop(c->engine, i);
+		if (rc == 0)
+			rc = look_twice(snapshot);
+		engine_snapshot_close(snapshot);
+	}
+	complain(c, rc);
+	return NULL;
+}
+
 static void *checkpoint_for_long(void *arg)
 {
 	struct crowd *c = arg;
@@ -219,7 +283,8 @@ static const struct engine_options options = {
 static void everybody_at_once(struct crowd *c, struct writer *writers)
 {
 	void *(*const others[])(void *) = {
-		read_for_long, read_for_long, list_for_long, checkpoint_for_long, verify_for_long,
+		read_for_long, read_for_long, list_for_long, snapshot_for_long, checkpoint_for_long,
+		verify_for_long,
 	};
 	enum { OTHERS = sizeof(others) / sizeof(others[0]) };
 	pthread_t threads[WRITERS + OTHERS];
@@ -271,6 +336,27 @@ static void a_round(uint64_t seed, int64_t cut)
 	sim_free(c.disk);
 }
 
+/* The lying disk has one lock for all, which puts those in order who should be so without it. */
+static void on_a_real_disk_nobody_is_disturbed_either(void **state)
+{
+	struct crowd c = { .disk = NULL };
+	char path[] = "/tmp/cubby-stress.XXXXXX", command[64];
+	struct writer writers[WRITERS];
+	struct err err;
+	(void)state;
+
+	assert_non_null(mkdtemp(path));
+	for (uint32_t w = 0; w < WRITERS; w++)
+		writers[w] = (struct writer){ .crowd = &c, .number = w, .random = w + 1 };
+	if (engine_open(os_posix(), path, &options, &c.engine, &err) != 0)
+		fail_msg("open: %s", err.text);
+	everybody_at_once(&c, writers);
+	holds_what_was_written(c.engine, writers);
+	assert_int_equal(engine_close(c.engine), 0);
+	snprintf(command, sizeof(command), "rm -r %s", path);
+	assert_int_equal(system(command), 0);
+}
+
 static void everybody_at_once_disturbs_nobody(void **state)
 {
 	const uint64_t rounds = tell_given("ROUNDS", ROUNDS);
@@ -294,6 +380,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(everybody_at_once_disturbs_nobody),
+		cmocka_unit_test(on_a_real_disk_nobody_is_disturbed_either),
 		cmocka_unit_test(what_was_acknowledged_among_many_survives_the_cut),
 	};
 

@@ -1,4 +1,5 @@
-/* Many processes at once, in directories of their own and in the same one. */
+/* Many processes at once, in directories of their own and in the same one. ROUNDS=n lets readers
+ * stand against so many replacements (200). */
 #include "mount/mount.h"
 
 #include <dirent.h>
@@ -195,17 +196,17 @@ static void appended_lines_are_whole_and_all_there(void **state)
 /* Worker 0 replaces by rename, the others read: always one whole value, and never an older one. */
 static int replace_or_read(void *arg)
 {
-	enum { ROUNDS = 400 };
+	const unsigned long rounds = number_from_env("ROUNDS", 200);
 	const struct worker *w = arg;
 	char text[64];
 	unsigned long last = 0;
 
-	for (unsigned long i = 1; w->id == 0 && i <= ROUNDS; i++) {
+	for (unsigned long i = 1; w->id == 0 && i <= rounds; i++) {
 		snprintf(text, sizeof(text), "%lu %lu\n", i, i);
 		put("t", text);
 		assert_ok(rename("t", "k"));
 	}
-	while (w->id != 0 && last < ROUNDS) {
+	while (w->id != 0 && last < rounds) {
 		unsigned long a = 0, b = 1;
 
 		assert_int_equal(sscanf(get("k"), "%lu %lu\n", &a, &b), 2);
@@ -226,7 +227,7 @@ static void a_reader_sees_one_whole_value_while_it_is_replaced(void **state)
 /* Worker 0 lists, the others create and remove between the names that stay. */
 static int churn_or_list(void *arg)
 {
-	enum { STABLE = 600, LISTINGS = 60 };
+	enum { STABLE = 600, LISTINGS = 30 };
 	struct worker *w = arg;
 	unsigned seen[STABLE];
 	char name[32];
