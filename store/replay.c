@@ -188,9 +188,10 @@ static int apply_chunk(struct replay *r)
 		qsort_r(r->ops, r->count, sizeof(*r->ops), compare, r->chunk.data);
 	while (rc == 0 && next < r->count)
 		rc = apply_some(r, &next);
-	if (rc == 0 && !r->unvouched && memory_is_short(r))
+	if (rc == 0 && !r->unvouched && memory_is_short(r)) {
 		rc = checkpoint_replayed(r->engine, &r->mark);
-	rc = rc == -ENOSPC ? 0 : rc;
+		rc = rc == -ENOSPC ? 0 : rc;
+	}
 	buffer_clear(&r->chunk);
 	r->count = 0;
 	return rc;

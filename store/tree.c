@@ -10,6 +10,8 @@ enum {
 	LEVEL_ANY = 255,		/* of a root that is only on disk */
 	INNER_FREE = 8 << 20,		/* so many bytes of inner nodes that are not on disk, which only a
 					 * checkpoint writes, do not count */
+	RETRY_ROOM = 1 << 18,		/* for a search that came in vain, to find its way again ... */
+	RETRY_MOST = 4 << 20,		/* ... as long as no more than this is in memory beyond the cache */
 	DIRTY_SHARE = 4,		/* leaves are written early when so much of the cache is still clean: a
 					 * checkpoint needs room for copies */
 };
@@ -245,9 +247,9 @@ static struct node *pass(struct tree *tree, struct node *parent, uint32_t index)
 	return NULL;
 }
 
-/* Turns the clock's hand past the children of one inner node: the lowest one in memory at the
- * hand, and on the way back those above it of which it was the last child. */
-/* Turns the hand of one root. */
+/* Turns the hand of one root past the lowest inner node in memory where it stands: past its leaves, and
+ * then those nodes above of which that was the last. A node is passed once a round, or what somebody
+ * has just brought in would be gone before he looks again. */
 static uint32_t turn(struct tree *tree, const struct root *root, struct bound *hand,
 		     struct node **cold, uint32_t max) NEEDS(tree->lock)
 {
@@ -255,6 +257,7 @@ static uint32_t turn(struct tree *tree, const struct root *root, struct bound *h
 	struct bound next = { .none = true };
 	struct node *node = root->node, *path[NODE_LEVEL_MAX + 1];
 	uint32_t index[NODE_LEVEL_MAX + 1], depth = 0, count = 0;
+	bool last = true;
 
 	while (node && node->level && depth <= NODE_LEVEL_MAX) {
 		const uint32_t i = node_find_child(node, at);
@@ -263,16 +266,20 @@ static uint32_t turn(struct tree *tree, const struct root *root, struct bound *h
 		index[depth++] = i;
 		if (node->level > 1)
 			set_bound(&next, node, i);
+		last = node->level == 1 || i + 1 == node->count;
 		node = inner_child(node, i);
 	}
-	for (uint32_t i = 0; depth > 0 && i < path[depth - 1]->count; i++) {
+	for (uint32_t i = 0; depth > 0 && path[depth - 1]->level == 1 &&
+	     i < path[depth - 1]->count; i++) {
 		struct node *leaf = pass(tree, path[depth - 1], i);
 
 		if (leaf && count < max)
 			cold[count++] = leaf;
 	}
-	while (depth-- > 1)
+	while (last && depth-- > 1) {
 		pass(tree, path[depth - 1], index[depth - 1]);
+		last = index[depth - 1] + 1 == path[depth - 1]->count;
+	}
 	*hand = next;
 	if (next.none)
 		hand->size = 0;
@@ -325,6 +332,19 @@ void tree_shrink(struct tree *tree)
 	}
 }
 
+/* If it came in vain, since what leads there was forgotten meanwhile, nobody forgets anything until the
+ * next try is through: the hand may go round a view, or be turned by others, faster than we come. */
+static void undisturbed(struct tree *tree, const struct root *root, struct slice key,
+			const struct miss *miss) NEEDS(tree->lock)
+{
+	struct node *leaf;
+	struct miss now;
+
+	if (tree_find_leaf(root, key, &leaf, NULL, &now) == -EAGAIN && now.level > miss->level &&
+	    tree->memory < tree->cache + RETRY_MOST)
+		tree->tried = tree->memory + RETRY_ROOM;
+}
+
 int tree_fetch(struct tree *tree, struct root *root, struct slice key, const struct miss *miss,
 		 struct err *err) WITHOUT(tree->lock)
 {
@@ -346,8 +366,10 @@ int tree_fetch(struct tree *tree, struct root *root, struct slice key, const str
 	rwlock_write(&tree->lock);
 	tree_account(tree, node, true);
 	node->recent = 1;
-	if (!install(root, key, miss, node))
+	if (!install(root, key, miss, node)) {
 		tree_unref(tree, node);
+		undisturbed(tree, root, key, miss);
+	}
 	rwlock_write_done(&tree->lock);
 	return 0;
 }

@@ -48,7 +48,7 @@ struct tree {
 	uint64_t early;			/* leaves written early */
 	uint64_t visit;			/* number of the latest prepare() */
 	uint64_t cache;			/* immutable; bytes of memory to keep to, 0: no bound */
-	uint64_t tried;			/* memory at which nothing could be forgotten; 0: not known */
+	uint64_t tried;			/* memory up to which nothing is to be forgotten; 0: not known */
 	struct bound hand;		/* of the clock: it goes on from here */
 	struct tree_view *newest;
 	struct tree_view *turned;	/* where the clock was turned last; NULL: in the tree itself */

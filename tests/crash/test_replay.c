@@ -261,6 +261,34 @@ static void a_replay_that_fails_half_way_leaves_the_log_to_the_next(void **state
 	sim_free(base);
 }
 
+/* Only a checkpoint may be refused for want of room: what else says so must not pass for applied. */
+static void no_error_passes_for_a_full_disk(void **state)
+{
+	enum { READS = 400 };
+	struct sim *base = store_with_a_long_log();
+	int refused = 0;
+	(void)state;
+
+	for (int64_t n = 0; n < READS; n++) {
+		struct sim *disk = sim_clone(base);
+		struct engine *e;
+		struct err err;
+		int rc;
+
+		sim_fail(disk, SIM_READ, n, -ENOSPC);
+		rc = engine_open(sim_os(disk), "/store", &small, &e, &err);
+		sim_fail(disk, SIM_READ, -1, 0);
+		refused += rc < 0;
+		if (rc == 0) {
+			holds_all(e);
+			engine_close(e);
+		}
+		sim_free(disk);
+	}
+	assert_true(refused > 0);
+	sim_free(base);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -268,6 +296,7 @@ int main(void)
 		cmocka_unit_test(a_crash_in_the_recovery_of_a_crash_loses_nothing),
 		cmocka_unit_test(on_a_full_disk_the_log_is_replayed_all_the_same),
 		cmocka_unit_test(a_replay_that_fails_half_way_leaves_the_log_to_the_next),
+		cmocka_unit_test(no_error_passes_for_a_full_disk),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -70,6 +70,17 @@ const struct mix mixes[] = {
 		},
 		.limit = 6 << 20,
 		.options = { SMALL_LOG },
+	}, {
+		.name = "a full disk and a small memory", .keys = 1500, .value_max = 40000,
+		.run_max = 100000,
+		.weights = {
+			[STEP_PUT] = 300, [STEP_RUN] = 10, [STEP_DROP] = 5, [STEP_DELETE] = 60, [STEP_PATCH] = 150,
+			[STEP_COMMIT] = 150, [STEP_WRITTEN] = 30, [STEP_SYNCED] = 30,
+			[STEP_CHECKPOINT] = 6, [STEP_REOPEN] = 1, [STEP_KILL] = 1,
+			[STEP_POWER] = 1, [STEP_GET] = 40,
+		},
+		.limit = 6 << 20,
+		.options = { SMALL_LOG, .cache = 1 },
 	},
 	{ .name = NULL },
 };
