@@ -31,7 +31,7 @@ struct checkpoint {
 	struct super super;
 	struct frozen frozen;
 	bool leisurely;			/* nobody waits for it */
-	bool replaying;			/* there is no log yet */
+	bool replaying;			/* there is no log to append to yet */
 	uint64_t rested_ns;		/* when it did so last */
 };
 

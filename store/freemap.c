@@ -288,8 +288,7 @@ static int find_in(struct freemap *map, size_t index, uint32_t from, uint32_t co
 	return 0;
 }
 
-/* Next fit: on from where the last one was found, so that what is written together lies together.
- *  */
+/* Next fit: on from where the last one was found, so that what is written together lies together. */
 static int find(struct freemap *map, uint32_t count, uint64_t *first)
 {
 	const size_t start = map->cursor / REGION_UNITS;

@@ -161,9 +161,7 @@ static int apply_some(struct replay *r, size_t *next)
 			break;
 		rc = buffer_append(&r->slice, r->chunk.data + op->offset, op->size);
 	}
-	if (rc == 0)
-		rc = apply_slice(r);
-	return rc;
+	return rc == 0 ? apply_slice(r) : rc;
 }
 
 /* Were nodes written since this was asked last? */

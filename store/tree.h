@@ -78,7 +78,8 @@ int tree_write(struct tree *tree, struct frozen *frozen, void (*pace)(void *arg)
 void tree_release(struct tree *tree, struct frozen *frozen);
 
 /* Forgets nodes that are on disk and were not used lately, until the cache is as small as it
- * should be or nothing more can go. (Reading in nodes does a little of it each time.) */
+ * should be or nothing more can go. (Whoever reads nodes in or commits
+ * does a little of it, if it is needed.) */
 void tree_shrink(struct tree *tree);
 
 /* A moment of the tree for as long as somebody reads it. Nodes that are only its own are written by
