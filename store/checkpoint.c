@@ -141,6 +141,8 @@ static void finish(struct engine *engine, struct checkpoint *c) NEEDS(engine->ch
 	kept_durable(engine->kept);
 	space_durable(engine->space, c->super.units);
 	engine->super = c->super;
+	if (!c->replaying)		/* before what may take long: writers may be waiting for it */
+		log_recycle(engine->log, &c->super.mark);
 	atomic_store(&engine->starved, false);
 	tree_views_write(engine->tree, &c->frozen);
 	space_trim(engine->space);
@@ -190,10 +192,8 @@ static int run(struct engine *engine, bool leisurely, const struct kept_change *
 		return 0;
 	pace_begin(engine);
 	rc = carry_out(engine, &c);
-	if (rc == 0) {
-		log_recycle(engine->log, &c.super.mark);
+	if (rc == 0)
 		atomic_fetch_add(&engine->checkpoints, 1);
-	}
 	pace_end(engine);
 	return rc;
 }
