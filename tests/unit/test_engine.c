@@ -13,6 +13,7 @@
 
 #include "engine.h"
 #include "mem.h"
+#include "page.h"
 #include "sim/disk.h"
 #include "sum.h"
 
@@ -823,6 +824,49 @@ static void a_store_whose_checkpoint_failed_is_not_called_damaged(void **state)
 	}
 }
 
+/* Does the newest superblock say that nothing was committed behind it? */
+static bool says_closed(struct sim *disk)
+{
+	struct os *os = sim_os(disk);
+	struct super super, newest = { .generation = 0 };
+	uint8_t unit[UNIT];
+	struct os_dir *dir;
+	struct os_file *file;
+	uint32_t version;
+
+	assert_int_equal(os->open_dir(os, "/store", 0, &dir), 0);
+	assert_int_equal(os->open(dir, FILE_PAGES, 0, &file), 0);
+	for (uint64_t i = 0; i < SUPER_UNITS; i++) {
+		assert_int_equal(os->read(file, unit, UNIT, i * UNIT), UNIT);
+		if (super_decode(unit, &super, &version) == 0 && super.generation > newest.generation)
+			newest = super;
+	}
+	os->close(file);
+	os->close_dir(dir);
+	return newest.mark.closed;
+}
+
+/* Or a damaged log behind it would be taken for one that ended there. */
+static void a_store_says_that_it_is_closed_only_while_it_is(void **state)
+{
+	struct sim *disk = sim_new(1);
+	struct engine *e = open_engine(disk);
+	(void)state;
+
+	for (uint32_t i = 0; i < 3; i++) {
+		put(e, i, i, 100);
+		assert_false(says_closed(disk));
+		assert_int_equal(engine_checkpoint(e), 0);
+		assert_false(says_closed(disk));
+		assert_int_equal(engine_close(e), 0);
+		assert_true(says_closed(disk));
+		e = open_engine(disk);
+		assert_false(says_closed(disk));
+	}
+	assert_int_equal(engine_close(e), 0);
+	sim_free(disk);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -847,6 +891,7 @@ int main(void)
 		cmocka_unit_test(threads_and_checkpoints_do_not_disturb_each_other),
 		cmocka_unit_test(what_readers_have_forgotten_is_no_concern_of_a_checkpoint),
 		cmocka_unit_test(a_store_whose_checkpoint_failed_is_not_called_damaged),
+		cmocka_unit_test(a_store_says_that_it_is_closed_only_while_it_is),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
