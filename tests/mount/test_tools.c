@@ -142,7 +142,8 @@ static void copies_within_the_mount_keep_versions_and_expiries(void **state)
 		assert_int_equal(version("copy/empty"), 2);
 		assert_string_equal(run("getfattr --only-values -n user.cubby.expires copy/due"),
 				    run("getfattr --only-values -n user.cubby.expires d/due"));
-		assert_string_equal(run("rsync -aXi d/ copy/ | grep -v '/$'; true"), "");
+		/* By content: not all of them keep the times. */
+		assert_string_equal(run("rsync -aXci --no-times d/ copy/ | grep -v '/$'; true"), "");
 		run("rm -r copy");
 	}
 }
