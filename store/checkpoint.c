@@ -46,8 +46,8 @@ static struct timespec after(uint64_t ns)
 	return t;
 }
 
-/* Does somebody want it over? Whoever waits does; and soon somebody would have to, when the log,
- * which it keeps from being used again, is three quarters full, or memory is. */
+/* Does somebody want it over? Whoever waits does; and soon somebody would have to, when half of what
+ * the log had left as it began is used up, or memory is. */
 static bool hurried(const struct checkpoint *c)
 {
 	struct tree_stats tree;
@@ -57,7 +57,7 @@ static bool hurried(const struct checkpoint *c)
 		return true;
 	log_fill(c->engine->log, &fill, &limit);
 	tree_stats(c->engine->tree, &tree);
-	return fill > limit / 4 * 3 || tree.memory > c->engine->options.cache;
+	return fill > limit - (limit - atomic_load(&c->engine->fill_began)) / 2 || tree.memory > c->engine->options.cache;
 }
 
 /* Leaves the disk to others for as long as it has been ours, unless somebody waits for the
@@ -301,14 +301,6 @@ int checkpoint_after(struct engine *engine, unsigned long long seen)
 
 /* ---- the keeper ------------------------------------------------------------------------- */
 
-static bool log_is_half_full(struct engine *engine)
-{
-	uint64_t fill, limit;
-
-	log_fill(engine->log, &fill, &limit);
-	return fill > limit / 2;
-}
-
 static bool checkpoint_due(struct engine *engine)
 {
 	const uint64_t cache = engine->options.cache / INNER_FRACTION;
@@ -320,7 +312,7 @@ static bool checkpoint_due(struct engine *engine)
 	return tree.dirty_inner > (cache < INNER_MIN ? INNER_MIN : cache) ||
 	       /* Leaves are written early, but not those that only snapshots still have. */
 	       tree.dirty_memory > engine->options.cache + INNER_MIN ||
-	       log_is_half_full(engine) ||
+	       pace_due(engine) ||
 	       (atomic_load(&engine->starved) && space.dead_units > STARVED_MIN) ||
 	       (space.dead_units > DEAD_MIN && space.dead_units > space.units / DEAD_FRACTION);
 }
@@ -330,7 +322,7 @@ void keeper_committed(struct engine *engine)
 	if (!engine->keeper_runs ||
 	    !(atomic_load(&engine->keeper_idle) ||
 	      (!atomic_load(&engine->keeper_told) &&
-	       (log_is_half_full(engine) || atomic_load(&engine->starved)))))
+	       (pace_due(engine) || atomic_load(&engine->starved)))))
 		return;
 	atomic_store(&engine->keeper_told, true);
 	mutex_lock(&engine->keeper_lock);

@@ -37,7 +37,11 @@ struct engine {
 	atomic_ullong checkpoints;
 	atomic_ullong checkpoint_began;	/* of the one under way, monotonic ns; 0: there is none */
 	atomic_ullong checkpoint_took;	/* ns, lately */
-	atomic_ullong fill_seen;	/* of the log, bytes, by pace_charge */
+	atomic_ullong fill_began;	/* of the log, bytes, when the one under way began */
+	atomic_ullong fill_seen;	/* of the log, by pace_charge */
+	atomic_ullong grown;		/* by so many bytes since ... */
+	atomic_ullong grown_since;	/* ... then, monotonic ns */
+	atomic_ullong growth;		/* bytes a millisecond, lately */
 	atomic_ullong paid_until;	/* when writers may go on, monotonic ns; 0: at once */
 
 	struct mutex keeper_lock;	/* guards the next four */
@@ -112,6 +116,9 @@ void keeper_committed(struct engine *engine);
 
 /* Something was committed: lets the next ones pay for the log that it took. */
 void pace_charge(struct engine *engine);
+
+/* Is it time to begin a checkpoint, for the log's sake? */
+bool pace_due(struct engine *engine);
 
 /* A checkpoint begins, and ends. */
 void pace_begin(struct engine *engine);

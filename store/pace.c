@@ -1,11 +1,16 @@
-/* Writers are slowed before the log is full, so that none ever has to stand still until a checkpoint
- * is through.
+/* When a checkpoint begins for the log's sake, and how writers are slowed meanwhile, so that none
+ * ever has to stand still until it is through.
  *
- * From where a checkpoint begins, at half the log, each byte costs time: little at first, and
- * without bound as the other half fills up. With `x` of it full a byte costs x / (1 - x) of what
- * would let the last checkpoint's duration fill it; so if the next one takes as long, the log is
- * about 5/6 full when it ends, whatever the writers' appetite. What is owed is one sum for all:
- * who comes next waits until it is paid, so that ten writers are slowed as much as one. */
+ * The later it begins, the fewer bytes are written for each byte that was put: a leaf that changes
+ * ten times in between is written once. So it begins when what writers would add to the log, as
+ * fast as they were lately, while it lasts as long as the last one did, and half as much
+ * again, would fill the log; but never before half of it is full, nor later than at three quarters.
+ *
+ * From there each byte costs time: little at first, and without bound as the rest fills up. With
+ * `x` of the rest full a byte costs x / (1 - x) of what would let the checkpoint's expected duration
+ * fill it; so if that holds, two thirds of the rest are full at the end, whatever the
+ * writers' appetite. What is owed is one sum for all: who comes next waits until it is paid, so that
+ * ten writers are slowed as much as one. */
 #include <errno.h>
 #include <time.h>
 
@@ -13,9 +18,12 @@
 
 enum {
 	NAP_MIN_NS = 100 * 1000,	/* below that sleeping costs more than it saves */
-	NAP_MAX_NS = 15 * 1000 * 1000,
+	NAP_MAX_NS = 10 * 1000 * 1000,
 	TOOK_MIN_NS = 250 * 1000 * 1000,
+	TOOK_MAX_MS = 1000 * 1000,
+	NS_PER_MS = 1000 * 1000,
 	RESERVE = 16,			/* a part of the log which is full before it is */
+	SAMPLE = 32,			/* writers' speed is taken each such part of the log */
 };
 
 /* How long the checkpoint under way, or the next one, may take. */
@@ -29,15 +37,48 @@ static uint64_t duration(struct engine *engine, uint64_t now)
 	return took > TOOK_MIN_NS ? took : TOOK_MIN_NS;
 }
 
-/* What a byte costs, in 2^-20 ns. */
-static uint64_t price(struct engine *engine, uint64_t fill, uint64_t limit, uint64_t now)
+bool pace_due(struct engine *engine)
 {
-	const uint64_t half = limit / 2 - limit / RESERVE;
-	uint64_t over = fill > limit / 2 ? fill - limit / 2 : 0;
+	uint64_t fill, limit, took;
 
-	if (over >= half)
-		over = half - half / 1024 - 1;
-	return (duration(engine, now) << 20) / half * over / (half - over);
+	log_fill(engine->log, &fill, &limit);
+	if (fill <= limit / 2)
+		return false;
+	if (fill > limit / 4 * 3)
+		return true;
+	took = atomic_load(&engine->checkpoint_took);
+	took = (took > TOOK_MIN_NS ? took : TOOK_MIN_NS) / NS_PER_MS;
+	took = took < TOOK_MAX_MS ? took : TOOK_MAX_MS;
+	return atomic_load(&engine->growth) >=
+	       (limit - limit / RESERVE - fill) / (took + took / 2);
+}
+
+/* Takes the writers' speed, now and then. Two of them at once make it a little wrong, once. */
+static void sample(struct engine *engine, uint64_t bytes, uint64_t limit)
+{
+	uint64_t grown = atomic_fetch_add(&engine->grown, bytes) + bytes, now, since;
+
+	if (grown < limit / SAMPLE)
+		return;
+	grown = atomic_exchange(&engine->grown, 0);
+	now = engine->os->monotonic_ns(engine->os);
+	since = atomic_exchange(&engine->grown_since, now);
+	atomic_store(&engine->growth,
+		     now > since + NS_PER_MS ? grown / ((now - since) / NS_PER_MS) : grown);
+}
+
+/* What `bytes` more cost now that `fill` of the log is in use, in ns. */
+static uint64_t price(struct engine *engine, uint64_t fill, uint64_t limit, uint64_t bytes,
+		      uint64_t now)
+{
+	const uint64_t began = atomic_load(&engine->fill_began), full = limit - limit / RESERVE;
+	const double rest = (double)(full > began + limit / RESERVE ? full - began : limit / RESERVE);
+	double x = fill > began ? (double)(fill - began) / rest : 0, cost;
+
+	if (x > 0.999)
+		x = 0.999;
+	cost = (double)duration(engine, now) / rest * x / (1 - x) * (double)bytes;
+	return cost < NAP_MAX_NS ? (uint64_t)cost : NAP_MAX_NS;
 }
 
 void pace_charge(struct engine *engine)
@@ -47,10 +88,13 @@ void pace_charge(struct engine *engine)
 
 	log_fill(engine->log, &fill, &limit);
 	seen = atomic_exchange(&engine->fill_seen, fill);
-	if (!engine->keeper_runs || fill <= limit / 2 || fill <= seen)
+	if (!engine->keeper_runs || fill <= seen)
+		return;
+	sample(engine, fill - seen, limit);
+	if (!atomic_load(&engine->checkpoint_began))
 		return;
 	now = engine->os->monotonic_ns(engine->os);
-	cost = price(engine, fill, limit, now) * (fill - seen) >> 20;
+	cost = price(engine, fill, limit, fill - seen, now);
 	do {
 		until = (paid > now ? paid : now) + cost;
 		if (until > now + NAP_MAX_NS)
@@ -76,6 +120,10 @@ void engine_pace(struct engine *engine)
 
 void pace_begin(struct engine *engine)
 {
+	uint64_t fill, limit;
+
+	log_fill(engine->log, &fill, &limit);
+	atomic_store(&engine->fill_began, fill < limit / 2 ? limit / 2 : fill);
 	atomic_store(&engine->checkpoint_began, engine->os->monotonic_ns(engine->os));
 }
 
