@@ -18,7 +18,7 @@ enum {
 	RECLAIM_UNITS = 256,
 	PID_TEXT = 24,
 };
-#define FILE_CREATING "creating"	/* there while a store is being made: what is there may go */
+#define FILE_CREATING "creating"	/* there while a store is being made: see settle_creating */
 
 /* ---- trouble ---------------------------------------------------------------------------- */
 
@@ -143,24 +143,53 @@ static int create(struct engine *engine, struct err *err)
 	return rc;
 }
 
+/* Only what was never finished may be made afresh. A note that a creation has left beside a finished
+ * store (the power went before it was removed, or a copy brought it along) goes. */
+static int settle_creating(struct engine *engine, struct contents *c, struct err *err)
+{
+	int rc = pages_finished(engine->os, engine->dir, err);
+
+	if (rc <= 0)
+		return rc;
+	c->creating = false;
+	rc = engine->os->remove(engine->dir, FILE_CREATING);
+	return rc == 0 ? engine->os->sync_dir(engine->dir) : rc;
+}
+
+/* May a store be opened or made here? */
+static int check_contents(struct engine *engine, const struct contents *c, struct err *err)
+{
+	if (c->pages && !c->creating)
+		return 0;
+	if (c->foreign || (c->ours && !c->creating))
+		return err_set(err, -EINVAL, c->ours ? "there is a log but no file \"" FILE_PAGES "\"" :
+			       "not empty, and no cubby store");
+	if (!engine->options.create)
+		return err_set(err, c->creating ? -EINVAL : -ENOENT, "no store was made here yet");
+	return 0;
+}
+
+/* Looks twice: not even a lock is put into a folder that is not ours, and until we have it another
+ * process may be making the store. */
 static int open_files(struct engine *engine, struct err *err)
 {
 	struct contents c = { 0 };
 	int rc = engine->os->list(engine->dir, look, &c);
 
+	if (rc == 0)
+		rc = check_contents(engine, &c, err);
+	if (rc == 0)
+		rc = lock_store(engine, err);
+	c = (struct contents){ 0 };
+	if (rc == 0)
+		rc = engine->os->list(engine->dir, look, &c);
+	if (rc == 0 && c.creating && c.pages)
+		rc = settle_creating(engine, &c, err);
+	if (rc == 0)
+		rc = check_contents(engine, &c, err);
 	if (rc < 0)
 		return rc;
-	if (c.pages && !c.creating) {
-		rc = lock_store(engine, err);
-		return rc < 0 ? rc : recovery_open(engine, err);
-	}
-	if (c.foreign || (c.ours && !c.creating))
-		return err_set(err, -EINVAL, c.ours ? "there is a log but no file \"" FILE_PAGES "\"" :
-			       "not empty, and no cubby store");
-	if (!engine->options.create)
-		return err_set(err, c.creating ? -EINVAL : -ENOENT, "no store was made here yet");
-	rc = lock_store(engine, err);
-	return rc < 0 ? rc : create(engine, err);
+	return c.pages && !c.creating ? recovery_open(engine, err) : create(engine, err);
 }
 
 /* A sixteenth of the log, in a power of two. */

@@ -217,6 +217,27 @@ int pages_create(struct os *os, struct os_dir *dir, struct pages **out, struct e
 	return 0;
 }
 
+int pages_finished(struct os *os, struct os_dir *dir, struct err *err)
+{
+	struct err found = { "" };
+	struct pages *pages;
+	struct super super;
+	bool damaged;
+	int rc = open_file(os, dir, 0, &pages, err);
+
+	if (rc < 0)
+		return rc;
+	rc = find_super(pages, &super, &damaged, &found);
+	if (rc == 0)
+		rc = 1;
+	else if (rc == -EUCLEAN && pages_units(pages) <= SUPER_UNITS)
+		rc = 0;
+	else
+		err_set(err, rc, "%s", found.text);
+	pages_close(pages);
+	return rc;
+}
+
 int pages_open(struct os *os, struct os_dir *dir, struct super *super, bool *damaged,
 	       struct pages **out, struct err *err)
 {

@@ -41,6 +41,11 @@ struct super {
 /* Makes an empty page file, which must not exist, with room for the superblocks. Writes none. */
 int pages_create(struct os *os, struct os_dir *dir, struct pages **out, struct err *err);
 
+/* Does the page file belong to a store whose making was finished? 1: it has a good superblock, the
+ * last thing that is made. 0: it has none and never was larger than a new one. -EUCLEAN: it has
+ * none, but is larger, so that there may be more than a beginning. */
+int pages_finished(struct os *os, struct os_dir *dir, struct err *err);
+
 /* Opens the page file and reads the newest good superblock to *super. `*damaged`, unless NULL,
  * tells whether the slot that may have been newer is unreadable (a crash while it was written, or
  * damage: only the log can tell). -EUCLEAN: no good superblock; -EPROTONOSUPPORT: another

@@ -184,6 +184,71 @@ static void what_is_no_store_is_refused_and_left_alone(void **state)
 	sim_free(disk);
 }
 
+static void leave_creating(struct sim *disk)
+{
+	struct os *os = sim_os(disk);
+	struct os_dir *dir;
+	struct os_file *file;
+
+	assert_int_equal(os->open_dir(os, "/store", 0, &dir), 0);
+	assert_int_equal(os->open(dir, "creating", OS_CREATE, &file), 0);
+	os->close(file);
+	os->close_dir(dir);
+}
+
+/* A copy of the folder may have brought the file along, or somebody made it by hand. */
+static void a_store_with_data_is_never_made_afresh(void **state)
+{
+	struct sim *disk = sim_new(1);
+	struct engine *e = open_engine(disk);
+	struct err err;
+	(void)state;
+
+	put(e, 1, 7, 200);
+	engine_close(e);
+	leave_creating(disk);
+	e = open_engine(disk);
+	assert_int_equal(holds(e, 1, 7, 200), 1);
+	put(e, 2, 8, 60000);
+	engine_close(e);
+	leave_creating(disk);
+	e = open_engine(disk);
+	assert_int_equal(holds(e, 2, 8, 60000), 1);
+	engine_close(e);
+
+	/* and all superblocks rot */
+	leave_creating(disk);
+	for (uint64_t i = 0; i < SUPER_UNITS; i++)
+		assert_int_equal(sim_flip(disk, FILE_PAGES, i * UNIT, 1), 0);
+	assert_int_equal(try_open(disk, &small, &e, &err), -EUCLEAN);
+	assert_non_null(strstr(err.text, "no good superblock"));
+	for (uint64_t i = 0; i < SUPER_UNITS; i++)
+		assert_int_equal(sim_flip(disk, FILE_PAGES, i * UNIT, 1), 0);
+	e = open_engine(disk);
+	assert_int_equal(holds(e, 1, 7, 200), 1);
+	assert_int_equal(holds(e, 2, 8, 60000), 1);
+	engine_close(e);
+	sim_free(disk);
+}
+
+/* The first commits of a store are in its log only, however it ends. */
+static void a_young_store_that_was_killed_is_not_made_afresh_either(void **state)
+{
+	struct sim *disk = sim_new(1);
+	struct engine *e = open_engine(disk);
+	(void)state;
+
+	put(e, 1, 7, 200);
+	sim_cut_after(disk, 0);
+	engine_close(e);
+	sim_reboot(disk, SIM_LOSE, 1);
+	leave_creating(disk);
+	e = open_engine(disk);
+	assert_int_equal(holds(e, 1, 7, 200), 1);
+	engine_close(e);
+	sim_free(disk);
+}
+
 /* An impossible version, with a good checksum, in both slots. */
 static void another_format_is_refused_by_its_number(void **state)
 {
@@ -877,6 +942,8 @@ int main(void)
 		cmocka_unit_test(what_was_put_is_there_after_reopening),
 		cmocka_unit_test(a_second_opener_is_told_who_has_it),
 		cmocka_unit_test(what_is_no_store_is_refused_and_left_alone),
+		cmocka_unit_test(a_store_with_data_is_never_made_afresh),
+		cmocka_unit_test(a_young_store_that_was_killed_is_not_made_afresh_either),
 		cmocka_unit_test(another_format_is_refused_by_its_number),
 		cmocka_unit_test(impossible_batches_are_refused),
 		cmocka_unit_test(a_patched_value_keeps_its_run),
