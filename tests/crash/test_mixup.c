@@ -60,8 +60,7 @@ static void checkpoint(struct play *p)
 static void die(struct play *p)
 {
 	sim_cut_after(p->disk, 0);
-	engine_close(p->engine);
-	p->engine = NULL;
+	play_abandon(p);
 	sim_reboot(p->disk, SIM_KEEP, 0);
 }
 
@@ -202,7 +201,7 @@ static void look_back(struct sim *disk, const struct play *p, uint32_t from, con
 {
 	char wrong[PLAY_WRONG_SIZE] = "";
 	struct engine *e;
-	uint32_t found;
+	struct seen seen;
 	struct err err;
 	const int rc = engine_open(sim_os(disk), "/store", &mix.options, &e, &err);
 
@@ -210,11 +209,11 @@ static void look_back(struct sim *disk, const struct play *p, uint32_t from, con
 		if (!is_damage(rc) || !strstr(err.text, name))
 			fail_msg("%s: refused with %d: %s", name, rc, err.text);
 		t->refused++;
-	} else if (play_compare(e, &p->moments, from, p->progress.tried, &found, wrong)) {
+	} else if (look_compare(e, &p->moments, from, p->progress.tried, &seen, wrong)) {
 		if (engine_verify(e, NULL, NULL, &err) != 0)
 			fail_msg("%s: verify: %s", name, err.text);
-		t->right += found == p->progress.tried;
-		t->older += found < p->progress.tried;
+		t->right += seen.commit == p->progress.tried;
+		t->older += seen.commit < p->progress.tried;
 	} else {
 		must_be_unreadable(e, wrong);
 		t->unreadable++;

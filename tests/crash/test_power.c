@@ -36,10 +36,8 @@ struct watch {
 
 static bool comes_back(struct watch *w, struct sim *disk, uint32_t from, uint32_t to, char *wrong)
 {
-	uint32_t found;
-
 	w->count->states += 2;
-	return play_comes_back(disk, w->play->mix, &w->play->moments, from, to, &found, wrong);
+	return play_comes_back(disk, w->play->mix, &w->play->moments, from, to, wrong);
 }
 
 /* ---- what may follow a cut --------------------------------------------------------------- */
@@ -57,18 +55,18 @@ static bool the_process_was_killed(struct watch *w, struct sim *disk, char *wron
 {
 	const struct play_progress *p = &w->play->progress;
 	struct engine *engine;
-	uint32_t found;
+	struct seen seen;
 	bool right;
 
 	sim_revive(disk, chance(&w->random));
 	if (!play_open(disk, w->play->mix, &engine, wrong))
 		return false;
 	w->count->states++;
-	right = play_compare(engine, &w->play->moments, p->written, p->tried, &found, wrong);
+	right = look_compare(engine, &w->play->moments, p->written, p->tried, &seen, wrong);
 	sim_cut_after(disk, 0);
 	engine_close(engine);
 	sim_reboot(disk, SIM_LOSE, 0);
-	return right && comes_back(w, disk, found, found, wrong);
+	return right && comes_back(w, disk, seen.commit, seen.commit, wrong);
 }
 
 /* Opens it until the power goes, or closes it again. What could be read must not go any more. */
@@ -76,16 +74,16 @@ static bool open_for_a_while(struct watch *w, struct sim *disk, struct play_prog
 			     char *wrong)
 {
 	struct engine *engine;
-	uint32_t found;
+	struct seen seen;
 	char cut[PLAY_WRONG_SIZE] = "";
 	bool right = true;
 
 	sim_cut_after(disk, (int64_t)(chance(&w->random) % 24));
 	if (play_open(disk, w->play->mix, &engine, cut)) {
 		w->count->states++;
-		right = play_compare(engine, &w->play->moments, p->acknowledged, p->tried, &found, cut);
+		right = look_compare(engine, &w->play->moments, p->acknowledged, p->tried, &seen, cut);
 		if (right)
-			p->acknowledged = p->tried = found;
+			p->acknowledged = p->tried = seen.commit;
 		else if (sim_is_cut(disk))	/* by reading: with a small cache, others are written */
 			right = true;
 		else

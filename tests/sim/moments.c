@@ -33,6 +33,13 @@ struct slice moments_key(uint32_t key)
 	return slice_of(text, size);
 }
 
+struct slice moments_name(uint32_t name)
+{
+	static const char *const names[MOMENTS_NAMES] = { "one", "two", "three", "four" };
+
+	return slice_str(names[name]);
+}
+
 enum { STARTS = 4096 };
 
 static uint8_t pool[MOMENTS_VALUE_MAX + STARTS];
@@ -179,6 +186,12 @@ struct what moments_get(const struct moments *m, uint32_t commit, uint32_t key)
 
 void moments_forget(struct moments *m, uint32_t commit)
 {
+	for (uint32_t n = 0; n < MOMENTS_NAMES; n++) {
+		const struct keeping *k = &m->kept[n];
+
+		commit = k->since && k->since - 1 < commit ? k->since - 1 : commit;
+		commit = k->tried && k->tried - 1 < commit ? k->tried - 1 : commit;
+	}
 	for (uint32_t k = 0; k < m->keys; k++) {
 		const struct past *p = &m->pasts[k];
 		uint32_t old = 0;

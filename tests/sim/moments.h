@@ -1,5 +1,5 @@
-/* moments.h - what a map held after each of many commits: the model that an engine is compared
- * with.
+/* moments.h - what a map held after each of many commits, and which of those moments are kept by name:
+ * the model that an engine is compared with.
  *
  * Keys are numbers below a bound, and stand for byte strings of many lengths; values are described
  * by what they were made of. Commits are numbered from 1; moment 0 is the empty map. Plain data.
@@ -16,6 +16,7 @@
 enum {
 	MOMENTS_KEY_MAX = 512,
 	MOMENTS_VALUE_MAX = 1 << 20,
+	MOMENTS_NAMES = 4,
 };
 
 /* All zeros: there is no such key. */
@@ -26,6 +27,12 @@ struct what {
 	uint8_t *bytes;		/* of a value that was patched; the moments' own. Else NULL */
 };
 
+/* Which moment a name stands for: the number of its commit and one, or 0 if for none. */
+struct keeping {
+	uint32_t since;		/* since the last change that is known to have been made ... */
+	uint32_t tried;		/* ... or, for all we know, since the one after it */
+};
+
 struct past;
 
 /* All zeros, but for `keys`, is a map in which nothing has happened yet. */
@@ -33,6 +40,7 @@ struct moments {
 	uint32_t keys;
 	uint32_t *order;	/* of the keys, as byte strings */
 	struct past *pasts;	/* one a key */
+	struct keeping kept[MOMENTS_NAMES];
 };
 
 void moments_init(struct moments *m, uint32_t keys);
@@ -48,7 +56,7 @@ void moments_patch(struct moments *m, uint32_t commit, uint32_t key, uint32_t of
 /* Lent until the next change. */
 struct what moments_get(const struct moments *m, uint32_t commit, uint32_t key);
 
-/* Nobody will ask for a moment before `commit` any more. */
+/* Nobody will ask for a moment before `commit` any more, but for those that are kept. */
 void moments_forget(struct moments *m, uint32_t commit);
 
 /* What came after `commit` has not happened. */
@@ -58,6 +66,9 @@ void moments_cut(struct moments *m, uint32_t commit);
 
 /* Lent until the next call of this thread; every key begins with 'k'. */
 struct slice moments_key(uint32_t key);
+
+/* What a snapshot is called: lent for ever. */
+struct slice moments_name(uint32_t name);
 
 /* Writes the bytes of a stamp: half of them can be compressed. */
 void moments_fill(uint8_t *to, uint32_t stamp, uint32_t size);

@@ -2,166 +2,26 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "sim/medium.h"
 
-static bool is_wrong(char *wrong, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-/* Keeps the first sentence. Returns false, for `return is_wrong(...)`. */
-static bool is_wrong(char *wrong, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	if (!wrong[0])
-		vsnprintf(wrong, PLAY_WRONG_SIZE, format, args);
-	va_end(args);
-	return false;
-}
-
-/* ---- looking --------------------------------------------------------------------------- */
+/* ---- after a crash ---------------------------------------------------------------------- */
 
 bool play_open(struct sim *disk, const struct mix *mix, struct engine **out, char *wrong)
 {
 	struct err err;
 	const int rc = engine_open(sim_os(disk), "/store", &mix->options, out, &err);
 
-	return rc == 0 || is_wrong(wrong, "open: %s (%d)", err.text, rc);
-}
-
-struct seen_run {
-	struct ref ref;
-	struct what what;
-};
-
-struct looking {
-	const struct moments *moments;
-	uint32_t commit;
-	uint32_t next;			/* in the order of keys */
-	struct seen_run *runs;
-	size_t run_count;
-	char *wrong;
-};
-
-/* The next key that is there at that moment; moments->keys: there is none. */
-static uint32_t expected(struct looking *l)
-{
-	const struct moments *m = l->moments;
-
-	while (l->next < m->keys &&
-	       moments_get(m, l->commit, m->order[l->next]).stamp == 0)
-		l->next++;
-	return l->next < m->keys ? m->order[l->next] : m->keys;
-}
-
-static void keep_run(struct looking *l, const struct ref *ref, struct what what)
-{
-	if ((l->run_count & (l->run_count - 1)) == 0)
-		l->runs = sim_realloc(l->runs, (l->run_count ? l->run_count * 2 : 1) *
-				      sizeof(*l->runs));
-	l->runs[l->run_count++] = (struct seen_run){ *ref, what };
-}
-
-static bool value_is(struct slice value, const struct ref *run, struct what what)
-{
-	return run->length == what.run_size && moments_match_value(value, what);
-}
-
-static int see(void *arg, const struct engine_entry *entry)
-{
-	struct looking *l = arg;
-	const uint32_t k = expected(l);
-	struct what what;
-
-	if (entry->key.size && *(const char *)entry->key.data != 'k')
-		return k == l->moments->keys ? 1 :
-		       (is_wrong(l->wrong, "key %u is missing after commit %u", k, l->commit), -1);
-	if (k == l->moments->keys || !slice_equal(entry->key, moments_key(k))) {
-		is_wrong(l->wrong, "after commit %u comes \"%.*s\", key %u should", l->commit,
-			 (int)entry->key.size, (const char *)entry->key.data, k);
-		return -1;
-	}
-	what = moments_get(l->moments, l->commit, k);
-	if (!value_is(entry->value, &entry->run, what)) {
-		is_wrong(l->wrong, "after commit %u key %u has not value %u of %u bytes", l->commit,
-			 k, what.stamp, what.size);
-		return -1;
-	}
-	if (entry->run.length)
-		keep_run(l, &entry->run, what);
-	l->next++;
-	return 0;
-}
-
-static bool compare_run(struct engine *engine, const struct ref *ref, struct what what, char *wrong)
-{
-	uint8_t *bytes = sim_alloc(ref->length);
-	const int rc = engine_run_read(engine, ref, bytes);
-	bool right = true;
-
-	if (rc < 0)
-		right = is_wrong(wrong, "run %u cannot be read: %d", what.stamp, rc);
-	else if (!moments_match_run(slice_of(bytes, ref->length), what))
-		right = is_wrong(wrong, "run %u has other bytes", what.stamp);
-	free(bytes);
-	return right;
-}
-
-/* Number 0: the map is empty. */
-static bool find_now(struct engine *engine, uint32_t *now, char *wrong)
-{
-	struct buffer value = { 0 };
-	const int rc = engine_get(engine, slice_str("now"), &value, NULL);
-	bool right = true;
-
-	if (rc == 0 && value.size == 4)
-		*now = get32(value.data);
-	else if (rc == -ENOENT)
-		*now = 0;
-	else
-		right = is_wrong(wrong, "the number of the last commit cannot be read: %d", rc);
-	buffer_done(&value);
-	return right;
-}
-
-bool play_compare(struct engine *engine, const struct moments *moments, uint32_t from, uint32_t to,
-		  uint32_t *found, char *wrong)
-{
-	struct looking l = { .moments = moments, .wrong = wrong };
-	bool right = find_now(engine, &l.commit, wrong);
-	int rc;
-
-	if (right && (l.commit < from || l.commit > to))
-		right = is_wrong(wrong, "commit %u came back; %u was acknowledged, %u was tried",
-				 l.commit, from, to);
-	rc = right ? engine_scan(engine, slice_of("", 0), see, &l) : 0;
-	if (rc < 0)
-		right = is_wrong(wrong, "scan: %d", rc);
-	if (right && expected(&l) != moments->keys)
-		right = is_wrong(wrong, "key %u is missing after commit %u", expected(&l), l.commit);
-	for (size_t i = 0; i < l.run_count && right; i++)
-		right = compare_run(engine, &l.runs[i].ref, l.runs[i].what, wrong);
-	free(l.runs);
-	*found = l.commit;
-	return right;
-}
-
-static bool verify(struct engine *engine, char *wrong)
-{
-	struct err err;
-	const int rc = engine_verify(engine, NULL, NULL, &err);
-
-	return rc == 0 || is_wrong(wrong, "verify: %s (%d)", err.text, rc);
+	return rc == 0 || look_is_wrong(wrong, "open: %s (%d)", err.text, rc);
 }
 
 static bool close_engine(struct engine *engine, char *wrong)
 {
 	const int rc = engine_close(engine);
 
-	return rc == 0 || is_wrong(wrong, "close: %d", rc);
+	return rc == 0 || look_is_wrong(wrong, "close: %d", rc);
 }
 
 /* One more commit, outside the story. A full disk may refuse it. */
@@ -177,24 +37,37 @@ static bool add_footnote(struct engine *engine, const struct mix *mix, char *wro
 		rc = engine_wait_blocking(engine, revision, LOG_SYNCED);
 	batch_done(&batch);
 	return rc == 0 || (rc == -ENOSPC && mix->limit) ||
-	       is_wrong(wrong, "the next commit: %d", rc);
+	       look_is_wrong(wrong, "the next commit: %d", rc);
+}
+
+/* What is there must be what was found before. */
+static bool look_again(struct engine *engine, const struct moments *moments,
+		       const struct seen *seen, char *wrong)
+{
+	struct seen now;
+
+	if (!look_compare(engine, moments, seen->commit, seen->commit, &now, wrong))
+		return false;
+	if (memcmp(now.kept, seen->kept, sizeof(now.kept)) != 0)
+		return look_is_wrong(wrong, "a snapshot comes or goes by itself");
+	return look_verify(engine, wrong);
 }
 
 bool play_comes_back(struct sim *disk, const struct mix *mix, const struct moments *moments,
-		     uint32_t from, uint32_t to, uint32_t *found, char *wrong)
+		     uint32_t from, uint32_t to, char *wrong)
 {
 	struct engine *engine = NULL;
+	struct seen seen;
 	bool right = play_open(disk, mix, &engine, wrong) &&
-		     play_compare(engine, moments, from, to, found, wrong) &&
-		     verify(engine, wrong) && add_footnote(engine, mix, wrong);
+		     look_compare(engine, moments, from, to, &seen, wrong) &&
+		     look_verify(engine, wrong) && add_footnote(engine, mix, wrong);
 
 	if (!right)
 		engine_close(engine);
 	right = right && close_engine(engine, wrong);
 	engine = NULL;
 	right = right && play_open(disk, mix, &engine, wrong) &&
-		play_compare(engine, moments, *found, *found, found, wrong) &&
-		verify(engine, wrong);
+		look_again(engine, moments, &seen, wrong);
 	engine_close(engine);
 	return right;
 }
@@ -214,8 +87,8 @@ static bool play_step(struct play *p, const struct step *s);
 /* Neither another checkpoint, nor what might wait for this one. */
 static bool may_happen_meanwhile(const struct step *s, bool syncing)
 {
-	return s->kind <= STEP_WRITTEN || s->kind == STEP_GET ||
-	       (s->kind == STEP_SYNCED && !syncing);
+	return s->kind <= STEP_WRITTEN || s->kind == STEP_GET || s->kind == STEP_MOMENT ||
+	       s->kind == STEP_LOOK_BACK || (s->kind == STEP_SYNCED && !syncing);
 }
 
 static void others_go_on(bool syncing, uint32_t count)
@@ -294,14 +167,14 @@ static bool goes_on(struct play *p, int rc, const char *what)
 	if (rc == -ENOSPC && p->mix->limit)
 		return true;
 	if (p->allowed && rc == -EROFS && (!engine_trouble(p->engine, &err) || !err.text[0]))
-		return is_wrong(p->wrong, "%s: read-only without a word", what);
+		return look_is_wrong(p->wrong, "%s: read-only without a word", what);
 	if (p->allowed && (rc == p->allowed || rc == -EROFS)) {
 		p->read_only |= rc == -EROFS;
 		p->felt++;
 		return true;
 	}
 	engine_trouble(p->engine, &err);
-	return is_wrong(p->wrong, "%s: %d %s", what, rc, err.text);
+	return look_is_wrong(p->wrong, "%s: %d %s", what, rc, err.text);
 }
 
 static void empty_batch(struct play *p)
@@ -322,6 +195,17 @@ static bool refused(struct play *p, int rc)
 	return goes_on(p, rc, "commit");
 }
 
+/* The oldest commit whose moment may be asked for, but for those that are kept. */
+static uint32_t oldest(const struct play *p)
+{
+	uint32_t commit = p->progress.acknowledged;
+
+	for (int i = 0; i < PLAY_VIEWS; i++)
+		if (p->views[i].snapshot && p->views[i].commit < commit)
+			commit = p->views[i].commit;
+	return commit;
+}
+
 static bool commit(struct play *p)
 {
 	enum { FORGET_EVERY = 256 };
@@ -338,7 +222,7 @@ static bool commit(struct play *p)
 		return refused(p, rc);
 	empty_batch(p);
 	if (p->progress.tried % FORGET_EVERY == 0)
-		moments_forget(&p->moments, p->progress.acknowledged);
+		moments_forget(&p->moments, oldest(p));
 	return true;
 }
 
@@ -456,20 +340,102 @@ static bool wait(struct play *p, enum log_level level)
 	return goes_on(p, rc, level == LOG_SYNCED ? "synced" : "written");
 }
 
-static bool checkpoint(struct play *p, const struct step *s)
+/* A step that is a checkpoint, or has one: what was committed before is durable behind it. */
+static int carry_out(struct play *p, const struct step *s)
 {
+	const struct slice name = moments_name(s->key % MOMENTS_NAMES);
 	const uint32_t commit = p->progress.tried;
 	int rc;
 
 	meanwhile.steps = s->size;
 	meanwhile.in_checkpoint = true;
-	rc = engine_checkpoint(p->engine);
+	if (s->kind == STEP_CHECKPOINT)
+		rc = engine_checkpoint(p->engine);
+	else if (s->kind == STEP_KEEP)
+		rc = engine_snapshot_create(p->engine, name);
+	else
+		rc = engine_snapshot_delete(p->engine, name);
 	meanwhile.in_checkpoint = false;
-	if (p->wrong[0])
-		return false;
 	if (rc == 0 && commit > p->progress.acknowledged)
 		p->progress.acknowledged = commit;
-	return goes_on(p, rc, "checkpoint");
+	return rc;
+}
+
+static bool checkpoint(struct play *p, const struct step *s)
+{
+	const int rc = carry_out(p, s);
+
+	return !p->wrong[0] && goes_on(p, rc, "checkpoint");
+}
+
+/* A name that is there cannot be given again, nor one taken away that is not. Once the store is
+ * read-only nothing that is tried can have happened. */
+static bool change_name(struct play *p, const struct step *s)
+{
+	struct keeping *k = &p->moments.kept[s->key % MOMENTS_NAMES];
+	const bool keeps = s->kind == STEP_KEEP, possible = keeps == (k->since == 0);
+	int rc;
+
+	if (possible && !p->read_only)
+		k->tried = keeps ? p->progress.tried + 1 : 0;
+	rc = carry_out(p, s);
+	if (p->wrong[0])
+		return false;
+	if (!possible)
+		return rc == (keeps ? -EEXIST : -ENOENT) ||
+		       look_is_wrong(p->wrong, "%s: %d", keeps ? "kept twice" : "deleted twice", rc);
+	if (rc == 0)
+		k->since = k->tried;
+	return goes_on(p, rc, keeps ? "keep" : "forget");
+}
+
+/* ---- readers ---------------------------------------------------------------------------- */
+
+static void close_views(struct play *p)
+{
+	for (int i = 0; i < PLAY_VIEWS; i++) {
+		engine_snapshot_close(p->views[i].snapshot);
+		p->views[i].snapshot = NULL;
+	}
+}
+
+/* An error that was planned fails this reading and no other. */
+static bool look_back(struct play *p, const struct step *s)
+{
+	const struct play_view *v = &p->views[s->key % PLAY_VIEWS];
+	char felt[PLAY_WRONG_SIZE] = "";
+
+	if (!v->snapshot)
+		return true;
+	if (p->allowed) {
+		if (look_at_moment(p->engine, v->snapshot, &p->moments, v->commit, felt))
+			return true;
+		p->felt++;
+	}
+	return look_at_moment(p->engine, v->snapshot, &p->moments, v->commit, p->wrong);
+}
+
+static bool open_view(struct play *p, const struct step *s)
+{
+	struct play_view *v = &p->views[s->key % PLAY_VIEWS];
+	const uint32_t name = s->size ? s->size - 1 : 0;
+	const struct keeping *k = &p->moments.kept[name];
+	int rc;
+
+	engine_snapshot_close(v->snapshot);
+	v->snapshot = NULL;
+	if (s->size == 0) {
+		rc = engine_snapshot_open(p->engine, &v->snapshot);
+		v->commit = p->progress.tried;
+	} else {
+		rc = engine_snapshot_open_kept(p->engine, moments_name(name), &v->snapshot);
+		v->commit = k->since - 1;
+		if (rc == -ENOENT && !k->since)
+			return true;
+		if (rc == 0 && !k->since)
+			return look_is_wrong(p->wrong, "a snapshot is there that was never kept");
+	}
+	return goes_on(p, rc, "snapshot");
 }
 
 /* An error that was planned fails this reading and no other. */
@@ -499,13 +465,13 @@ static bool get(struct play *p, const struct step *s)
 	bool right = true;
 
 	if (rc == -ENOENT && what.stamp)
-		right = is_wrong(p->wrong, "key %u is gone", s->key);
-	else if (rc == 0 && (!what.stamp || !value_is(buffer_slice(&value), &run, what)))
-		right = is_wrong(p->wrong, "key %u has another value", s->key);
+		right = look_is_wrong(p->wrong, "key %u is gone", s->key);
+	else if (rc == 0 && (!what.stamp || !look_is_value(buffer_slice(&value), &run, what)))
+		right = look_is_wrong(p->wrong, "key %u has another value", s->key);
 	else if (rc == 0 && run.length && !p->allowed)
-		right = compare_run(p->engine, &run, what, p->wrong);
+		right = look_at_run(p->engine, &run, what, p->wrong);
 	else if (rc < 0 && rc != -ENOENT && !sim_is_cut(p->disk))
-		right = is_wrong(p->wrong, "get: %d", rc);
+		right = look_is_wrong(p->wrong, "get: %d", rc);
 	buffer_done(&value);
 	return right;
 }
@@ -513,19 +479,21 @@ static bool get(struct play *p, const struct step *s)
 /* Opens what is there, as it must have been left after some commit since `from`. */
 static bool try_to_open(struct play *p, uint32_t from, char *wrong)
 {
-	uint32_t found;
+	struct seen seen;
 
 	if (!play_open(p->disk, p->mix, &p->engine, wrong)) {
 		p->engine = NULL;
 		return false;
 	}
-	if (!play_compare(p->engine, &p->moments, from, p->progress.tried, &found, wrong))
+	if (!look_compare(p->engine, &p->moments, from, p->progress.tried, &seen, wrong))
 		return false;
 	p->revision = engine_revision(p->engine);
 	p->read_only = false;
-	p->progress = (struct play_progress){ found, found, found };
-	moments_cut(&p->moments, found);
-	return verify(p->engine, wrong);
+	p->progress = (struct play_progress){ seen.commit, seen.commit, seen.commit };
+	moments_cut(&p->moments, seen.commit);
+	for (uint32_t n = 0; n < MOMENTS_NAMES; n++)
+		p->moments.kept[n] = (struct keeping){ seen.kept[n], seen.kept[n] };
+	return look_verify(p->engine, wrong);
 }
 
 /* A planned fault may fail the first try. */
@@ -548,8 +516,7 @@ static bool come_back(struct play *p)
 {
 	const bool kill = p->dying == STEP_KILL;
 
-	engine_close(p->engine);
-	p->engine = NULL;
+	play_abandon(p);
 	empty_batch(p);
 	if (kill)
 		sim_revive(p->disk, ++p->seed);
@@ -565,6 +532,7 @@ static bool reopen(struct play *p)
 
 	if (!commit(p))
 		return false;
+	close_views(p);
 	rc = engine_close(p->engine);
 	p->engine = NULL;
 	if (rc == 0)
@@ -572,24 +540,24 @@ static bool reopen(struct play *p)
 	else if (sim_is_cut(p->disk))
 		return false;
 	else if (!p->allowed)
-		return is_wrong(p->wrong, "close: %d", rc);
+		return look_is_wrong(p->wrong, "close: %d", rc);
 	p->felt += rc < 0;
 	return open_again(p, p->progress.written);
 }
 
 bool play_look(struct play *p)
 {
-	uint32_t found;
+	struct seen seen;
 
 	return commit(p) &&
-	       play_compare(p->engine, &p->moments, p->progress.tried, p->progress.tried, &found,
+	       look_compare(p->engine, &p->moments, p->progress.tried, p->progress.tried, &seen,
 			    p->wrong) &&
-	       verify(p->engine, p->wrong);
+	       look_verify(p->engine, p->wrong);
 }
 
 bool play_is_wrong(struct play *p, const char *sentence)
 {
-	return is_wrong(p->wrong, "%s", sentence);
+	return look_is_wrong(p->wrong, "%s", sentence);
 }
 
 static bool die_later(struct play *p, const struct step *s)
@@ -628,6 +596,13 @@ static bool play_step(struct play *p, const struct step *s)
 		return play_look(p);
 	case STEP_GET:
 		return p->batch.count || get(p, s);
+	case STEP_KEEP:
+	case STEP_FORGET:
+		return change_name(p, s);
+	case STEP_MOMENT:
+		return open_view(p, s);
+	case STEP_LOOK_BACK:
+		return look_back(p, s);
 	case STEP_REOPEN:
 		return reopen(p);
 	case STEP_KILL:
@@ -636,7 +611,7 @@ static bool play_step(struct play *p, const struct step *s)
 	case STEP_KINDS:
 		break;
 	}
-	return is_wrong(p->wrong, "no such step: %d", s->kind);
+	return look_is_wrong(p->wrong, "no such step: %d", s->kind);
 }
 
 /* ---- the face --------------------------------------------------------------------------- */
@@ -673,17 +648,26 @@ bool play(struct play *p, const struct story *story)
 
 bool play_close(struct play *p)
 {
-	const bool right = close_engine(p->engine, p->wrong);
+	bool right;
 
+	close_views(p);
+	right = close_engine(p->engine, p->wrong);
 	p->engine = NULL;
 	if (right)
 		p->progress.acknowledged = p->progress.written = p->progress.tried;
 	return right;
 }
 
+void play_abandon(struct play *p)
+{
+	close_views(p);
+	engine_close(p->engine);
+	p->engine = NULL;
+}
+
 void play_end(struct play *p)
 {
-	engine_close(p->engine);
+	play_abandon(p);
 	batch_done(&p->batch);
 	unhook(p);
 	moments_done(&p->moments);

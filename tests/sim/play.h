@@ -1,9 +1,8 @@
 /* play.h - plays stories on an engine over a lying disk, and compares what the engine says with
  * what must be.
  *
- * Besides the keys of the story the map has the key "now", which every commit sets to its number:
- * so what is found can be told from what was, whichever moment came back. Commits of the engine are
- * known by the number of the commit in the story.
+ * Commits of the engine are known by the number of the commit in the story, which the map has under
+ * the key "now" (look.h).
  *
  * Everything that goes wrong is put into words instead of failing a test at once, so that a story
  * can be played again and made small. One thread; but many plays at once, one per process.
@@ -13,16 +12,22 @@
 
 #include "engine.h"
 #include "sim/disk.h"
-#include "sim/moments.h"
+#include "sim/look.h"
 #include "sim/story.h"
 
-enum { PLAY_WRONG_SIZE = 600, PLAY_BATCH_RUNS = 32 };
+enum { PLAY_WRONG_SIZE = LOOK_WRONG_SIZE, PLAY_BATCH_RUNS = 32, PLAY_VIEWS = 3 };
 
 /* What came of a commit, as far as its author knows. */
 struct play_progress {
 	uint32_t tried;		/* the last one */
 	uint32_t written;	/* survives a kill */
 	uint32_t acknowledged;	/* survives anything */
+};
+
+/* A reader. */
+struct play_view {
+	struct engine_snapshot *snapshot;	/* NULL: it is closed */
+	uint32_t commit;		/* whose moment it shows */
 };
 
 struct play {
@@ -36,6 +41,7 @@ struct play {
 	struct ref runs[PLAY_BATCH_RUNS];	/* in it */
 	size_t run_count;
 	bool puts;			/* in it */
+	struct play_view views[PLAY_VIEWS];
 	int dying;			/* the cut that is ahead: 0, STEP_KILL or STEP_POWER */
 	enum sim_fate fate;		/* of that */
 	uint64_t seed;			/* of the next one */
@@ -61,22 +67,20 @@ bool play_is_wrong(struct play *p, const char *sentence);
 /* Closes the store, without a crash. */
 bool play_close(struct play *p);
 
+/* Closes what is open, whatever comes of that. */
+void play_abandon(struct play *p);
+
 /* Frees everything. */
 void play_end(struct play *p);
 
-/* ---- looking --------------------------------------------------------------------------- */
+/* ---- after a crash ---------------------------------------------------------------------- */
 
 /* Opens the store of `disk`; false with the reason in `wrong`. */
 bool play_open(struct sim *disk, const struct mix *mix, struct engine **out, char *wrong);
 
-/* Is the map as it was after some commit between `from` and `to`, and whole? Which, is in *found.
- * Keys that begin with '~' are not looked at. */
-bool play_compare(struct engine *engine, const struct moments *moments, uint32_t from, uint32_t to,
-		  uint32_t *found, char *wrong);
-
 /* The store on `disk`, which was rebooted and is nobody else's, must open, be as it was after some
  * commit in that range, take a commit, and be so still when it is opened again. */
 bool play_comes_back(struct sim *disk, const struct mix *mix, const struct moments *moments,
-		     uint32_t from, uint32_t to, uint32_t *found, char *wrong);
+		     uint32_t from, uint32_t to, char *wrong);
 
 #endif

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "sim/medium.h"
+#include "sim/moments.h"
 
 #define SMALL_LOG .create = true, .segment_size = 48 * 1024, .log_cap = 192 * 1024
 
@@ -81,6 +82,18 @@ const struct mix mixes[] = {
 		},
 		.limit = 6 << 20,
 		.options = { SMALL_LOG, .cache = 1 },
+	}, {
+		.name = "snapshots", .keys = 120, .value_max = 4000, .run_max = 30000,
+		.weights = {
+			[STEP_PUT] = 200, [STEP_RUN] = 15, [STEP_DELETE] = 80, [STEP_PATCH] = 60,
+			[STEP_COMMIT] = 150,
+			[STEP_WRITTEN] = 40, [STEP_SYNCED] = 20, [STEP_CHECKPOINT] = 8,
+			[STEP_GET] = 10, [STEP_KEEP] = 12, [STEP_FORGET] = 7, [STEP_MOMENT] = 14,
+			[STEP_LOOK_BACK] = 14,
+			[STEP_REOPEN] = 1, [STEP_KILL] = 1, [STEP_POWER] = 2,
+		},
+		.meanwhile = 60,
+		.options = { WIDE_LOG, .cache = 65536 },
 	},
 	{ .name = NULL },
 };
@@ -141,7 +154,12 @@ static struct step draw(const struct mix *mix, uint64_t *random, uint32_t number
 		s.size = pick_run(random, mix->run_max);
 		break;
 	case STEP_CHECKPOINT:
+	case STEP_KEEP:
+	case STEP_FORGET:
 		s.size = mix->meanwhile && pick(random, 2) ? pick(random, mix->meanwhile) : 0;
+		break;
+	case STEP_MOMENT:
+		s.size = pick(random, 2) ? 1 + pick(random, MOMENTS_NAMES) : 0;
 		break;
 	case STEP_KILL:
 	case STEP_POWER:
@@ -220,7 +238,8 @@ static const char *const words[STEP_KINDS] = {
 	[STEP_PATCH] = "patch", [STEP_DELETE] = "delete", [STEP_COMMIT] = "commit",
 	[STEP_WRITTEN] = "written",
 	[STEP_SYNCED] = "synced", [STEP_CHECKPOINT] = "checkpoint", [STEP_LOOK] = "look",
-	[STEP_GET] = "get", [STEP_REOPEN] = "reopen", [STEP_KILL] = "kill",
+	[STEP_GET] = "get", [STEP_KEEP] = "keep", [STEP_FORGET] = "forget",
+	[STEP_MOMENT] = "moment", [STEP_LOOK_BACK] = "look back", [STEP_REOPEN] = "reopen", [STEP_KILL] = "kill",
 	[STEP_POWER] = "power cut",
 };
 
@@ -243,6 +262,15 @@ void story_print(const struct story *story, FILE *to)
 		case STEP_DELETE:
 		case STEP_GET:
 			fprintf(to, " key %u", s->key);
+			break;
+		case STEP_KEEP:
+		case STEP_FORGET:
+			fprintf(to, " snapshot %u, while %u steps happen", s->key % MOMENTS_NAMES,
+				s->size);
+			break;
+		case STEP_MOMENT:
+		case STEP_LOOK_BACK:
+			fprintf(to, " %u, %u", s->key, s->size);
 			break;
 		case STEP_CHECKPOINT:
 			fprintf(to, ", while %u steps happen", s->size);

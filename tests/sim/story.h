@@ -26,6 +26,11 @@ enum step_kind {
 	STEP_CHECKPOINT,	/* `size` of the steps behind it happen while it is under way */
 	STEP_LOOK,		/* everything is compared */
 	STEP_GET,		/* key: it is compared */
+	STEP_KEEP,		/* key: a snapshot is made, of one of a few names; size as above */
+	STEP_FORGET,		/* ... or deleted */
+	STEP_MOMENT,		/* key: one of a few readers is closed, and opened on the present; or, if */
+				/* `size` is not 0, on a kept snapshot */
+	STEP_LOOK_BACK,		/* key: what that reader sees is compared */
 	STEP_REOPEN,
 	STEP_KILL,		/* kill -9, `size` changing operations from now */
 	STEP_POWER,		/* the power goes, likewise; key: the fate of what was not synced */

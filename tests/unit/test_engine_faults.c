@@ -65,13 +65,11 @@ static bool may_be_read_only(const struct fault *fault)
 static bool cut_and_compare(struct play *p)
 {
 	const struct play_progress told = p->progress;
-	uint32_t found;
 
 	sim_cut_after(p->disk, 0);
-	engine_close(p->engine);
-	p->engine = NULL;
+	play_abandon(p);
 	sim_reboot(p->disk, SIM_LOSE, 0);
-	return play_comes_back(p->disk, p->mix, &p->moments, told.acknowledged, told.tried, &found,
+	return play_comes_back(p->disk, p->mix, &p->moments, told.acknowledged, told.tried,
 			       p->wrong);
 }
 
@@ -81,8 +79,7 @@ static bool go_on_and_cut(struct play *p, uint64_t seed)
 	struct story more = story_draw(p->mix, seed + 1000, MORE);
 	bool right;
 
-	engine_close(p->engine);
-	p->engine = NULL;
+	play_abandon(p);
 	right = play(p, &more) && cut_and_compare(p);
 	story_done(&more);
 	return right;
