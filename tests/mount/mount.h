@@ -108,6 +108,20 @@ bool joined(pid_t child);
 int64_t now_ms(void);
 void sleep_ms(int64_t ms);
 
+/* What must come is waited for so long, which no machine needs, and then the test has failed:
+ *
+ *	const int64_t end = patience_ends();
+ *	while (!it_has_come() && is_patient(end))
+ *		...
+ *
+ * is_patient rests a moment. The clock is not the one that can be set. */
+int64_t patience_ends(void);
+bool is_patient(int64_t end);
+
+/* Waits until a disk's filesystem would write another time than now: its clock stands still between
+ * the kernel's ticks, which come late on a busy machine. */
+void wait_for_tick(void);
+
 /* The environment's number `name`, or `otherwise`: how a run is repeated or made longer. */
 uint64_t number_from_env(const char *name, uint64_t otherwise);
 

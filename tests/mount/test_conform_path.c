@@ -918,7 +918,7 @@ static void try_effect(const struct effect *e)
 	before[0] = stat_of("p/f");
 	before[1] = stat_of("p");
 	before[2] = stat_of("q");
-	sleep_ms(12);
+	wait_for_tick();
 	assert_ok(e->go());
 	got = moved_around(before, e->as);
 	assert_ok(close(file));

@@ -39,8 +39,9 @@ static double ttl(const char *file)
 	return text ? strtod(text, NULL) : -1;
 }
 
+/* However long the test has taken so far. */
 #define assert_lives(file, seconds)                                                                \
-	assert_true(ttl(file) > (seconds) - 60 && ttl(file) <= (seconds))
+	assert_true(ttl(file) > (seconds) - 900 && ttl(file) <= (seconds))
 #define assert_lives_on(file) assert_null(attr(file, EXPIRES))
 
 static void a_table_is_given_one_in_many_forms(void **state)
@@ -122,20 +123,21 @@ static void what_comes_there_keeps_its_own_or_gets_it(void **state)
 /* Nobody need look for it to go, and the kernel believes in it no longer than it should. */
 static void it_is_gone_in_time(void **state)
 {
-	int64_t end;
+	const int64_t end = patience_ends();
 
 	(void)state;
 	only_cubby();
 	run("mkdir d; echo x > moved");
 	assert_ok(set("d", DEFAULT, "0.3"));
-	run("echo x > d/k; stat d/k > /dev/null; mv moved d/m; ls -l d > /dev/null");
-	end = now_ms() + 10000;
-	while ((exists("d/k") || exists("d/m")) && now_ms() < end)
-		sleep_ms(10);
+	/* What is asked for may be gone by then. */
+	run("echo x > d/k; stat d/k; mv moved d/m; ls -l d; true");
+	while ((exists("d/k") || exists("d/m")) && is_patient(end))
+		;
 	assert_false(exists("d/k"));
 	assert_false(exists("d/m"));
-	while (strcmp(run("getfattr --only-values -n user.cubby.entries d"), "0") != 0 && now_ms() < end)
-		sleep_ms(10);
+	while (strcmp(run("getfattr --only-values -n user.cubby.entries d"), "0") != 0 &&
+	       is_patient(end))
+		;
 	assert_string_equal(run("getfattr --only-values -n user.cubby.entries d"), "0");
 	run("rmdir d");
 }

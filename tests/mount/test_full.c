@@ -16,7 +16,6 @@ enum {
 	DISK_MB = 96,
 	VALUE = 100 * 1000,
 	KEYS_MAX = 4000,
-	PATIENCE_MS = 60000,
 	SPARE = 10,
 };
 
@@ -81,10 +80,10 @@ static int try_put(unsigned i)
 /* Tries until there is room: the space of what is gone comes back in the background. */
 static int patiently(int (*attempt)(unsigned i), unsigned i)
 {
-	const int64_t end = now_ms() + PATIENCE_MS;
+	const int64_t end = patience_ends();
 	int error;
 
-	while ((error = attempt(i)) == ENOSPC && now_ms() < end)
+	while ((error = attempt(i)) == ENOSPC && is_patient(end))
 		sleep_ms(50);
 	return error;
 }

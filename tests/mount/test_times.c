@@ -86,7 +86,7 @@ static void now_and_omit_are_told_apart(void **state)
 	assert_int_equal(ns_of(st.st_atim), 10000000001);
 	assert_int_equal(ns_of(st.st_mtim), 30000000003);
 	begin = ns_of(st.st_ctim);
-	sleep_ms(20);
+	wait_for_tick();
 	set("k", omit, omit);
 	assert_int_equal(ns_of(stat_of("k").st_ctim), begin);
 	set("k", now, omit);
@@ -149,7 +149,7 @@ static void each_operation_moves_its_times(void **state)
 		const struct stat a = stat_of(before_name);
 		struct stat b;
 
-		sleep_ms(12);	/* ext4's clock is no finer than this */
+		wait_for_tick();
 		run("%s", table[i].command);
 		b = stat_of(table[i].watched);
 		if ((ns_of(a.st_mtim) != ns_of(b.st_mtim)) != !!strchr(table[i].moves, 'm'))

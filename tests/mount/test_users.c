@@ -105,14 +105,14 @@ static void links_in_a_store_are_not_followed(void **state)
 		run("mv store/%s aside/%s", f, f);
 		run("sha256sum aside/* precious > sums");
 		run("ln -s ../aside/%s store/%s", f, f);
-		assert_int_equal(sh("timeout 10 %s mount store point", cubby()), 1);
+		assert_int_equal(sh("timeout 300 %s mount store point", cubby()), 1);
 		assert_non_null(strstr(said(), f));
 		run("ln -sfn ../precious store/%s", f);
-		assert_int_equal(sh("timeout 10 %s mount store point", cubby()), 1);
+		assert_int_equal(sh("timeout 300 %s mount store point", cubby()), 1);
 		run("rm store/%s; mkfifo store/%s", f, f);
-		assert_int_equal(sh("timeout 10 %s mount store point", cubby()), 1);
+		assert_int_equal(sh("timeout 300 %s mount store point", cubby()), 1);
 		run("rm store/%s; mkdir store/%s", f, f);
-		assert_int_equal(sh("timeout 10 %s mount store point", cubby()), 1);
+		assert_int_equal(sh("timeout 300 %s mount store point", cubby()), 1);
 		run("rmdir store/%s; sha256sum --quiet -c sums; mv aside/%s store/%s", f, f, f);
 	}
 	assert_ok(closedir(d));

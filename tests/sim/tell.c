@@ -10,8 +10,8 @@
 #include "sim/bytemap.h"
 
 enum {
-	PATIENCE = 60,		/* seconds */
-	LESS_PATIENCE = 5,	/* with one that is being shortened */
+	PATIENCE = 300,		/* seconds, which no machine needs between two signs of life */
+	LESS_PATIENCE = 20,	/* with one that is being shortened */
 };
 
 static unsigned patience;

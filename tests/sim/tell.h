@@ -18,7 +18,7 @@ struct tale {
 /* Draws a story of `steps` and tells it. False: it failed, and was shortened and printed. */
 bool tell(const struct tale *tale, size_t steps);
 
-/* Whoever tells for long calls this now and then: a minute without it counts as a hang. */
+/* Whoever tells for long calls this now and then: five minutes without it are a hang. */
 void tell_alive(void);
 
 /* Lends zeroed memory that tellers share with us, for as long as the process lives. */
