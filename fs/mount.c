@@ -31,7 +31,7 @@
 enum {
 	SIGNAL_ENDED = SIGUSR1,		/* to the main thread: the loop has ended */
 	SIGNAL_LOOK = SIGUSR2,		/* to the loop: look whether you are to end */
-	LOOK_MS = 10,
+	LOOK_NS = 10 * 1000 * 1000,
 };
 
 /* ---- where ----------------------------------------------------------------------------------- */
@@ -142,6 +142,8 @@ static int add_all(const struct options *o, const char *store, bool debug, char 
 	rc = fuse_opt_add_opt_escaped(out, fsname) | fuse_opt_add_opt(out, "subtype=cubby");
 	if (o->allow_other)
 		rc |= fuse_opt_add_opt(out, "allow_other");
+	if (o->read_only)
+		rc |= fuse_opt_add_opt(out, "ro");
 	if (o->default_permissions)
 		rc |= fuse_opt_add_opt(out, "default_permissions");
 	if (debug)
@@ -188,7 +190,7 @@ static int nodes_begin(struct fs *fs)
 static int store_begin(struct fs *fs, const char *path)
 {
 	const struct store_options options = {
-		.create = true,
+		.create = !fs->options.read_only,
 		.background = true,
 		.uid = geteuid(),
 		.gid = getegid(),
@@ -199,6 +201,10 @@ static int store_begin(struct fs *fs, const char *path)
 	struct err err = { "" };
 	int rc = store_open(fs->os, path, &options, &fs->store, &err);
 
+	if (rc == -ENOENT) {
+		say("%s: there is no store, and with the option ro none is made", path);
+		return rc;
+	}
 	if (rc < 0) {
 		say("%s: %s", path, err.text[0] ? err.text : strerror(-rc));
 		return rc;
@@ -284,16 +290,14 @@ static void block_signals(void)
 /* The loop sleeps in the kernel, and between looking and sleeping it would miss a single call. */
 static void end_loop(struct server *server)
 {
-	struct timespec until;
+	const struct timespec moment = { .tv_nsec = LOOK_NS };
 
 	fuse_session_exit(server->session);
-	do {
+	while (!atomic_load(&server->ended)) {
 		pthread_kill(server->thread, SIGNAL_LOOK);
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += LOOK_MS * 1000000;
-		until.tv_sec += until.tv_nsec / 1000000000;
-		until.tv_nsec %= 1000000000;
-	} while (pthread_timedjoin_np(server->thread, NULL, &until) == ETIMEDOUT);
+		nanosleep(&moment, NULL);
+	}
+	pthread_join(server->thread, NULL);
 }
 
 /* Serves until the mount is taken away (true), or a signal asks for the end. The warden ends first,

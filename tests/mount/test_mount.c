@@ -62,6 +62,10 @@ static void wrong_usage_is_status_2(void **state)
 	assert_int_equal(cubby_sh("mount %s %s -o sync=sometimes", store_path(), point_path()), 2);
 	assert_int_equal(cubby_sh("mount %s %s -o commit=never", store_path(), point_path()), 2);
 	assert_int_equal(cubby_sh("mount %s %s -o stage=-1", store_path(), point_path()), 2);
+	assert_int_equal(cubby_sh("mount %s %s -o log=1", store_path(), point_path()), 2);
+	assert_said("at least 4M");
+	assert_int_equal(cubby_sh("mount %s %s -o cache=64", store_path(), point_path()), 2);
+	assert_said("at least 1M");
 	assert_int_equal(cubby_sh("umount"), 2);
 	assert_false(exists(store_path()));
 }
@@ -80,6 +84,20 @@ static void what_is_no_store_is_refused_by_name_and_left_alone(void **state)
 	assert_int_equal(cubby_sh("mount %s %s/nowhere", store_path(), base_path()), 1);
 	assert_said("nowhere");
 	assert_int_equal(cubby_sh("umount %s", point_path()), 1);
+}
+
+static void a_store_to_be_read_only_is_not_made(void **state)
+{
+	(void)state;
+	only_cubby();
+	assert_int_equal(cubby_sh("mount %s %s -o ro", store_path(), point_path()), 1);
+	assert_said("no store");
+	assert_false(exists(store_path()));
+	run("mkdir empty");
+	assert_int_equal(cubby_sh("mount empty %s -o ro", point_path()), 1);
+	assert_said("no store");
+	assert_string_equal(run("ls -A empty"), "");
+	assert_false(is_mounted(point_path()));
 }
 
 static void a_store_is_made_where_nothing_is_and_only_for_its_owner(void **state)
@@ -321,6 +339,7 @@ int main(void)
 		HAND(help_and_version_are_told_on_request),
 		HAND(wrong_usage_is_status_2),
 		HAND(what_is_no_store_is_refused_by_name_and_left_alone),
+		HAND(a_store_to_be_read_only_is_not_made),
 		HAND(a_store_is_made_where_nothing_is_and_only_for_its_owner),
 		HAND(the_mount_is_there_when_the_command_returns_and_gone_when_umount_does),
 		TEST(a_store_in_use_is_refused_with_its_holders_pid),
