@@ -72,6 +72,7 @@ static bool is_dying(const char *given)
 
 static int find_point(const char *given, char out[PATH_MAX])
 {
+	char store[PATH_MAX];
 	struct statvfs vfs;
 	struct stat st;
 	int rc = 0;
@@ -85,7 +86,12 @@ static int find_point(const char *given, char out[PATH_MAX])
 		return rc;
 	if (!realpath(given, out) || stat(out, &st) < 0)
 		return complain(given, errno);
-	return S_ISDIR(st.st_mode) ? 0 : complain(given, ENOTDIR);
+	if (!S_ISDIR(st.st_mode))
+		return complain(given, ENOTDIR);
+	if (mounted_find(out, store) < 0)
+		return 0;
+	say("%s: the store %s is mounted there already", given, store);
+	return -EBUSY;
 }
 
 /* The store may not exist yet. */
@@ -94,8 +100,12 @@ static int find(const struct mount_plan *plan, struct where *w)
 	size_t size;
 	int rc = path_resolve(plan->store, w->store);
 
+	if (rc == -ENOENT)
+		say("%s: the folder in which it should be does not exist", plan->store);
+	else if (rc < 0)
+		complain(plan->store, -rc);
 	if (rc < 0)
-		return complain(plan->store, -rc);
+		return rc;
 	rc = find_point(plan->point, w->point);
 	if (rc < 0)
 		return rc;
