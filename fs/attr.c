@@ -327,12 +327,28 @@ int attr_strip(struct fs *fs, struct node *node, bool of_group)
 	return rc;
 }
 
+static int keep_target(struct fs *fs, struct node *node, struct place place) NEEDS(node->lock)
+{
+	struct buffer target = { 0 };
+	struct slice value;
+	int rc = store_readlink(fs->store, place, &target);
+
+	value = buffer_slice(&target);
+	if (rc == 0)
+		rc = xattr_set_with(slice_of(NULL, 0), slice_str(GONE_TARGET), &value,
+				    &node->xattrs);
+	buffer_done(&target);
+	return rc;
+}
+
 int attr_keep(struct fs *fs, struct node *node, struct place place, bool replaced)
 {
 	int rc = 0;
 
 	mutex_lock(&node->lock);
-	if (node->opens || replaced || S_ISDIR(node->attr.mode))
+	if (S_ISLNK(node->attr.mode))
+		rc = keep_target(fs, node, place);
+	else if (node->opens || replaced || S_ISDIR(node->attr.mode))
 		rc = store_xattr_all(fs->store, place, &node->xattrs);
 	mutex_unlock(&node->lock);
 	return rc == -ENOENT ? 0 : rc;

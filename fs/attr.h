@@ -46,9 +46,12 @@ int attr_set(struct fs *fs, struct node *node, const struct attr_change *change,
 	     uint64_t *revision);
 
 /* Keeps the attributes of a node that is about to lose its last name, at `place`, for whoever has it
- * open or, if it is `replaced`, is about to. */
+ * open or, if it is `replaced`, is about to. Of a symbolic link, which is never open in a way that we
+ * are told of, it keeps the target instead, as the attribute GONE_TARGET. */
 int attr_keep(struct fs *fs, struct node *node, struct place place, bool replaced)
 	NEEDS(fs->names);
+
+#define GONE_TARGET "target"	/* in no name space: nobody can ask for it or set it */
 
 /* Takes set-user-id and set-group-id off a file that an ordinary user is about to change: left to us
  * (connection_begin). `of_group` as in attr_change. */

@@ -23,12 +23,12 @@ static const char help[] =
 	"     commit=SECONDS  all else is on disk after this (1)\n"
 	"     stage=SECONDS   what a program has written to a file that it keeps open is\n"
 	"                     published after this; 0 for only when it closes or syncs (30)\n"
-	"     log=SIZE        how large the log may grow, such as 256M\n"
-	"     cache=SIZE      how much of the tree is kept in memory (64M)\n"
+	"     log=SIZE        how large the log may grow, such as 256M; at least 4M\n"
+	"     cache=SIZE      how much of the tree is kept in memory; at least 1M (64M)\n"
 	"     allow_other     other users may come in, as modes and owners allow\n"
 	"     acl             access control lists are kept, and decide\n"
 	"     security        security.* attributes are kept\n"
-	"     ro              nothing may be changed\n"
+	"     ro              nothing may be changed; the store must exist\n"
 	"                 and what libfuse and mount(8) know\n"
 	"  -h, --help     show this\n"
 	"  -V, --version  show the version\n"
@@ -36,12 +36,16 @@ static const char help[] =
 	"cubby umount returns when the store is closed. Exit status: 0, 1 if it failed,\n"
 	"2 for wrong usage. See cubby(1) and mount.cubby(8).\n";
 
+/* For getopt to begin its complaints with. */
+static char mount_name[] = "cubby mount", umount_name[] = "cubby umount";
+
 static const struct command {
 	const char *name;
+	char *full;
 	int (*run)(int argc, char **argv);
 } commands[] = {
-	{ "mount", cmd_mount },
-	{ "umount", cmd_umount },
+	{ "mount", mount_name, cmd_mount },
+	{ "umount", umount_name, cmd_umount },
 };
 
 static const struct command *command_of(const char *name)
@@ -66,6 +70,12 @@ static int show_help(FILE *to, int status)
 	return status;
 }
 
+static int complain(const char *word)
+{
+	fprintf(stderr, "cubby: %s: no such command; \"cubby --help\" tells which there are\n", word);
+	return EXIT_USAGE;
+}
+
 static int show_version(void)
 {
 	puts("cubby " CUBBY_VERSION);
@@ -83,10 +93,13 @@ static int run(int argc, char **argv)
 	if (argc < 2)
 		return show_help(stderr, EXIT_USAGE);
 	command = command_of(argv[1]);
+	if (!command && argc == 2 && argv[1][0] != '-')
+		return complain(argv[1]);
 	if (!command)
 		return cmd_mount(argc, argv);
 	if (wants(argc - 1, argv + 1, "-h", "--help"))
 		return show_help(stdout, 0);
+	argv[1] = command->full;
 	return command->run(argc - 1, argv + 1);
 }
 

@@ -31,7 +31,7 @@
 enum {
 	SIGNAL_ENDED = SIGUSR1,		/* to the main thread: the loop has ended */
 	SIGNAL_LOOK = SIGUSR2,		/* to the loop: look whether you are to end */
-	LOOK_MS = 10,
+	LOOK_NS = 10 * 1000 * 1000,
 };
 
 /* ---- where ----------------------------------------------------------------------------------- */
@@ -72,6 +72,7 @@ static bool is_dying(const char *given)
 
 static int find_point(const char *given, char out[PATH_MAX])
 {
+	char store[PATH_MAX];
 	struct statvfs vfs;
 	struct stat st;
 	int rc = 0;
@@ -85,7 +86,12 @@ static int find_point(const char *given, char out[PATH_MAX])
 		return rc;
 	if (!realpath(given, out) || stat(out, &st) < 0)
 		return complain(given, errno);
-	return S_ISDIR(st.st_mode) ? 0 : complain(given, ENOTDIR);
+	if (!S_ISDIR(st.st_mode))
+		return complain(given, ENOTDIR);
+	if (mounted_find(out, store) < 0)
+		return 0;
+	say("%s: the store %s is mounted there already", given, store);
+	return -EBUSY;
 }
 
 /* The store may not exist yet. */
@@ -94,8 +100,12 @@ static int find(const struct mount_plan *plan, struct where *w)
 	size_t size;
 	int rc = path_resolve(plan->store, w->store);
 
+	if (rc == -ENOENT)
+		say("%s: the folder in which it should be does not exist", plan->store);
+	else if (rc < 0)
+		complain(plan->store, -rc);
 	if (rc < 0)
-		return complain(plan->store, -rc);
+		return rc;
 	rc = find_point(plan->point, w->point);
 	if (rc < 0)
 		return rc;
@@ -142,6 +152,8 @@ static int add_all(const struct options *o, const char *store, bool debug, char 
 	rc = fuse_opt_add_opt_escaped(out, fsname) | fuse_opt_add_opt(out, "subtype=cubby");
 	if (o->allow_other)
 		rc |= fuse_opt_add_opt(out, "allow_other");
+	if (o->read_only)
+		rc |= fuse_opt_add_opt(out, "ro");
 	if (o->default_permissions)
 		rc |= fuse_opt_add_opt(out, "default_permissions");
 	if (debug)
@@ -188,7 +200,7 @@ static int nodes_begin(struct fs *fs)
 static int store_begin(struct fs *fs, const char *path)
 {
 	const struct store_options options = {
-		.create = true,
+		.create = !fs->options.read_only,
 		.background = true,
 		.uid = geteuid(),
 		.gid = getegid(),
@@ -199,6 +211,10 @@ static int store_begin(struct fs *fs, const char *path)
 	struct err err = { "" };
 	int rc = store_open(fs->os, path, &options, &fs->store, &err);
 
+	if (rc == -ENOENT) {
+		say("%s: there is no store, and with the option ro none is made", path);
+		return rc;
+	}
 	if (rc < 0) {
 		say("%s: %s", path, err.text[0] ? err.text : strerror(-rc));
 		return rc;
@@ -284,16 +300,14 @@ static void block_signals(void)
 /* The loop sleeps in the kernel, and between looking and sleeping it would miss a single call. */
 static void end_loop(struct server *server)
 {
-	struct timespec until;
+	const struct timespec moment = { .tv_nsec = LOOK_NS };
 
 	fuse_session_exit(server->session);
-	do {
+	while (!atomic_load(&server->ended)) {
 		pthread_kill(server->thread, SIGNAL_LOOK);
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += LOOK_MS * 1000000;
-		until.tv_sec += until.tv_nsec / 1000000000;
-		until.tv_nsec %= 1000000000;
-	} while (pthread_timedjoin_np(server->thread, NULL, &until) == ETIMEDOUT);
+		nanosleep(&moment, NULL);
+	}
+	pthread_join(server->thread, NULL);
 }
 
 /* Serves until the mount is taken away (true), or a signal asks for the end. The warden ends first,

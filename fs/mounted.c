@@ -142,8 +142,14 @@ int mounted_take_away(const char *point, bool dead)
 {
 	if (umount2(point, UMOUNT_NOFOLLOW | (dead ? MNT_FORCE | MNT_DETACH : 0)) == 0)
 		return 0;
-	if (errno == EPERM)
-		return ask_fusermount(point, dead);
+	if (errno == EPERM) {
+		const int rc = ask_fusermount(point, dead);
+
+		if (rc == -EPERM)
+			say("%s: only root and who has mounted it may unmount it, and only if "
+			    "nobody uses it", point);
+		return rc;
+	}
 	if (errno == EBUSY)
 		say("%s: in use: a program has a file open there, or is in it", point);
 	else

@@ -206,12 +206,27 @@ int names_lookup(struct fs *fs, struct place place, struct node **out, struct sh
 	return rc;
 }
 
+/* Of a node that is gone. */
+static int read_gone_link(struct node *node, struct buffer *out)
+{
+	struct slice target;
+	int rc;
+
+	mutex_lock(&node->lock);
+	rc = xattr_set_find(buffer_slice(&node->xattrs), slice_str(GONE_TARGET), &target);
+	if (rc == 0)
+		rc = buffer_append(out, target.data, target.size);
+	mutex_unlock(&node->lock);
+	return rc == -ENODATA ? -ESTALE : rc;
+}
+
 int names_readlink(struct fs *fs, struct node *node, struct buffer *out)
 {
 	int rc;
 
 	rwlock_read(&fs->names);
-	rc = node->gone ? -ESTALE : store_readlink(fs->store, node_place(node), out);
+	rc = node->gone ? read_gone_link(node, out) :
+			  store_readlink(fs->store, node_place(node), out);
 	rwlock_read_done(&fs->names);
 	return rc;
 }

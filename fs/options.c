@@ -45,7 +45,7 @@ static int read_seconds(const char *text, uint64_t least_ns, uint64_t *out_ns)
 }
 
 /* A number of bytes, or of K, M, G or T of 1024 to the step. */
-static int read_size(const char *text, uint64_t *out)
+static int read_size(const char *text, uint64_t least, uint64_t *out)
 {
 	static const char units[] = "KMGT";
 	const char *unit;
@@ -63,7 +63,7 @@ static int read_size(const char *text, uint64_t *out)
 		n <<= 10 * (unit - units + 1);
 		text++;
 	}
-	if (*text || n == 0 || n >> 50)
+	if (*text || n < least || n >> 50)
 		return -EINVAL;
 	*out = n;
 	return 0;
@@ -110,11 +110,13 @@ static int read_own(struct options *o, const char *option, struct err *err)
 			return err_set(err, -EINVAL,
 				       "%s: stage is a number of seconds, 0 for never", option);
 	} else if ((value = value_of(option, "log"))) {
-		if (read_size(value, &o->log_cap) < 0)
-			return err_set(err, -EINVAL, "%s: log is a size, such as 256M", option);
+		if (read_size(value, LOG_LEAST, &o->log_cap) < 0)
+			return err_set(err, -EINVAL, "%s: log is a size such as 256M, at least 4M",
+				       option);
 	} else if ((value = value_of(option, "cache"))) {
-		if (read_size(value, &o->cache) < 0)
-			return err_set(err, -EINVAL, "%s: cache is a size, such as 64M", option);
+		if (read_size(value, CACHE_LEAST, &o->cache) < 0)
+			return err_set(err, -EINVAL, "%s: cache is a size such as 64M, at least 1M",
+				       option);
 	} else if (strcmp(option, "allow_other") == 0) {
 		o->allow_other = true;
 	} else if (strcmp(option, "default_permissions") == 0) {
@@ -123,6 +125,8 @@ static int read_own(struct options *o, const char *option, struct err *err)
 		o->acl = option[0] == 'a';
 	} else if (strcmp(option, "security") == 0 || strcmp(option, "nosecurity") == 0) {
 		o->security = option[0] == 's';
+	} else if (strcmp(option, "ro") == 0 || strcmp(option, "rw") == 0) {
+		o->read_only = option[1] == 'o';
 	} else {
 		return 0;
 	}
@@ -133,7 +137,7 @@ static int read_own(struct options *o, const char *option, struct err *err)
 static bool is_for_mount8(const char *option)
 {
 	static const char *const words[] = {
-		"defaults", "rw", "auto", "noauto", "user", "nouser", "users", "owner", "group",
+		"defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group",
 		"_netdev", "nofail", "relatime", "norelatime", "strictatime", "nostrictatime",
 		"lazytime", "nolazytime", "iversion", "noiversion", "mand", "nomand", "silent",
 		"loud",

@@ -15,6 +15,10 @@ enum sync_mode {
 	SYNC_STANDARD,	/* only fsync waits */
 };
 
+/* Less is refused: a number without a unit was meant in another one, most likely. */
+#define LOG_LEAST (UINT64_C(4) << 20)
+#define CACHE_LEAST (UINT64_C(1) << 20)
+
 struct options {
 	enum sync_mode sync;
 	uint64_t commit_ns;		/* everything committed is on disk after this */
@@ -24,6 +28,7 @@ struct options {
 	bool default_permissions;
 	bool acl;			/* POSIX access control lists */
 	bool security;			/* attributes named security.* */
+	bool read_only;
 	struct buffer fuse;		/* options for libfuse, a NUL behind each; none is empty */
 };
 

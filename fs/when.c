@@ -216,16 +216,18 @@ static int read_seconds(struct rest *r, int64_t *out)
 int when_read(struct slice text, uint64_t now_ms, uint64_t *out)
 {
 	struct rest r = rest_of(text);
-	int64_t ms = 0;
+	int64_t ms = 0, least = WHEN_MIN_MS;
 	int rc;
 
-	if (take(&r, '+'))
+	if (take(&r, '+')) {
 		rc = read_from_now(&r, now_ms, &ms);
-	else if (text.size > 4 && r.at[4] == '-')
+		least = 1;
+	} else if (text.size > 4 && r.at[4] == '-') {
 		rc = read_rfc3339(&r, &ms);
-	else
+	} else {
 		rc = read_seconds(&r, &ms);
-	if (rc < 0 || r.at != r.end || ms < 1 || (uint64_t)ms > WHEN_MAX_MS)
+	}
+	if (rc < 0 || r.at != r.end || ms < least || (uint64_t)ms > WHEN_MAX_MS)
 		return -EINVAL;
 	*out = (uint64_t)ms;
 	return 0;
@@ -234,11 +236,12 @@ int when_read(struct slice text, uint64_t now_ms, uint64_t *out)
 int when_read_span(struct slice text, uint64_t *out_ms)
 {
 	struct rest r = rest_of(text);
-	uint64_t ms;
+	int64_t ms = 0;
+	const int rc = take(&r, '+') ? read_from_now(&r, 0, &ms) : read_seconds(&r, &ms);
 
-	if (take_span(&r, &ms) < 0 || r.at != r.end)
+	if (rc < 0 || r.at != r.end || (uint64_t)ms > WHEN_MAX_MS)
 		return -EINVAL;
-	*out_ms = ms;
+	*out_ms = (uint64_t)ms;
 	return 0;
 }
 

@@ -15,6 +15,8 @@
 
 #define OURS "user.cubby."
 
+enum { RESTORE_MS = 10 * 1000 };
+
 /* An entry that expired under our hands is removed, and then gone: worth another try. */
 static bool expired_meanwhile(struct fs *fs, struct node *node, int rc)
 {
@@ -97,11 +99,22 @@ static int read_version(struct fs *fs, struct slice text, struct attr_change *ch
 	return read_number(text, &change->values.version);
 }
 
+/* An instant long past is what a copy or a backup says of a key that has expired since. Tools restore
+ * a file in several steps, and were it gone between them, they would fail (rsync) or make it again
+ * without an expiry (tar): so it stays until they are through. */
 static int read_expires(struct fs *fs, struct slice text, struct attr_change *change)
 {
+	const uint64_t now_ms = store_now_ms(fs->store);
+	uint64_t *ms = &change->values.expires_ms;
+	int rc;
+
 	change->mask = SET_EXPIRES;
-	return text.size == 0 ? 0 : when_read(text, store_now_ms(fs->store),
-					      &change->values.expires_ms);
+	if (text.size == 0)
+		return 0;
+	rc = when_read(text, now_ms, ms);
+	if (rc == 0 && *ms + RESTORE_MS < now_ms)
+		*ms = now_ms + RESTORE_MS;
+	return rc;
 }
 
 static int read_ttl(struct fs *fs, struct slice text, struct attr_change *change)
@@ -455,8 +468,7 @@ static int set_default_ttl(struct fs *fs, struct node *node, struct slice text, 
 	if (rc == 0 && !S_ISDIR(attr.mode))
 		rc = -EINVAL;
 	if (rc == 0 && text.size)
-		rc = *(const char *)text.data == '+' ? when_read(text, 0, &ms) :
-						       when_read_span(text, &ms);
+		rc = when_read_span(text, &ms);
 	if (rc == 0 && text.size && (ms == 0 || ms > WHEN_MAX_MS - store_now_ms(fs->store)))
 		rc = -EINVAL;
 	if (rc < 0)

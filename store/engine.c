@@ -99,9 +99,10 @@ static int lock_store(struct engine *engine, struct err *err)
 	rc = engine->os->lock(engine->lock_file);
 	if (rc == -EBUSY && read_pid(engine, &pid) == 0)
 		return err_set(err, rc, "in use by process %ld", pid);
+	if (rc == -EBUSY)
+		return err_set(err, rc, "in use by another process");
 	if (rc < 0)
-		return err_set(err, rc, rc == -EBUSY ? "in use by another process" :
-			       FILE_LOCK ": cannot lock");
+		return err_set(err, rc, FILE_LOCK ": cannot lock: %s", strerror(-rc));
 	snprintf(text, sizeof(text), "%ld\n", (long)getpid());
 	/* Over what is there: a full disk has no room for it twice. */
 	rc = engine->os->write(engine->lock_file, text, strlen(text), 0);

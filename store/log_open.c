@@ -133,7 +133,7 @@ int log_create(struct os *os, struct os_dir *dir, const struct log_options *opti
 	if (rc == 0)
 		rc = make_first(log);
 	if (rc < 0) {
-		err_set(err, rc, "the log cannot be made");
+		err_set(err, rc, "the log cannot be made: %s", strerror(-rc));
 		goto out;
 	}
 	log->sequence = 1;
@@ -277,7 +277,8 @@ static int make_durable(const struct log *log, const struct log_found *found,
 
 	if (rc == 0)
 		rc = sync_tail(log, found, end);
-	return rc < 0 ? err_set(err, rc, "the end of the log cannot be made durable") : 0;
+	return rc < 0 ? err_set(err, rc, "the end of the log cannot be made durable: %s",
+				strerror(-rc)) : 0;
 }
 
 /* Segments behind the end are no longer part of history, and must not be taken for it when the
@@ -389,7 +390,7 @@ int log_open(struct os *os, struct os_dir *dir, const struct log_options *option
 		goto out;
 	rc = cut_off(log, &found, &end);
 	if (rc < 0) {
-		err_set(err, rc, "the end of the log cannot be cut off");
+		err_set(err, rc, "the end of the log cannot be cut off: %s", strerror(-rc));
 		goto out;
 	}
 	adopt(log, &found, &end, (end.revision > mark->seen ? end.revision : mark->seen) + leap);

@@ -191,7 +191,7 @@ static int open_file(struct os *os, struct os_dir *dir, unsigned flags, struct p
 	if (rc == 0)
 		rc = os->size(pages->file, &size);
 	if (rc < 0) {
-		err_set(err, rc, FILE_PAGES ": cannot open");
+		err_set(err, rc, FILE_PAGES ": cannot open: %s", strerror(-rc));
 		pages_close(pages);
 		return rc;
 	}
@@ -209,7 +209,7 @@ int pages_create(struct os *os, struct os_dir *dir, struct pages **out, struct e
 		return rc;
 	rc = pages_grow(pages, SUPER_UNITS);
 	if (rc < 0) {
-		err_set(err, rc, FILE_PAGES ": cannot make it");
+		err_set(err, rc, FILE_PAGES ": cannot make it: %s", strerror(-rc));
 		pages_close(pages);
 		return rc;
 	}

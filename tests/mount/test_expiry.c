@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
@@ -228,14 +229,43 @@ static void what_expired_while_unmounted_is_gone_after_mounting(void **state)
 	assert_string_equal(run("ls"), "stays");
 }
 
-static void an_expiry_in_the_past_removes_the_key_at_once(void **state)
+/* As soon as the kernel has been told. */
+static void an_instant_just_past_removes_the_key(void **state)
 {
 	(void)state;
 	only_cubby();
 	run("echo x > k; cat k");
-	run("setfattr -n user.cubby.expires -v 1000000000 k");
-	assert_false(exists("k"));
+	expire_in("k", -1);
+	run("while test -e k; do :; done");
+	run("echo x > k; cat k; setfattr -n user.cubby.expires -v +0s k; while test -e k; do :; done");
 	assert_string_equal(run("ls"), "");
+}
+
+/* As restored from a backup: see test_tools. */
+static void an_instant_long_past_lets_the_key_live_for_some_seconds(void **state)
+{
+	const int64_t before = now_ms();
+	int64_t at;
+
+	(void)state;
+	only_cubby();
+	run("echo x > k; cat k");
+	run("setfattr -n user.cubby.expires -v 1000000000 k");
+	at = (int64_t)(strtod(run("getfattr --only-values -n user.cubby.expires k"), NULL) * 1000 + .5);
+	assert_in_range(at, before + 10000, now_ms() + 10000);
+	watch_it_go("k", at, there_by_stat);
+}
+
+/* Who writes that means an hour from now. */
+static void a_date_before_there_were_any_keys_is_refused(void **state)
+{
+	(void)state;
+	only_cubby();
+	put("k", "x");
+	assert_errno(setxattr("k", "user.cubby.expires", "3600", 4, 0), EINVAL);
+	assert_errno(setxattr("k", "user.cubby.expires", "1970-01-01T01:00:00Z", 20, 0), EINVAL);
+	assert_errno(getxattr("k", "user.cubby.expires", NULL, 0), ENODATA);
+	assert_string_equal(get("k"), "x");
 }
 
 /* Somebody who is too late for the first instant tries again with a later one. */
@@ -272,7 +302,9 @@ int main(void)
 		TEST(a_table_of_expired_keys_counts_as_empty),
 		TEST(an_expiry_outlives_a_kill_and_a_remount),
 		TEST(what_expired_while_unmounted_is_gone_after_mounting),
-		TEST(an_expiry_in_the_past_removes_the_key_at_once),
+		TEST(an_instant_just_past_removes_the_key),
+		TEST(an_instant_long_past_lets_the_key_live_for_some_seconds),
+		TEST(a_date_before_there_were_any_keys_is_refused),
 		TEST(an_expiry_put_off_keeps_the_key),
 	};
 

@@ -62,8 +62,71 @@ static void wrong_usage_is_status_2(void **state)
 	assert_int_equal(cubby_sh("mount %s %s -o sync=sometimes", store_path(), point_path()), 2);
 	assert_int_equal(cubby_sh("mount %s %s -o commit=never", store_path(), point_path()), 2);
 	assert_int_equal(cubby_sh("mount %s %s -o stage=-1", store_path(), point_path()), 2);
+	assert_int_equal(cubby_sh("mount %s %s -o log=1", store_path(), point_path()), 2);
+	assert_said("at least 4M");
+	assert_int_equal(cubby_sh("mount %s %s -o cache=64", store_path(), point_path()), 2);
+	assert_said("at least 1M");
 	assert_int_equal(cubby_sh("umount"), 2);
 	assert_false(exists(store_path()));
+}
+
+static void a_wrong_command_line_is_told_what_is_wrong_with_it(void **state)
+{
+	(void)state;
+	only_cubby();
+	assert_int_equal(cubby_sh("frobnicate"), 2);
+	assert_said("cubby: frobnicate: no such command");
+	assert_int_equal(cubby_sh("mount -x %s %s", store_path(), point_path()), 2);
+	assert_said("cubby mount: invalid option -- 'x'");
+	assert_int_equal(cubby_sh("umount -l %s", point_path()), 2);
+	assert_said("cubby umount: invalid option -- 'l'");
+	assert_int_equal(cubby_sh("mount %s %s -o frobnicate", store_path(), point_path()), 2);
+	assert_said("frobnicate");
+	assert_int_equal(cubby_sh("mount %s/no/store %s", base_path(), point_path()), 1);
+	assert_said("the folder in which it should be does not exist");
+	assert_false(exists(store_path()));
+}
+
+/* What was mounted first would be hidden, and a store left open that nobody sees. */
+static void a_mount_point_has_one_store(void **state)
+{
+	(void)state;
+	only_cubby();
+	cubby_run("mount %s %s", store_path(), point_path());
+	assert_int_equal(cubby_sh("mount %s/another %s", base_path(), point_path()), 1);
+	assert_said("mounted there already");
+	assert_said(store_path());
+	assert_int_equal(cubby_sh("mount %s %s", store_path(), point_path()), 1);
+	assert_said("mounted there already");
+	run("! test -e another");
+	cubby_run("umount %s", point_path());
+	assert_false(is_mounted(point_path()));
+}
+
+static void a_folder_without_room_says_so(void **state)
+{
+	(void)state;
+	only_cubby();
+	only_with_namespaces();
+	run("cat > script <<'END'\n"
+	    "mkdir small && mount -t tmpfs -o size=1m none small || exit 9\n"
+	    "%s mount small/store %s\n"
+	    "END\n", cubby(), point_path());
+	assert_int_equal(sh("unshare -m bash script"), 1);
+	assert_said("the log cannot be made: No space left on device");
+}
+
+static void what_another_has_mounted_is_not_ours_to_unmount(void **state)
+{
+	(void)state;
+	only_cubby();
+	only_root();
+	run("chmod 755 . && install -d -o 65534 user && cp %s user/cubby", cubby());
+	mount_start(NULL);
+	assert_int_equal(sh("setpriv --reuid 65534 --regid 65534 --clear-groups %s/user/cubby "
+			    "umount %s", base_path(), point_path()), 1);
+	assert_said("only root and who has mounted it");
+	mount_stop();
 }
 
 static void what_is_no_store_is_refused_by_name_and_left_alone(void **state)
@@ -80,6 +143,20 @@ static void what_is_no_store_is_refused_by_name_and_left_alone(void **state)
 	assert_int_equal(cubby_sh("mount %s %s/nowhere", store_path(), base_path()), 1);
 	assert_said("nowhere");
 	assert_int_equal(cubby_sh("umount %s", point_path()), 1);
+}
+
+static void a_store_to_be_read_only_is_not_made(void **state)
+{
+	(void)state;
+	only_cubby();
+	assert_int_equal(cubby_sh("mount %s %s -o ro", store_path(), point_path()), 1);
+	assert_said("no store");
+	assert_false(exists(store_path()));
+	run("mkdir empty");
+	assert_int_equal(cubby_sh("mount empty %s -o ro", point_path()), 1);
+	assert_said("no store");
+	assert_string_equal(run("ls -A empty"), "");
+	assert_false(is_mounted(point_path()));
 }
 
 static void a_store_is_made_where_nothing_is_and_only_for_its_owner(void **state)
@@ -325,7 +402,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		HAND(help_and_version_are_told_on_request),
 		HAND(wrong_usage_is_status_2),
+		HAND(a_wrong_command_line_is_told_what_is_wrong_with_it),
+		HAND(a_mount_point_has_one_store),
+		HAND(a_folder_without_room_says_so),
+		HAND(what_another_has_mounted_is_not_ours_to_unmount),
 		HAND(what_is_no_store_is_refused_by_name_and_left_alone),
+		HAND(a_store_to_be_read_only_is_not_made),
 		HAND(a_store_is_made_where_nothing_is_and_only_for_its_owner),
 		HAND(the_mount_is_there_when_the_command_returns_and_gone_when_umount_does),
 		TEST(a_store_in_use_is_refused_with_its_holders_pid),

@@ -150,6 +150,27 @@ static void copies_within_the_mount_keep_versions_and_expiries(void **state)
 	}
 }
 
+/* Of a backup's keys some have expired since: they must neither spoil the rest, nor live on. */
+static void a_key_that_has_expired_since_does_not_spoil_a_restore(void **state)
+{
+	static const char *const tools[] = {
+		"cp -a $from/. copy",
+		"rsync -aX $from/ copy/",
+		("mkdir copy && tar --xattrs --xattrs-include='user.*' -C $from -cf - . | "
+		 "tar --xattrs --xattrs-include='user.*' -C copy -xf -"),
+	};
+
+	(void)state;
+	only_cubby();
+	if (sh("mkdir %s/from && cd %s/from && echo 1 > due && echo 2 > stays && "
+	       "setfattr -n user.cubby.expires -v 1700000000 due", base_path(), base_path()) != 0)
+		skip();
+	for (size_t i = 0; i < sizeof(tools) / sizeof(*tools); i++) {
+		run("from=%s/from; %s", base_path(), tools[i]);
+		run("while test -e copy/due; do sleep .1; done; test $(cat copy/stays) = 2; rm -r copy");
+	}
+}
+
 static void git_works_on_the_mount(void **state)
 {
 	(void)state;
@@ -236,6 +257,7 @@ int main(void)
 		TEST(tar_brings_a_tree_in_and_out_unchanged),
 		TEST(rsync_brings_a_tree_in_unchanged_and_then_has_nothing_to_do),
 		TEST(copies_within_the_mount_keep_versions_and_expiries),
+		TEST(a_key_that_has_expired_since_does_not_spoil_a_restore),
 		TEST(git_works_on_the_mount),
 		TEST(sqlite_works_with_a_rollback_journal),
 		TEST(sqlite_works_with_a_write_ahead_log),

@@ -166,6 +166,26 @@ static void a_removed_directory_is_empty_and_takes_nothing(void **state)
 	assert_ok(close(fd));
 }
 
+/* Not read before, or the kernel would know it. */
+static void a_symbolic_link_is_read_on(void **state)
+{
+	static const char *const gone[] = { "rm s", "ln -s other t; mv -T t s", "ln s t; rm s t" };
+	char target[16];
+	int fd;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(gone) / sizeof(*gone); i++) {
+		assert_ok(symlink("somewhere", "s"));
+		fd = open("s", O_PATH | O_NOFOLLOW);
+		assert_ok(fd);
+		run("%s", gone[i]);
+		assert_int_equal(readlinkat(fd, "", target, sizeof(target)), 9);
+		assert_memory_equal(target, "somewhere", 9);
+		assert_ok(close(fd));
+		run("rm -f s");
+	}
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, mount_begin, mount_end)
 
 int main(void)
@@ -178,6 +198,7 @@ int main(void)
 		TEST(an_open_file_with_a_name_gets_another),
 		TEST(a_file_without_a_name_from_the_start_is_not_made),
 		TEST(a_removed_directory_is_empty_and_takes_nothing),
+		TEST(a_symbolic_link_is_read_on),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

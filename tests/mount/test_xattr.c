@@ -359,7 +359,10 @@ static void a_ttl_sets_the_expiry_and_is_not_listed(void **state)
 	ttl = strtod(attr("k", TTL), NULL);
 	assert_true(ttl > 0 && ttl <= 1000);
 	assert_errno(set("k", TTL, "soon"), EINVAL);
+	assert_errno(set("k", TTL, "+30"), EINVAL);
 	assert_in_range(expires_ms("k"), before + 1000000, now_ms() + 1000000);
+	assert_ok(set("k", TTL, "+30m"));
+	assert_in_range(expires_ms("k"), before + 1800000, now_ms() + 1800000);
 }
 
 /* Who is too slow to save it tries again with more time. */

@@ -82,8 +82,13 @@ static void our_options_are_taken_and_the_last_one_counts(void **state)
 	assert_int_equal(o.cache, 32 << 20);
 	assert_int_equal(o.stage_ns, 3600 * S);
 	assert_int_equal(o.log_cap, 1 << 30);
-	take("log=4096");
-	assert_int_equal(o.log_cap, 4096);
+	take("log=4096K,cache=1048576");
+	assert_int_equal(o.log_cap, 4 << 20);
+	assert_int_equal(o.cache, 1 << 20);
+	take("ro");
+	assert_true(o.read_only);
+	take("ro,rw");
+	assert_false(o.read_only);
 }
 
 static void a_value_that_makes_no_sense_is_refused_by_name(void **state)
@@ -93,6 +98,7 @@ static void a_value_that_makes_no_sense_is_refused_by_name(void **state)
 		"commit=never", "commit=-1", "commit=1s", "commit=99999999999999999999", "stage=",
 		"stage=-1", "stage=1.x", "log=", "log=0", "log=M", "log=1X", "log=1MM", "log=-1",
 		"log=99999999999999999999", "log=99999999T", "cache=", "cache=0", "cache=big",
+		"log=1", "log=256", "log=4095K", "cache=64", "cache=1023K",
 	};
 
 	(void)state;
@@ -115,8 +121,8 @@ static void what_mount_8_adds_goes_nowhere(void **state)
 static void what_is_unknown_is_for_libfuse_to_judge(void **state)
 {
 	(void)state;
-	take("ro,suid,dev,noatime,max_read=4096,synch=close,sync,users2");
-	assert_string_equal(for_fuse(), "ro|suid|dev|noatime|max_read=4096|synch=close|sync|users2|");
+	take("suid,dev,noatime,max_read=4096,synch=close,sync,users2");
+	assert_string_equal(for_fuse(), "suid|dev|noatime|max_read=4096|synch=close|sync|users2|");
 }
 
 static void a_backslash_takes_a_comma_into_the_value(void **state)
