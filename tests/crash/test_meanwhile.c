@@ -37,6 +37,27 @@ static struct engine *open_engine(struct sim *disk)
 	return e;
 }
 
+/* With so little memory that what is replayed is written at once, until the power goes. Returns how
+ * many operations there were, if it does not. */
+static int64_t open_in_little_memory(struct sim *disk, int64_t cut)
+{
+	struct engine_options options = small;
+	const uint64_t before = sim_changes(disk);
+	struct engine *e;
+	int64_t operations;
+	int rc;
+
+	options.cache = 1;
+	sim_cut_after(disk, cut);
+	rc = engine_open(sim_os(disk), "/store", &options, &e, NULL);
+	operations = (int64_t)(sim_changes(disk) - before);
+	assert_true(rc == 0 || sim_is_cut(disk));
+	sim_cut_after(disk, 0);
+	if (rc == 0)
+		engine_close(e);
+	return operations;
+}
+
 static struct slice key_of(char *text, uint32_t k)
 {
 	return slice_of(text, (size_t)sprintf(text, "key %u", k));
@@ -110,6 +131,7 @@ static struct {
 	struct os real;
 	struct engine *engine;
 	int countdown;		/* syncs until then; negative: never */
+	bool late;		/* when the disk is done, and the sync has not returned yet */
 	bool making;		/* the next sync is that of a new segment, where others would have to wait */
 } meanwhile;
 
@@ -140,10 +162,16 @@ static void others_go_on(struct engine *e)
 
 static int sync_slowly(struct os_file *file)
 {
-	if (!meanwhile.making && meanwhile.countdown-- == 0)
-		others_go_on(meanwhile.engine);
+	const bool now = !meanwhile.making && meanwhile.countdown-- == 0;
+	int rc;
+
 	meanwhile.making = false;
-	return meanwhile.real.sync(file);
+	if (now && !meanwhile.late)
+		others_go_on(meanwhile.engine);
+	rc = meanwhile.real.sync(file);
+	if (now && meanwhile.late)
+		others_go_on(meanwhile.engine);
+	return rc;
 }
 
 static int allocate(struct os_file *file, uint64_t offset, uint64_t size)
@@ -154,7 +182,7 @@ static int allocate(struct os_file *file, uint64_t offset, uint64_t size)
 
 /* A checkpoint, in whose nth sync others go on, on a disk whose power goes after `cut` more
  * operations. Returns how many there were. */
-static int64_t checkpoint(struct sim *disk, int nth, int64_t cut)
+static int64_t checkpoint(struct sim *disk, int nth, bool late, int64_t cut)
 {
 	struct engine *e = open_engine(disk);
 	uint64_t before;
@@ -165,6 +193,7 @@ static int64_t checkpoint(struct sim *disk, int nth, int64_t cut)
 	meanwhile.real = *sim_os(disk);
 	meanwhile.engine = e;
 	meanwhile.countdown = nth;
+	meanwhile.late = late;
 	meanwhile.making = false;
 	sim_os(disk)->sync = sync_slowly;
 	sim_os(disk)->allocate = allocate;
@@ -201,15 +230,14 @@ static struct sim *store_of_two_checkpoints(void)
 	return disk;
 }
 
-static void what_others_do_while_it_syncs_harms_no_checkpoint(void **state)
+static uint64_t others_go_on_in_each_sync(bool late)
 {
 	struct sim *base = store_of_two_checkpoints();
 	uint64_t states = 0;
-	(void)state;
 
 	for (int nth = 0; nth < SYNCS; nth++) {
 		struct sim *whole = sim_clone(base);
-		const int64_t operations = checkpoint(whole, nth, -1);
+		const int64_t operations = checkpoint(whole, nth, late, -1);
 
 		sim_free(whole);
 		for (int64_t cut = 0; cut <= operations; cut += cut + 12 < operations ? 4 : 1) {
@@ -219,7 +247,7 @@ static void what_others_do_while_it_syncs_harms_no_checkpoint(void **state)
 			for (int fate = 0; fate < SIM_FATES + more; fate++, states++) {
 				struct sim *disk = sim_clone(base);
 
-				checkpoint(disk, nth, cut);
+				checkpoint(disk, nth, late, cut);
 				sim_reboot(disk, fate < SIM_FATES ? fate : SIM_SCATTER,
 					   (uint64_t)(cut * 100 + nth * 20 + fate));
 				comes_back(disk);
@@ -228,6 +256,55 @@ static void what_others_do_while_it_syncs_harms_no_checkpoint(void **state)
 		}
 	}
 	sim_free(base);
+	return states;
+}
+
+static void what_others_do_while_it_syncs_harms_no_checkpoint(void **state)
+{
+	(void)state;
+	print_message("%llu states opened and compared\n",
+		      (unsigned long long)others_go_on_in_each_sync(false));
+}
+
+/* What they do then no sync vouches for yet, although there has been one. */
+static void nor_does_what_they_do_when_the_disk_is_done(void **state)
+{
+	(void)state;
+	print_message("%llu states opened and compared\n",
+		      (unsigned long long)others_go_on_in_each_sync(true));
+}
+
+/* The process is killed when the superblock is in the page cache only. The next one relies on it: it
+ * takes what only the older one names for free, and writes there when memory is short. */
+static void a_superblock_is_durable_before_what_it_frees_is_used(void **state)
+{
+	enum { LAST = 4, FATES = 3 };
+	struct sim *base = store_of_two_checkpoints(), *whole = sim_clone(base);
+	const int64_t operations = checkpoint(whole, 0, false, -1);
+	int64_t replay = 1;
+	uint64_t states = 0;
+	(void)state;
+
+	sim_free(whole);
+	for (int64_t kill = operations - LAST; kill < operations; kill++)
+		for (int64_t cut = 0; cut < replay; cut += 1 + cut / 16)
+			for (uint64_t seed = 0; seed < FATES; seed++, states++) {
+				struct sim *disk = sim_clone(base);
+
+				checkpoint(disk, 0, false, kill);
+				sim_revive(disk, seed);
+				if (cut == 0) {
+					whole = sim_clone(disk);
+					replay = open_in_little_memory(whole, -1);
+					sim_free(whole);
+				}
+				open_in_little_memory(disk, cut);
+				sim_reboot(disk, SIM_SCATTER, (uint64_t)cut * FATES + seed);
+				comes_back(disk);
+				sim_free(disk);
+			}
+	sim_free(base);
+	assert_true(replay > 30);	/* something was written */
 	print_message("%llu states opened and compared\n", (unsigned long long)states);
 }
 
@@ -266,11 +343,61 @@ static void a_checkpoint_after_one_that_failed_is_no_less_durable(void **state)
 	sim_free(base);
 }
 
+/* A store whose newest superblock has all there is, and names a segment of the log that is not at its
+ * beginning: it stayed there after a checkpoint that failed. So closing is nothing but a new segment
+ * and another superblock, in the other slot, each of which must wait for the one before. */
+static struct sim *store_that_needs_only_to_be_closed(struct engine **e)
+{
+	struct sim *disk = store_of_two_checkpoints();
+
+	*e = open_engine(disk);
+	put_all(*e, 1);
+	sim_fail(disk, SIM_WRITE, 2, -EIO);
+	assert_int_equal(engine_checkpoint(*e), -EIO);
+	put_all(*e, 2);
+	assert_int_equal(engine_checkpoint(*e), 0);
+	return disk;
+}
+
+/* Returns how many operations there were. */
+static int64_t close_and_cut(struct sim **disk, int64_t cut)
+{
+	struct engine *e;
+	uint64_t before;
+
+	*disk = store_that_needs_only_to_be_closed(&e);
+	before = sim_changes(*disk);
+	sim_cut_after(*disk, cut);
+	(void)engine_close(e);
+	return (int64_t)(sim_changes(*disk) - before);
+}
+
+static void the_power_may_go_at_any_moment_of_closing(void **state)
+{
+	enum { FATES = 3 * SIM_FATES };
+	struct sim *disk;
+	const int64_t operations = close_and_cut(&disk, -1);
+	(void)state;
+
+	sim_free(disk);
+	assert_in_range(operations, 5, 8);	/* header, sync, two copies, sync: and no checkpoint */
+	for (int64_t cut = 0; cut <= operations; cut++)
+		for (int fate = 0; fate < FATES; fate++) {
+			close_and_cut(&disk, cut);
+			sim_reboot(disk, fate % SIM_FATES, (uint64_t)(cut * FATES + fate));
+			comes_back(disk);
+			sim_free(disk);
+		}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_others_do_while_it_syncs_harms_no_checkpoint),
+		cmocka_unit_test(nor_does_what_they_do_when_the_disk_is_done),
+		cmocka_unit_test(a_superblock_is_durable_before_what_it_frees_is_used),
 		cmocka_unit_test(a_checkpoint_after_one_that_failed_is_no_less_durable),
+		cmocka_unit_test(the_power_may_go_at_any_moment_of_closing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

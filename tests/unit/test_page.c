@@ -226,6 +226,86 @@ static void after_a_failed_flush_no_superblock_is_trusted(void **state)
 	sim_free(disk);
 }
 
+/* ---- what a sync vouches for ------------------------------------------------------------ */
+
+/* Others, who are at it while the first write, sync or growth is under way. */
+static struct {
+	struct os real;
+	struct pages *pages;
+	bool write_in_sync, sync_in_write, sync_in_growth;
+} others;
+
+static int slow_write(struct os_file *file, const void *bytes, size_t size, uint64_t offset)
+{
+	if (others.sync_in_write) {
+		others.sync_in_write = false;
+		assert_int_equal(pages_sync(others.pages), 0);
+	}
+	return others.real.write(file, bytes, size, offset);
+}
+
+static int slow_sync(struct os_file *file)
+{
+	if (others.write_in_sync) {
+		others.write_in_sync = false;
+		assert_int_equal(pages_put(others.pages, 5 * UNIT, slice_of("y", 1)), 0);
+	}
+	return others.real.sync(file);
+}
+
+static int slow_allocate(struct os_file *file, uint64_t offset, uint64_t size)
+{
+	if (others.sync_in_growth) {
+		others.sync_in_growth = false;
+		assert_int_equal(pages_sync(others.pages), 0);
+	}
+	return others.real.allocate(file, offset, size);
+}
+
+static void a_sync_is_left_out_only_if_all_was_done_when_the_last_one_began(void **state)
+{
+	struct sim *disk = sim_new(1);
+	struct os *os = sim_os(disk);
+	struct os_dir *dir = open_dir(disk);
+	struct pages *pages;
+	uint64_t syncs;
+	(void)state;
+
+	assert_int_equal(pages_create(os, dir, &pages, NULL), 0);
+	assert_int_equal(pages_grow(pages, 8), 0);
+	others.real = *os;
+	others.pages = pages;
+	os->write = slow_write;
+	os->sync = slow_sync;
+	os->allocate = slow_allocate;
+
+	assert_int_equal(pages_sync(pages), 0);		/* it has grown, and nothing was written */
+	syncs = sim_count(disk, SIM_SYNC);
+	assert_int_equal(syncs, 1);
+	assert_int_equal(pages_sync(pages), 0);
+	assert_int_equal(sim_count(disk, SIM_SYNC), syncs);
+
+	others.sync_in_write = true;
+	assert_int_equal(pages_put(pages, 4 * UNIT, slice_of("x", 1)), 0);
+	syncs = sim_count(disk, SIM_SYNC);
+	assert_int_equal(pages_sync(pages), 0);
+	assert_int_equal(sim_count(disk, SIM_SYNC), syncs + 1);
+
+	others.sync_in_growth = true;
+	assert_int_equal(pages_grow(pages, 12), 0);
+	syncs = sim_count(disk, SIM_SYNC);
+	others.write_in_sync = true;
+	assert_int_equal(pages_sync(pages), 0);
+	assert_int_equal(sim_count(disk, SIM_SYNC), syncs + 1);
+	assert_int_equal(pages_sync(pages), 0);
+	assert_int_equal(sim_count(disk, SIM_SYNC), syncs + 2);
+
+	*os = others.real;
+	pages_close(pages);
+	os->close_dir(dir);
+	sim_free(disk);
+}
+
 /* The bytes of a run may have arrived, and the file's size have been forgotten: then nothing lies
  * where no free map reaches, however good its checksum is. */
 static void what_lies_behind_the_last_whole_quad_is_not_there(void **state)
@@ -261,6 +341,7 @@ int main(void)
 		cmocka_unit_test(a_block_is_read_only_through_its_reference),
 		cmocka_unit_test(after_a_failed_sync_no_superblock_is_trusted),
 		cmocka_unit_test(after_a_failed_flush_no_superblock_is_trusted),
+		cmocka_unit_test(a_sync_is_left_out_only_if_all_was_done_when_the_last_one_began),
 		cmocka_unit_test(what_lies_behind_the_last_whole_quad_is_not_there),
 	};
 
