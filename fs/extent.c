@@ -28,7 +28,7 @@ static int check_room(struct fs *fs, struct node *node, uint64_t offset, uint64_
 	if (rc < 0)
 		return rc;
 	from = attr.size > offset ? attr.size : offset;
-	return end > from && end - from > stats.disk_bytes_free + stats.page_bytes_free ? -ENOSPC : 0;
+	return end > from && end - from > stats.room_bytes ? -ENOSPC : 0;
 }
 
 int extent_allocate(struct fs *fs, struct node *node, int mode, uint64_t offset, uint64_t size)

@@ -57,7 +57,6 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 	struct engine_stats s;
 	struct statvfs st = { .f_bsize = UNIT, .f_frsize = UNIT, .f_namemax = STORE_NAME_MAX };
 	const int rc = store_stats(fs->store, &s);
-	uint64_t reserved;
 
 	(void)ino;
 	if (rc < 0) {
@@ -65,9 +64,8 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 		return;
 	}
 	st.f_blocks = s.disk_bytes_total / UNIT;
-	st.f_bfree = (s.disk_bytes_free + s.page_bytes_free) / UNIT;
-	reserved = s.reserved_bytes / UNIT;
-	st.f_bavail = st.f_bfree > reserved ? st.f_bfree - reserved : 0;
+	st.f_bfree = (s.disk_bytes_free + s.page_bytes_free + s.page_bytes_coming) / UNIT;
+	st.f_bavail = s.room_bytes / UNIT;
 	st.f_ffree = st.f_favail = st.f_bfree;
 	st.f_files = s.entries + st.f_ffree;
 	fuse_reply_statfs(req, &st);

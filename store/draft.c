@@ -34,7 +34,7 @@ void draft_floor_leave(struct draft *d)
 	if (d->floor) {
 		mutex_lock(&d->store->lock);
 		if (d->doomed)
-			value_doomed(d->store, d->floor);
+			value_doomed(d->store, d->floor, d->floor_stored);
 		value_release(d->store, d->floor);
 		mutex_unlock(&d->store->lock);
 	}
@@ -178,7 +178,7 @@ int draft_open(struct store *store, struct place place, struct draft **out)
 	if (!d)
 		return -ENOMEM;
 	d->store = store;
-	d->staged.engine = store->engine;
+	d->staged.store = store;
 	d->pieces_max = pieces_max(store);
 	mutex_init(&d->lock);
 	mutex_lock(&d->store->lock);
@@ -483,7 +483,7 @@ static int write_whole(struct draft *d, struct write *w, uint32_t number) NEEDS(
 {
 	const struct slice bytes = slice_of(write_bytes(w, number, 0), STORE_CHUNK);
 	struct piece *piece = piece_renew(d, number);
-	int rc = piece ? engine_run_write(d->store->engine, bytes, &piece->run) : -ENOMEM;
+	int rc = piece ? store_run_write(d->store, bytes, &piece->run) : -ENOMEM;
 
 	if (rc < 0) {
 		mem_free(piece);

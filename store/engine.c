@@ -16,6 +16,11 @@ enum {
 	CACHE = 64 << 20,
 	/* Free units that only deletes may use, so that deleting makes room on a full disk. */
 	RECLAIM_UNITS = 256,
+	NAMING_UNITS = 128,		/* ... and that only commits may use whose runs are written ... */
+	NAMING_FRACTION = 8,		/* ... or one for each so many of those, if that is more */
+	TRIES = 16,			/* to find room: others may be faster, again and again */
+	ROOM_SLACK = 256,		/* units that are not promised to writers, beside ... */
+	ROOM_FRACTION = 64,		/* ... a part of what there is, for leaves and the free map */
 	PID_TEXT = 24,
 };
 #define FILE_CREATING "creating"	/* there while a store is being made: see settle_creating */
@@ -392,10 +397,28 @@ struct admission {
 	struct slice batch;
 	bool reclaim;
 	uint64_t ops;			/* of the batch: each may end a run's life */
+	uint64_t runs;			/* that it names */
 	uint64_t need;			/* units that must be free */
 	uint64_t revision;
 	enum obstacle obstacle;
 };
+
+/* Units that are left to those whose runs are written: it is when they are written that there must
+ * be room, not when it is too late for the writer to do anything about it. */
+static uint64_t naming_units(struct engine *engine)
+{
+	const uint64_t runs = atomic_load(&engine->runs_unnamed) / NAMING_FRACTION;
+
+	return runs > NAMING_UNITS ? runs : NAMING_UNITS;
+}
+
+/* Units that the batch must leave to others. */
+static uint64_t units_to_leave(const struct admission *a)
+{
+	if (a->reclaim)
+		return 0;
+	return RECLAIM_UNITS + (a->runs ? 0 : naming_units(a->engine));
+}
 
 /* Under the tree's lock: is there room for the checkpoint that this will need? Then the log has
  * it, and nothing can fail any more. */
@@ -408,7 +431,7 @@ static int admit(void *arg, uint64_t units)
 	a->obstacle = NONE;
 	space_stats(a->engine->space, &space);
 	a->need = units + checkpoint_overhead(a->engine, space.dead_blocks + a->ops) +
-		  (a->reclaim ? 0 : RECLAIM_UNITS);
+		  units_to_leave(a);
 	if (!space_has(a->engine->space, a->need)) {
 		a->obstacle = PAGES_FULL;
 		return -ENOSPC;
@@ -465,10 +488,20 @@ int engine_check_batch(struct slice bytes)
 	return rc < 0 || offset == BATCH_HEADER ? -EINVAL : 0;
 }
 
+static uint64_t runs_named(struct slice batch)
+{
+	struct batch_op op;
+	size_t offset = BATCH_HEADER;
+	uint64_t runs = 0;
+
+	while (batch_next(batch, &offset, &op) > 0)
+		runs += op.kind == BATCH_PUT_RUN;
+	return runs;
+}
+
 int engine_commit(struct engine *engine, const struct batch *batch, bool reclaim,
 		  uint64_t *revision)
 {
-	enum { TRIES = 16 };	/* others may be faster, again and again */
 	struct admission a = {
 		.engine = engine, .batch = buffer_slice(&batch->bytes), .reclaim = reclaim,
 		.ops = batch->count,
@@ -478,6 +511,7 @@ int engine_commit(struct engine *engine, const struct batch *batch, bool reclaim
 
 	if (rc < 0)
 		return rc;
+	a.runs = runs_named(a.batch);
 	for (int i = 0; i < TRIES; i++) {
 		const unsigned long long seen = atomic_load(&engine->checkpoints);
 
@@ -496,6 +530,7 @@ int engine_commit(struct engine *engine, const struct batch *batch, bool reclaim
 		atomic_store(&engine->starved, true);
 	if (rc < 0)
 		return engine_note(engine, rc, &err);
+	atomic_fetch_sub(&engine->runs_unnamed, a.runs);
 	keeper_committed(engine);
 	pace_charge(engine);
 	if (log_wants_spares(engine->log))
@@ -536,16 +571,53 @@ uint64_t engine_need(struct engine *engine)
 	return tree.dirty_units + checkpoint_overhead(engine, space.dead_blocks) + RECLAIM_UNITS;
 }
 
-/* A place for `units`, that leaves room for the next checkpoint. */
+/* Will a checkpoint free something? */
+static bool room_is_coming(struct engine *engine)
+{
+	struct space_stats space;
+
+	space_stats(engine->space, &space);
+	return space.dead_units > 0 || kept_pending(engine->kept);
+}
+
+/* A place for `units`, that leaves room for the next checkpoint. A commit may have been admitted
+ * between looking and taking, on account of the same room: so it is looked at again. */
+static int take_place(struct engine *engine, uint64_t units, uint64_t *offset)
+{
+	struct ref place = { .length = (uint32_t)(units * UNIT) };
+	int rc = space_alloc_leaving(engine->space, units,
+				     engine_need(engine) + naming_units(engine), &place.offset);
+
+	if (rc < 0)
+		return rc;
+	if (!space_has(engine->space, engine_need(engine))) {
+		space_give_back(engine->space, &place);
+		return -ENOSPC;
+	}
+	*offset = place.offset;
+	return 0;
+}
+
+/* The same, after as many checkpoints as it takes: what is dead is room. */
 static int place_run(struct engine *engine, uint64_t units, uint64_t *offset)
 {
-	int rc = space_alloc_leaving(engine->space, units, engine_need(engine), offset);
+	bool more = true;
+	int rc = -ENOSPC;
 
-	if (rc != -ENOSPC)
-		return rc;
-	rc = engine_checkpoint(engine);		/* what is dead will be free */
-	if (rc == 0)
-		rc = space_alloc_leaving(engine->space, units, engine_need(engine), offset);
+	for (int i = 0; i < TRIES && more; i++) {
+		const unsigned long long seen = atomic_load(&engine->checkpoints);
+
+		more = room_is_coming(engine);
+		rc = take_place(engine, units, offset);
+		if (rc == -ENOSPC && more) {
+			const int made = checkpoint_after(engine, seen);
+
+			more = made == 0;
+			rc = made < 0 ? made : rc;
+		} else {
+			more = false;
+		}
+	}
 	if (rc == -ENOSPC)
 		atomic_store(&engine->starved, true);
 	return rc;
@@ -565,15 +637,18 @@ int engine_run_write(struct engine *engine, struct slice bytes, struct ref *out)
 	tree_stats(engine->tree, &tree);
 	rc = pages_write(engine->pages, ref.offset, tree.generation, bytes, &ref);
 	atomic_fetch_add(&engine->runs_written, 1);
-	if (rc < 0)
+	if (rc < 0) {
 		space_give_back(engine->space, &ref);
-	else
+	} else {
+		atomic_fetch_add(&engine->runs_unnamed, 1);
 		*out = ref;
+	}
 	return engine_note(engine, rc, NULL);
 }
 
 void engine_run_drop(struct engine *engine, const struct ref *run)
 {
+	atomic_fetch_sub(&engine->runs_unnamed, 1);
 	space_give_back(engine->space, run);
 }
 
@@ -594,6 +669,26 @@ void engine_run_damaged(struct engine *engine, const struct ref *run)
 }
 
 /* ---- numbers ---------------------------------------------------------------------------- */
+
+/* How much of the free disk is for the page file: the log may take the rest. */
+static uint64_t units_to_grow(const struct engine_stats *s)
+{
+	const uint64_t log = s->log.cap > s->log.bytes ? s->log.cap - s->log.bytes : 0;
+
+	return s->disk_bytes_free > log ? (s->disk_bytes_free - log) / UNIT : 0;
+}
+
+static uint64_t room_bytes(struct engine *engine, const struct space_stats *space,
+			   const struct engine_stats *s)
+{
+	/* What the map has left out is there to be taken back until it is cut off. */
+	const uint64_t all = space->quad_units + (s->page_bytes / UNIT - space->units) +
+			     units_to_grow(s) + s->page_bytes_coming / UNIT;
+	const uint64_t kept = engine_need(engine) + naming_units(engine) + ROOM_SLACK +
+			      all / ROOM_FRACTION;
+
+	return all > kept ? (all - kept) * UNIT : 0;
+}
 
 int engine_stats(struct engine *engine, struct engine_stats *out)
 {
@@ -616,6 +711,9 @@ int engine_stats(struct engine *engine, struct engine_stats *out)
 	s.page_bytes_free = s.page_bytes - (space.units - space.free_units) * UNIT;
 	s.reserved_bytes = engine_need(engine) * UNIT;
 	s.page_bytes_held = space.reader_units * UNIT;
+	s.page_bytes_coming = space_coming(engine->space, kept_newest(engine->kept)) * UNIT;
+	s.room_bytes = room_bytes(engine, &space, &s);
+	s.snapshots = space.readers > 0 || kept_newest(engine->kept) > 0;
 	*out = s;
 	return 0;
 }

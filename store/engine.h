@@ -187,10 +187,15 @@ struct engine_stats {
 	uint64_t page_bytes;		/* of the page file */
 	uint64_t page_bytes_free;	/* of those, free for use */
 	uint64_t page_bytes_held;	/* in use for open snapshots only */
+	uint64_t page_bytes_coming;	/* of what is deleted: free after the next checkpoint */
 	uint64_t disk_bytes_free;	/* of the file system below */
 	uint64_t disk_bytes_total;
 	uint64_t reserved_bytes;	/* of all that is free: kept for the next checkpoint, and for
 					 * deletes on a full disk */
+	uint64_t room_bytes;		/* what a writer can have, in runs, before -ENOSPC; what is coming
+					 * is counted, for it is waited for. The reserve is not, nor what the
+					 * log may still take, nor pieces of less than 16 KiB */
+	bool snapshots;			/* some are kept or open, and may need what is deleted */
 	uint64_t checkpoints;		/* since the engine was opened */
 };
 

@@ -34,6 +34,8 @@ struct engine {
 	atomic_ullong runs_written;	/* since opening ... */
 	atomic_ullong runs_synced;	/* ... and how many of those are on disk, at least */
 
+	atomic_ullong runs_unnamed;	/* written, and named by no commit yet */
+
 	atomic_ullong checkpoints;
 	atomic_ullong checkpoint_began;	/* of the one under way, monotonic ns; 0: there is none */
 	atomic_ullong checkpoint_took;	/* ns, lately */

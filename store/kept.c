@@ -624,6 +624,18 @@ bool kept_pending(struct kept *kept)
 	return atomic_load(&kept->pending);
 }
 
+uint64_t kept_newest(struct kept *kept)
+{
+	const struct kept_snapshot *s;
+	uint64_t generation;
+
+	mutex_lock(&kept->lock);
+	s = newest(&kept->now, UINT64_MAX);
+	generation = s ? s->generation : 0;
+	mutex_unlock(&kept->lock);
+	return generation;
+}
+
 uint64_t kept_units(struct kept *kept, uint64_t deaths)
 {
 	const uint64_t list = atomic_load(&kept->list_units);

@@ -65,6 +65,9 @@ int kept_each(struct kept *kept, int (*visit)(void *arg, const struct kept_snaps
 /* Is one being worked off? Then checkpoints have something to do though nothing was committed. */
 bool kept_pending(struct kept *kept);
 
+/* The generation of the newest that is kept: what was born later, none needs. 0: there is none. */
+uint64_t kept_newest(struct kept *kept);
+
 /* Units that the next checkpoint may need for the lists if `deaths` blocks die before it, and how
  * many more if it creates a snapshot. */
 uint64_t kept_units(struct kept *kept, uint64_t deaths);

@@ -526,6 +526,7 @@ void log_stats(struct log *log, struct log_stats *out)
 	mutex_lock(&log->lock);
 	*out = log->stats;
 	out->cap = log->options.cap;
+	out->bytes = log->total_size;
 	out->bytes_live = 0;
 	for (const struct segment *s = log->live; s; s = s->next)
 		out->bytes_live += s->end;

@@ -168,6 +168,7 @@ struct log_stats {
 	uint64_t batches, groups, syncs;	/* since the log was opened */
 	uint64_t bytes_appended, bytes_written;
 	uint64_t bytes_live;	/* of segments not yet recycled, as far as they were written */
+	uint64_t bytes;		/* of all its files */
 	uint64_t cap;
 };
 

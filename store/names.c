@@ -231,7 +231,7 @@ static void batch_name_lost(struct batch *batch, struct store *store, const stru
 static void name_lost(struct store *store, const struct entry *e) NEEDS(store->lock)
 {
 	if (e->links <= 1)
-		value_doomed(store, e->value_id);
+		value_doomed(store, e->value_id, e->size - e->holes);
 }
 
 int entry_remove(struct store *store, struct place place, const struct loaded *l,

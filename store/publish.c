@@ -118,7 +118,7 @@ static int publish_commit(struct draft *d, struct publication *p, uint64_t *revi
 	if (rc < 0)
 		return rc;
 	if (old != p->fresh.value_id)
-		value_doomed(d->store, old);
+		value_doomed(d->store, old, p->old.entry.size - p->old.entry.holes);
 	if (!p->small)
 		d->floor_stamp = value_stamp(d->store, d->floor, true);
 	if (p->cut_later)

@@ -11,7 +11,6 @@
 
 enum {
 	DOOMED_PAGE = 64,	/* records looked at together */
-	STEP = 1024,		/* chunks the thread asks for at a time */
 	CUT_STEP = 256,		/* ... and that go under one lock, where it needs ours */
 };
 
@@ -36,45 +35,70 @@ static int visit_doomed(void *arg, const struct engine_entry *entry)
 /* Says whether all chunks of the value may go. That it was doomed a moment ago means nothing: it
  * may have been under way, and be published by now. Goes on with a cut on the way, and returns how
  * many chunks that took away. */
-static int doomed_check(struct store *store, uint64_t value, int max, bool *whole)
-	WITHOUT(store->lock)
+static int check_locked(struct store *store, uint64_t value, int max, bool *whole)
+	NEEDS(store->lock)
 {
 	uint32_t first;
-	int rc;
+	int rc = doomed_read(store, value, &first);
 
-	mutex_lock(&store->lock);
-	rc = doomed_read(store, value, &first);
 	*whole = rc == 0 && first == 0 && !value_held(store, value);
 	if (rc == 0 && first)
 		rc = value_cut_step(store, value, max < CUT_STEP ? max : CUT_STEP);
-	mutex_unlock(&store->lock);
 	return rc == -ENOENT ? 0 : rc;
 }
 
+static int check_unlocked(struct store *store, uint64_t value, int max, bool *whole)
+	WITHOUT(store->lock)
+{
+	int rc;
+
+	mutex_lock(&store->lock);
+	rc = check_locked(store, value, max, whole);
+	mutex_unlock(&store->lock);
+	return rc;
+}
+
+/* One of the two above. */
+typedef int doomed_check(struct store *store, uint64_t value, int max, bool *whole);
+
+/* So many chunks are no longer waited for. They may hold less than they could, and two may count the
+ * same ones: then the sum is too small until the next value is doomed, and never too large. */
+static void count_gone(struct store *store, int chunks)
+{
+	const uint64_t gone = (uint64_t)chunks * STORE_CHUNK;
+	unsigned long long before = atomic_load(&store->doomed);
+
+	while (!atomic_compare_exchange_weak(&store->doomed, &before,
+					     before > gone ? before - gone : 0))
+		;
+}
+
 /* Returns how many chunks are gone, up to `max`. */
-static int reclaim_one(struct store *store, uint64_t value, int max)
+static int reclaim_one(struct store *store, doomed_check *check, uint64_t value, int max)
 {
 	bool whole;
-	int total = 0, want, rc = doomed_check(store, value, max, &whole);
+	int total = 0, want, rc = check(store, value, max, &whole);
 
 	if (rc < 0 || !whole)
 		return rc;
 	do {
-		want = max - total < STEP ? max - total : STEP;
+		want = max - total < RECLAIM_STEP ? max - total : RECLAIM_STEP;
 		rc = chunks_delete(store, value, 0, want, true);
 		if (rc < 0)
 			return rc;
+		count_gone(store, rc);
 		total += rc;
 	} while (rc == want && total < max);
 	return total;
 }
 
-static int reclaim_page(struct store *store, const struct doomed_page *page, int max)
+static int reclaim_page(struct store *store, doomed_check *check,
+			const struct doomed_page *page, int max)
 {
 	int total = 0;
 
 	for (int i = 0; i < page->count && total < max; i++) {
-		const int rc = reclaim_one(store, page->values[i], max - total);
+		const int rc = reclaim_one(store, check, page->values[i], max - total);
 
 		if (rc < 0)
 			return rc;
@@ -83,7 +107,7 @@ static int reclaim_page(struct store *store, const struct doomed_page *page, int
 	return total;
 }
 
-int store_reclaim(struct store *store, int max)
+static int reclaim(struct store *store, doomed_check *check, int max)
 {
 	const struct record_key space = record_space(RECORD_DOOMED);
 	struct record_key from = space;
@@ -95,7 +119,7 @@ int store_reclaim(struct store *store, int max)
 		rc = records_scan(store->engine, record_slice(&from), record_slice(&space),
 				  visit_doomed, &page);
 		if (rc >= 0)
-			rc = reclaim_page(store, &page, max - total);
+			rc = reclaim_page(store, check, &page, max - total);
 		if (rc < 0)
 			return rc;
 		total += rc;
@@ -103,6 +127,16 @@ int store_reclaim(struct store *store, int max)
 			from = record_doomed(page.values[page.count - 1] + 1);
 	} while (page.count == DOOMED_PAGE && total < max);
 	return total;
+}
+
+int store_reclaim(struct store *store, int max)
+{
+	return reclaim(store, check_unlocked, max);
+}
+
+int reclaim_locked(struct store *store)
+{
+	return reclaim(store, check_locked, RECLAIM_STEP);
 }
 
 /* ---- the thread ------------------------------------------------------------------------------ */
@@ -144,7 +178,7 @@ static void *reclaim_run(void *arg)
 	struct store *store = arg;
 
 	while (reclaim_wait(store))
-		while (!reclaim_stopping(store) && store_reclaim(store, STEP) > 0)
+		while (!reclaim_stopping(store) && store_reclaim(store, RECLAIM_STEP) > 0)
 			continue;
 	return NULL;
 }

@@ -770,9 +770,38 @@ void space_stats(struct space *space, struct space_stats *out)
 		.units = space->map.units, .free_units = space->map.free,
 		.quad_units = space->map.quads * QUAD, .dead_units = space->dead,
 		.dead_blocks = space->now.dead.count + space->frozen.dead.count,
-		.reader_units = space->reader_units,
+		.reader_units = space->reader_units, .readers = space->reader_count,
 	};
 	mutex_unlock(&space->lock);
+}
+
+struct coming {
+	uint64_t generation;
+	uint64_t units;
+};
+
+/* Of a block that shares its last quad with others only what is whole counts; but one of three units
+ * had that quad for itself, as a rule. */
+static int count_coming(void *arg, struct extent e)
+{
+	struct coming *c = arg;
+
+	if (e.birth > c->generation)
+		c->units += (e.count + 1) / QUAD * QUAD;
+	return 0;
+}
+
+uint64_t space_coming(struct space *space, uint64_t generation)
+{
+	struct coming c = { .generation = generation };
+
+	mutex_lock(&space->lock);
+	if (space->newest && space->newest->generation > generation)
+		c.generation = space->newest->generation;
+	extents_each(&space->frozen.dead, count_coming, &c);
+	extents_each(&space->now.dead, count_coming, &c);
+	mutex_unlock(&space->lock);
+	return c.units;
 }
 
 /* Copies region `index`'s map to `words`; *found is false behind the last one. */

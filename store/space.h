@@ -153,9 +153,14 @@ struct space_stats {
 	uint64_t dead_units;	/* free after the next checkpoint, if no snapshot needs them */
 	uint64_t dead_blocks;	/* as many blocks that no checkpoint has worked in yet */
 	uint64_t reader_units;	/* held for readers only */
+	uint64_t readers;
 };
 
 void space_stats(struct space *space, struct space_stats *out);
+
+/* Units in whole quads that checkpoints will free of what is dead now; what was born in `generation`
+ * or before, or what a reader may need, is not counted. Looks at all the lists. */
+uint64_t space_coming(struct space *space, uint64_t generation);
 
 /* For verification, after a checkpoint and before the next: calls visit for each run of units the
  * durable map has as taken. Reads the whole map. */

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "mem.h"
+#include "store_impl.h"
 #include "store.h"
 
 enum { PIECE_MIN = 256 };	/* bytes: what a piece starts with */
@@ -96,7 +97,7 @@ void staged_clear(struct staged *s)
 {
 	staged_drop(s, 0, s->count);
 	mem_free(s->pieces);
-	*s = (struct staged){ .engine = s->engine };
+	*s = (struct staged){ .store = s->store };
 }
 
 int staged_spill_piece(struct staged *s, struct piece *piece)
@@ -105,7 +106,7 @@ int staged_spill_piece(struct staged *s, struct piece *piece)
 
 	if (piece->changes || !piece->bytes || piece->used == 0)
 		return 0;
-	rc = engine_run_write(s->engine, slice_of(piece->bytes, piece->used), &piece->run);
+	rc = store_run_write(s->store, slice_of(piece->bytes, piece->used), &piece->run);
 	if (rc < 0)
 		return rc;
 	s->memory -= piece->capacity;
@@ -203,7 +204,7 @@ void piece_forget_changes(struct staged *s, struct piece *piece)
 void piece_clear(struct staged *s, struct piece *piece)
 {
 	if (piece->run.length)
-		engine_run_drop(s->engine, &piece->run);
+		engine_run_drop(s->store->engine, &piece->run);
 	s->memory -= piece_memory(piece);
 	changes_free(piece->changes);
 	mem_free(piece->bytes);
@@ -217,7 +218,7 @@ void piece_free(struct staged *s, struct piece *piece)
 	if (!piece)
 		return;
 	if (piece->run.length)
-		engine_run_drop(s->engine, &piece->run);
+		engine_run_drop(s->store->engine, &piece->run);
 	changes_free(piece->changes);
 	mem_free(piece->bytes);
 	mem_free(piece);

@@ -28,7 +28,7 @@ struct piece {
 
 /* All zeros is an empty one. */
 struct staged {
-	struct engine *engine;	/* lent: where runs go back to */
+	struct store *store;	/* lent: where runs go, and go back to */
 	struct piece **pieces;	/* sorted by number */
 	size_t count, capacity;
 	size_t memory;		/* bytes of all pieces in memory */

@@ -289,9 +289,20 @@ void batch_table(struct batch *batch, uint64_t id, const struct table *table)
 int store_commit(struct store *store, const struct batch *batch, bool reclaim,
 		 uint64_t *revision)
 {
-	if (batch->failed)
-		return batch->failed;
-	return engine_commit(store->engine, batch, reclaim, revision);
+	int rc = engine_commit(store->engine, batch, reclaim, revision);
+
+	while (rc == -ENOSPC && reclaim_locked(store) > 0)
+		rc = engine_commit(store->engine, batch, reclaim, revision);
+	return rc;
+}
+
+int store_run_write(struct store *store, struct slice bytes, struct ref *out)
+{
+	int rc = engine_run_write(store->engine, bytes, out);
+
+	while (rc == -ENOSPC && store_reclaim(store, RECLAIM_STEP) > 0)
+		rc = engine_run_write(store->engine, bytes, out);
+	return rc;
 }
 
 static void batch_ids(struct batch *batch, uint64_t leased)
@@ -351,7 +362,9 @@ static int make_root(struct store *store, const struct store_options *options)
 	batch_name(&batch, PLACE_ROOT, NULL, &root);
 	batch_table(&batch, STORE_ROOT, &table);
 	batch_ids(&batch, STORE_ROOT + 1);
+	mutex_lock(&store->lock);
 	rc = store_commit(store, &batch, false, &revision);
+	mutex_unlock(&store->lock);
 	if (rc == 0)
 		rc = engine_wait_blocking(store->engine, revision, LOG_SYNCED);
 	batch_done(&batch);
@@ -554,7 +567,14 @@ int store_checkpoint(struct store *store)
 
 int store_stats(struct store *store, struct engine_stats *out)
 {
-	return engine_stats(store->engine, out);
+	const uint64_t doomed = atomic_load(&store->doomed);
+	int rc = engine_stats(store->engine, out);
+
+	if (rc < 0 || out->snapshots)		/* which may need it */
+		return rc;
+	out->page_bytes_coming += doomed;
+	out->room_bytes += doomed;
+	return 0;
 }
 
 bool store_trouble(struct store *store, struct err *err)

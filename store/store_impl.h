@@ -8,6 +8,7 @@
 #define CUBBY_STORE_IMPL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "entry.h"
 #include "idmap.h"
@@ -27,6 +28,7 @@ struct store {
 	bool reclaim_pending;		/* guarded by lock */
 	bool reclaim_stop;		/* guarded by lock */
 	bool reclaim_runs;		/* immutable after opening: there is a thread */
+	atomic_ullong doomed;		/* bytes of values whose chunks are still to be deleted, about */
 	pthread_t reclaimer;
 };
 
@@ -89,9 +91,12 @@ static inline void store_lock_to_change(struct store *store) ACQUIRES(store->loc
 	mutex_lock(&store->lock);
 }
 
-/* Commits what was gathered, unless gathering it failed. */
+/* Commits what was gathered, unless gathering it failed. If there is no room, what is doomed goes first. */
 int store_commit(struct store *store, const struct batch *batch, bool reclaim,
-		 uint64_t *revision);
+		 uint64_t *revision) NEEDS(store->lock);
+
+/* As engine_run_write; if there is no room, what is doomed goes first. */
+int store_run_write(struct store *store, struct slice bytes, struct ref *out) WITHOUT(store->lock);
 
 /* Hands out an id that was never used. */
 int store_take_id(struct store *store, uint64_t *id) NEEDS(store->lock);
@@ -106,6 +111,11 @@ int entry_remove(struct store *store, struct place place, const struct loaded *l
 		 uint64_t *revision) NEEDS(store->lock);
 
 /* ---- the reclaimer ------------------------------------------------------------------------- */
+
+enum { RECLAIM_STEP = 1024 };	/* chunks: so many go at a time, if somebody waits for their room */
+
+/* As store_reclaim, one step, for whoever has the lock. */
+int reclaim_locked(struct store *store) NEEDS(store->lock);
 
 int reclaim_start(struct store *store);
 void reclaim_join(struct store *store);

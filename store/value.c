@@ -322,14 +322,17 @@ void batch_doom(struct batch *batch, struct store *store, uint64_t value, uint64
 	}
 }
 
-void value_doomed(struct store *store, uint64_t value)
+void value_doomed(struct store *store, uint64_t value, uint64_t stored)
 {
 	struct idmap_slot *slot = value ? idmap_find(&store->held, value) : NULL;
 
-	if (slot)
+	if (slot) {
 		slot->a |= HELD_DOOMED;
-	else if (value)
+	} else if (value) {
+		if (stored > (uint64_t)DELETE_AT_ONCE * STORE_CHUNK)
+			atomic_fetch_add(&store->doomed, stored);
 		reclaim_wake(store);
+	}
 }
 
 struct collect {
@@ -367,7 +370,7 @@ static int delete_collected(struct store *store, uint64_t value, const struct co
 	if (undoom)
 		batch_delete(&batch, record_slice(&doomed));
 	if (batch.count || batch.failed)
-		rc = store_commit(store, &batch, true, &revision);
+		rc = engine_commit(store->engine, &batch, true, &revision);
 	batch_done(&batch);
 	return rc;
 }

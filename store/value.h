@@ -56,8 +56,9 @@ void batch_doom(struct batch *batch, struct store *store, uint64_t value, uint64
 /* Adds to `batch` that the chunks from `first` on are to go. */
 void batch_doom_from(struct batch *batch, uint64_t value, uint32_t first);
 
-/* Tells what batch_doom said to those who hold the value, once the batch is committed. */
-void value_doomed(struct store *store, uint64_t value) NEEDS(store->lock);
+/* Tells what batch_doom said to those who hold the value, once the batch is committed; it keeps
+ * `stored` bytes. */
+void value_doomed(struct store *store, uint64_t value, uint64_t stored) NEEDS(store->lock);
 
 /* The first chunk of a doomed value that is to go. -ENOENT: it is not doomed. Only under the lock
  * does the answer last: a value under way is doomed until it is published. */

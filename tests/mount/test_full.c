@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -57,24 +58,31 @@ static void name_of(char *name, unsigned i)
 	sprintf(name, "k%04u", i);
 }
 
-/* Publishes value number i; 0, or the errno of the first call that failed. */
-static int try_put(unsigned i)
+/* Publishes a value; 0, or the errno of the first call that failed. */
+static int put_size(const char *name, size_t size, unsigned seed)
 {
 	static uint8_t bytes[VALUE];
-	char name[16];
 	int error = 0;
 	int fd;
 
-	name_of(name, i);
-	random_fill(bytes, VALUE, i);
+	assert_true(size <= sizeof(bytes));
+	random_fill(bytes, size, seed);
 	fd = open(name, O_WRONLY | O_CREAT | O_TRUNC, 0644);
 	if (fd < 0)
 		return errno;
-	if (write(fd, bytes, VALUE) != VALUE)
+	if (write(fd, bytes, size) != (ssize_t)size)
 		error = errno;
 	if (close(fd) < 0 && error == 0)
 		error = errno;
 	return error;
+}
+
+static int try_put(unsigned i)
+{
+	char name[16];
+
+	name_of(name, i);
+	return put_size(name, VALUE, i);
 }
 
 /* Tries until there is room: the space of what is gone comes back in the background. */
@@ -210,6 +218,83 @@ static void expired_values_make_room(void **state)
 	assert_intact(KEYS_MAX, KEYS_MAX + count / 2);
 }
 
+/* Writes `size` bytes under that name, in pieces; 0, or the errno of the first call that failed. */
+static int try_big(const char *name, uint64_t size, unsigned seed)
+{
+	static uint8_t bytes[1 << 20];
+	const int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	int error = 0;
+
+	if (fd < 0)
+		return errno;
+	random_fill(bytes, sizeof(bytes), seed);
+	for (uint64_t done = 0; error == 0 && done < size; done += sizeof(bytes))
+		if (write(fd, bytes, sizeof(bytes)) != sizeof(bytes))
+			error = errno;
+	if (close(fd) < 0 && error == 0)
+		error = errno;
+	return error;
+}
+
+static uint64_t room(void)
+{
+	struct statvfs st;
+
+	assert_ok(statvfs(".", &st));
+	return (uint64_t)st.f_bavail * st.f_frsize;
+}
+
+/* As on any disk: nobody has to wait between the two, nor does df lag behind. */
+static void what_is_deleted_is_room_at_once(void **state)
+{
+	const uint64_t big = 40 << 20;
+	unsigned count;
+
+	(void)state;
+	begin();
+	assert_int_equal(try_big("big", big, 1), 0);
+	count = fill();
+	for (unsigned round = 0; round < 6; round++) {
+		const uint64_t before = room();
+
+		assert_true(before < big / 8);
+		assert_ok(unlink("big"));
+		assert_true(room() >= before + big / 16 * 15);
+		assert_int_equal(try_big("big", big, round), 0);
+	}
+	assert_intact(0, count);
+	mount_again();
+	assert_intact(0, count);
+}
+
+/* What df promises can be written, in values of any size from 64 KiB on. */
+static void what_df_promises_can_be_written(void **state)
+{
+	const uint64_t sizes[] = { 64 << 10, 100 * 1000, 1 << 20, 7 << 20 };
+
+	(void)state;
+	begin();
+	for (unsigned s = 0; s < sizeof(sizes) / sizeof(*sizes); s++) {
+		/* A value that is no multiple of 64 KiB takes up to 32 KiB more. */
+		const uint64_t taken = sizes[s] % 65536 ? sizes[s] + 32768 : sizes[s];
+		const uint64_t promised = room();
+		uint64_t written = 0;
+		char name[16];
+
+		for (unsigned i = 0; written + sizes[s] <= promised; i++, written += taken) {
+			int error;
+
+			snprintf(name, sizeof(name), "v%u", i);
+			error = sizes[s] >= 1 << 20 ? try_big(name, sizes[s], i) : put_size(name, sizes[s], i);
+			if (error)
+				fail_msg("%s after %llu of %llu bytes", strerror(error),
+					 (unsigned long long)written, (unsigned long long)promised);
+		}
+		assert_true(promised > 40 << 20);
+		run("rm v*");
+	}
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, disk_begin, disk_end)
 
 int main(void)
@@ -219,6 +304,8 @@ int main(void)
 		TEST(deleting_works_on_a_full_disk_and_makes_room),
 		TEST(small_changes_on_a_full_disk_fail_whole_or_happen_whole),
 		TEST(expired_values_make_room),
+		TEST(what_is_deleted_is_room_at_once),
+		TEST(what_df_promises_can_be_written),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
