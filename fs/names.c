@@ -23,7 +23,7 @@ static int node_named(struct fs *fs, struct place place, struct node **out) NEED
 	int rc;
 
 	*out = nodes_at(&fs->nodes, place);
-	if (*out)
+	if (*out || !nodes_any_shared(&fs->nodes))
 		return 0;
 	rc = store_shared_id(fs->store, place, &id);
 	if (rc == 0)
@@ -55,7 +55,7 @@ static int expire_name(struct fs *fs, struct place place, struct node *node) NEE
 	int rc = node ? keep(fs, place, node, false) : 0;
 
 	if (rc == 0)
-		rc = store_remove(fs->store, place, STORE_EXPIRED, &revision);
+		rc = store_remove(fs->store, place, STORE_EXPIRED, NULL, &revision);
 	if (rc < 0) {
 		note_free(note);
 		return rc == -EAGAIN || rc == -ENOENT ? 0 : rc;
@@ -350,7 +350,8 @@ static int make_held(struct fs *fs, struct place place, const struct store_new *
 	warden_due(&fs->warden, heir.expires_ms);
 	rc = names_meet(fs, place, &attr, out, shown);
 	if (rc < 0)
-		store_remove(fs->store, place, S_ISDIR(what->mode) ? STORE_TABLE : 0, revision);
+		store_remove(fs->store, place, S_ISDIR(what->mode) ? STORE_TABLE : 0, NULL,
+			     revision);
 	return rc;
 }
 
@@ -409,6 +410,14 @@ int names_link(struct fs *fs, struct node *node, struct place to, struct shown *
 
 /* ---- removing -------------------------------------------------------------------------------- */
 
+/* What stat showed last is what the node keeps. */
+static void keep_attr(struct node *node, const struct attr *last)
+{
+	mutex_lock(&node->lock);
+	node->attr = *last;
+	mutex_unlock(&node->lock);
+}
+
 /* Before `node` loses its name at `place`. If that is its last, whoever has it open keeps the
  * value, and the node keeps what stat shows. An entry that has expired is left for the change to complain
  * about. *is_last says whether the node is to go. */
@@ -419,9 +428,7 @@ static int keep_last(struct fs *fs, struct place place, struct node *node, bool 
 
 	*is_last = !node->gone;
 	if (store_lookup(fs->store, place, &last) == 0) {
-		mutex_lock(&node->lock);
-		node->attr = last;
-		mutex_unlock(&node->lock);
+		keep_attr(node, &last);
 		*is_last = !node->gone && (!last.shared || last.links == 1);
 	}
 	return *is_last ? keep(fs, place, node, replaced) : 0;
@@ -430,11 +437,19 @@ static int keep_last(struct fs *fs, struct place place, struct node *node, bool 
 static int remove_held(struct fs *fs, struct place place, struct node *node, unsigned flags,
 		       uint64_t *revision) NEEDS(fs->names)
 {
-	bool is_last = false;
-	int rc = node ? keep_last(fs, place, node, false, &is_last) : 0;
+	const bool only = node && !node_shared(node);	/* it has no other name */
+	struct attr last;
+	bool is_last = only;
+	int rc = 0;
 
+	if (only)
+		rc = keep(fs, place, node, false);
+	else if (node)
+		rc = keep_last(fs, place, node, false, &is_last);
 	if (rc == 0)
-		rc = store_remove(fs->store, place, flags, revision);
+		rc = store_remove(fs->store, place, flags, &last, revision);
+	if (rc == 0 && only)
+		keep_attr(node, &last);
 	if (rc == 0 && is_last)
 		node_gone(&fs->nodes, node);
 	return rc;

@@ -92,10 +92,25 @@ static void node_free(struct node *node)
 	mem_free(node);
 }
 
+/* Puts the node where it says it is. */
+static void settle(struct nodes *nodes, struct node *node) NEEDS(nodes->lock)
+{
+	hash_insert(&nodes->by_place, &node->by_place, hash_place(nodes, node_place(node)));
+	if (node_shared(node))
+		atomic_fetch_add(&nodes->shared, 1);
+}
+
+static void unsettle(struct nodes *nodes, struct node *node) NEEDS(nodes->lock)
+{
+	hash_remove(&nodes->by_place, &node->by_place);
+	if (node_shared(node))
+		atomic_fetch_sub(&nodes->shared, 1);
+}
+
 static void insert(struct nodes *nodes, struct node *node) NEEDS(nodes->lock)
 {
 	hash_insert(&nodes->by_id, &node->by_id, hash_id(nodes, node->id));
-	hash_insert(&nodes->by_place, &node->by_place, hash_place(nodes, node_place(node)));
+	settle(nodes, node);
 }
 
 /* Takes the node off the list of drafted ones. */
@@ -117,7 +132,7 @@ static struct node *take_unheld(struct nodes *nodes, struct node *node) NEEDS(no
 		return NULL;
 	hash_remove(&nodes->by_id, &node->by_id);
 	if (!node->gone)
-		hash_remove(&nodes->by_place, &node->by_place);
+		unsettle(nodes, node);
 	if (atomic_load(&node->draft))
 		unlist(nodes, node);
 	return node;
@@ -250,6 +265,11 @@ struct node *nodes_with(struct nodes *nodes, uint64_t id)
 	return node;
 }
 
+bool nodes_any_shared(struct nodes *nodes)
+{
+	return atomic_load(&nodes->shared) != 0;
+}
+
 void nodes_forget(struct nodes *nodes, struct node *node, uint64_t count)
 {
 	mutex_lock(&nodes->lock);
@@ -286,19 +306,19 @@ void node_move(struct nodes *nodes, struct node *node, uint64_t table, uint8_t *
 	       uint8_t name_size)
 {
 	mutex_lock(&nodes->lock);
-	hash_remove(&nodes->by_place, &node->by_place);
+	unsettle(nodes, node);
 	mem_free(node->name);
 	node->table = table;
 	node->name = name;
 	node->name_size = name_size;
-	hash_insert(&nodes->by_place, &node->by_place, hash_place(nodes, node_place(node)));
+	settle(nodes, node);
 	mutex_unlock(&nodes->lock);
 }
 
 void node_gone(struct nodes *nodes, struct node *node)
 {
 	mutex_lock(&nodes->lock);
-	hash_remove(&nodes->by_place, &node->by_place);
+	unsettle(nodes, node);
 	node->gone = true;
 	mutex_unlock(&nodes->lock);
 }

@@ -71,6 +71,7 @@ struct nodes {
 	struct node *drafted;			/* those with a draft; guarded by lock */
 	uint64_t seed;				/* immutable: nobody can make names collide */
 	atomic_ullong freed;			/* nodes, ever */
+	atomic_ullong shared;			/* how many are at place_shared now */
 };
 
 /* Makes the table with the root in it, which stays. */
@@ -91,6 +92,9 @@ int nodes_meet(struct nodes *nodes, struct place place, const struct attr *attr,
  * none of their names, but are found by their id. */
 struct node *nodes_at(struct nodes *nodes, struct place place);
 struct node *nodes_with(struct nodes *nodes, uint64_t id);
+
+/* Is there any node of a shared entry? The caller holds `names` for writing: none can come. */
+bool nodes_any_shared(struct nodes *nodes);
 
 /* The kernel gives back `count` references. */
 void nodes_forget(struct nodes *nodes, struct node *node, uint64_t count);

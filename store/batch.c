@@ -4,7 +4,10 @@
 
 #include "mem.h"
 
-enum { BATCH_MAX = 1 << 30 };		/* bytes; sizes must fit their fields */
+enum {
+	BATCH_MAX = 1 << 30,		/* bytes; sizes must fit their fields */
+	BATCH_USUAL = 512,		/* of most; without growing one by one */
+};
 
 /* Room for one operation of `size` bytes, if it can be one; NULL once anything has failed. */
 static uint8_t *extend(struct batch *batch, size_t key_size, size_t size)
@@ -16,7 +19,8 @@ static uint8_t *extend(struct batch *batch, size_t key_size, size_t size)
 			       batch->bytes.size > BATCH_MAX - size))
 		batch->failed = -EINVAL;
 	if (!batch->failed)
-		batch->failed = buffer_reserve(&batch->bytes, first + size);
+		batch->failed = buffer_reserve(&batch->bytes, first && first + size < BATCH_USUAL ?
+					       BATCH_USUAL : first + size);
 	if (batch->failed)
 		return NULL;
 	at = batch->bytes.data + batch->bytes.size + first;

@@ -29,10 +29,11 @@ enum {
 
 int engine_note(struct engine *engine, int rc, const struct err *err)
 {
-	struct err found = { "" };
+	struct err found;
 
 	if (rc == 0 || rc == -ENOENT || rc == -ENOMEM || rc == -EINVAL || rc == -E2BIG)
 		return rc;
+	found.text[0] = '\0';
 	if (err && err->text[0])
 		found = *err;
 	else if (engine->log && log_failure(engine->log)[0])

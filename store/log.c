@@ -147,6 +147,7 @@ static void turn_to_spare(struct log *log) NEEDS(log->baton) NEEDS(log->lock)
 	log->current->next = s;
 	log->current = s;
 	log->position = SEGMENT_HEADER;
+	log->zeros_end = 0;
 	log->has_remains = false;
 	log->salt = 0;
 }
@@ -209,17 +210,18 @@ static bool take_gathered(struct log *log, struct plan *p)
 	return true;
 }
 
-/* Writes the group in `out`, and zeros to the end of its last unit: whole pages need not be read
- * first, and nothing old follows directly. */
+/* Writes the group in `out`, and zeros to the end of its last unit, unless the group before has left
+ * them there: whole pages need not be read first, and nothing old follows directly. */
 static int write_group(struct log *log, const struct plan *p, uint64_t *written)
 	NEEDS(log->baton)
 {
 	const uint64_t end = p->offset + GROUP_HEADER + p->group.size;
-	const uint64_t padding = unit_up(end) - end;
+	const uint64_t padding = unit_up(end) > log->zeros_end ? unit_up(end) - end : 0;
 	const size_t skip = p->turns ? 0 : UNIT;
 	struct buffer *out = &log->out;
 
 	memset(out->data + out->size, 0, (size_t)padding);	/* log_append left room */
+	log->zeros_end = unit_up(end);
 	log->chain = group_encode(&p->group, out->data + UNIT);
 	if (p->turns)
 		segment_encode(&p->segment->header, out->data);

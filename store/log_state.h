@@ -48,6 +48,7 @@ struct log {
 	struct buffer out;		/* the group being written; else empty */
 	uint64_t chain;			/* sum of the last group */
 	uint32_t salt;			/* for the next segment; 0: not chosen yet */
+	uint64_t zeros_end;		/* in `current`: up to here there are zeros behind the last group */
 
 	struct mutex lock;		/* guards the rest, but for the atomics */
 	bool dead;

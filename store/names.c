@@ -268,7 +268,8 @@ static int remove_check(struct store *store, const struct loaded *l, unsigned fl
 	return table ? table_check_empty(store, l->entry.id, &l->table) : 0;
 }
 
-int store_remove(struct store *store, struct place place, unsigned flags, uint64_t *revision)
+int store_remove(struct store *store, struct place place, unsigned flags, struct attr *out,
+		 uint64_t *revision)
 {
 	struct loaded l = { 0 };
 	uint64_t removed = 0;
@@ -285,6 +286,8 @@ int store_remove(struct store *store, struct place place, unsigned flags, uint64
 	if (rc == 0)
 		rc = entry_remove(store, place, &l, &removed);
 	mutex_unlock(&store->lock);
+	if (rc == 0 && out)
+		attr_describe(&l.entry, &l.table, out);
 	if (rc == 0)
 		*revision = l.entry.flags & ENTRY_UNPUBLISHED ? 0 : removed;
 	loaded_done(&l);

@@ -167,10 +167,11 @@ enum {
 int store_link(struct store *store, struct place from, struct place to, struct attr *out,
 	       uint64_t *revision);
 
-/* Removes a name, and with its last name the entry. The value stays readable through drafts that
- * hold it. -EKEYEXPIRED: a table that has only expired entries; store_due and remove those first.
+/* Removes a name, and with its last name the entry, as it was then described in *out (unless NULL).
+ * The value stays readable through drafts that hold it. -EKEYEXPIRED: a table that has only expired entries; store_due and remove those first.
  * -EBUSY: the root. */
-int store_remove(struct store *store, struct place place, unsigned flags, uint64_t *revision);
+int store_remove(struct store *store, struct place place, unsigned flags, struct attr *out,
+		 uint64_t *revision);
 
 enum {
 	STORE_NOREPLACE = 1,	/* -EEXIST if the new name is taken */

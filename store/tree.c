@@ -86,13 +86,6 @@ static void set_bound(struct bound *bound, const struct node *inner, uint32_t in
 	memcpy(bound->key, key.data, key.size);
 }
 
-/* The clock's hand is told that the node is in use. */
-static void use(struct node *node)
-{
-	if (!__atomic_load_n(&node->recent, __ATOMIC_RELAXED))
-		__atomic_store_n(&node->recent, 1, __ATOMIC_RELAXED);
-}
-
 int tree_find_leaf(const struct root *root, struct slice key, struct node **leaf,
 		     struct bound *bound, struct miss *miss)
 {
@@ -110,14 +103,14 @@ int tree_find_leaf(const struct root *root, struct slice key, struct node **leaf
 
 		set_bound(bound, node, index);
 		if (!child) {
-			use(node);	/* it must be there when the child comes */
+			tree_use(node);	/* it must be there when the child comes */
 			*miss = (struct miss){ inner_ref(node, index), (uint8_t)(node->level - 1) };
 			return -EAGAIN;
 		}
 		node = child;
 	}
 	if (node)
-		use(node);
+		tree_use(node);
 	*leaf = node;
 	return 0;
 }

@@ -181,23 +181,42 @@ static int prepare_patch(struct tree *tree, const struct batch_op *op, const str
 			     more > 0, need);
 }
 
-/* Walks to where the operation will be, and counts. */
+/* Walks to the leaf where `key` belongs, and counts what is on the way. -EAGAIN: not all of it is in
+ * memory. */
+static int walk(struct tree *tree, struct slice key, struct need *need, struct node **leaf)
+	NEEDS(tree->lock)
+{
+	struct node *node = tree->root.node;
+
+	need->depth = 0;
+	if (!node && tree->root.ref.length)
+		return -EAGAIN;
+	for (; node && node->level; need->depth++) {
+		struct node *child = inner_child(node, node_find_child(node, key));
+
+		count_node(tree, node, need);
+		if (!child)
+			return -EAGAIN;
+		node = child;
+	}
+	if (node) {
+		count_node(tree, node, need);
+		need->depth++;
+		tree_use(node);
+	}
+	*leaf = node;
+	return 0;
+}
+
 static int prepare_op(struct tree *tree, const struct batch_op *op, struct need *need)
 	NEEDS(tree->lock)
 {
 	const struct leaf_entry entry = entry_of(op);
-	struct node *node, *leaf;
-	struct miss miss;
-	uint64_t depth = 0;
-	int rc = tree_find_leaf(&tree->root, op->key, &leaf, NULL, &miss);
+	struct node *leaf;
+	const int rc = walk(tree, op->key, need, &leaf);
 
 	if (rc < 0)
 		return rc;
-	for (node = tree->root.node; node; depth++) {
-		count_node(tree, node, need);
-		node = node->level ? inner_child(node, node_find_child(node, op->key)) : NULL;
-	}
-	need->depth = depth;
 	need->ops++;
 	if (op->kind == BATCH_PATCH)
 		return prepare_patch(tree, op, leaf, need);
@@ -582,12 +601,18 @@ static void insert_splitting(struct tree *tree, struct path *path, struct node *
 	insert_leaf_behind(tree, path, leaf, right);
 }
 
+/* A value that takes the place of one as long, as a table's record does at each change of its names. */
+static bool fits_over(const struct leaf_entry *old, const struct leaf_entry *entry)
+{
+	return old->value.size == entry->value.size && !old->run.length && !entry->run.length;
+}
+
 static void put(struct tree *tree, struct leaf_entry *entry) NEEDS(tree->lock)
 {
 	struct node *leaf;
 	struct path path;
 	uint32_t index;
-	bool exact;
+	bool exact, over = false;
 
 	/* A run may be older than the tree that names it first, or, after a crash, seem younger:
 	 * snapshots go by when it was born. */
@@ -604,6 +629,7 @@ static void put(struct tree *tree, struct leaf_entry *entry) NEEDS(tree->lock)
 	if (exact) {
 		const struct leaf_entry old = leaf_entry_at(leaf, index);
 
+		over = fits_over(&old, entry);
 		if (old.run.length)
 			space_dead(tree->space, &old.run);
 		tree->entries--;
@@ -618,6 +644,10 @@ static void put(struct tree *tree, struct leaf_entry *entry) NEEDS(tree->lock)
 		return;
 	}
 	leaf = own(tree, &path);
+	if (over) {
+		leaf_patch(leaf, index, 0, entry->value);
+		return;
+	}
 	if (exact)
 		node_remove(leaf, index);
 	if (!is_large(entry) && leaf_entry_size(entry) + NODE_SLOT <= node_room(leaf))

@@ -80,6 +80,13 @@ void tree_node_free(struct tree *tree, struct node *node);
 /* Gives up one reference; the last one frees the node, and those below that nobody else has. */
 void tree_unref(struct tree *tree, struct node *node) NEEDS(tree->lock);
 
+/* The clock's hand is told that the node is in use. */
+static inline void tree_use(struct node *node)
+{
+	if (!__atomic_load_n(&node->recent, __ATOMIC_RELAXED))
+		__atomic_store_n(&node->recent, 1, __ATOMIC_RELAXED);
+}
+
 /* Where a search had to stop: at a node that is only on disk. */
 struct miss {
 	struct ref ref;

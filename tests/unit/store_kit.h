@@ -152,7 +152,7 @@ static inline int renamed(struct kit *k, struct place from, struct place to, uns
 
 static inline int removed(struct kit *k, struct place place, unsigned flags)
 {
-	return store_remove(k->store, place, flags, &k->revision);
+	return store_remove(k->store, place, flags, NULL, &k->revision);
 }
 
 static inline int set_version(struct kit *k, struct place place, uint64_t version, unsigned more)

@@ -55,6 +55,21 @@ static uint8_t *copy_of(struct slice bytes)
 
 /* ---- stories ---------------------------------------------------------------------------- */
 
+static void a_first_operation_of_any_size_has_room(void **state)
+{
+	static const uint8_t bytes[2000];
+	(void)state;
+
+	for (size_t size = 0; size < sizeof(bytes); size++) {
+		struct batch batch = { 0 };
+
+		batch_put(&batch, slice_str("a"), slice_of(bytes, size));
+		assert_int_equal(batch.failed, 0);
+		assert_in_range(batch.bytes.size, size, batch.bytes.capacity);
+		batch_done(&batch);
+	}
+}
+
 static void what_was_put_in_comes_out(void **state)
 {
 	struct batch batch = { 0 };
@@ -151,6 +166,7 @@ static void a_key_of_impossible_size_spoils_the_batch(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_first_operation_of_any_size_has_room),
 		cmocka_unit_test(what_was_put_in_comes_out),
 		cmocka_unit_test(a_batch_that_was_cut_is_no_batch),
 		cmocka_unit_test(whatever_byte_is_wrong_nothing_beyond_the_end_is_lent),
