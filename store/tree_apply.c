@@ -223,6 +223,9 @@ static int prepare_op(struct tree *tree, const struct batch_op *op, struct need 
 	touch(need, op->key, op->kind != BATCH_DELETE, op->value.size);
 	if (op->kind == BATCH_DELETE)
 		return 0;
+	/* Each entry that comes behind a large leaf gets a leaf of its own, if it is before the last one
+	 * that did. */
+	need->wide += tree->large_count > 0 || (leaf && leaf->capacity > NODE_BYTES);
 	return prepare_entry(tree, leaf_entry_size(&entry), false, need);
 }
 

@@ -769,10 +769,40 @@ static void nor_is_a_view_read_without_end(void **state)
 	space_reader_close(b->space, b->reader);
 }
 
+static void put_falling(struct bench *b, const char *large, char from, char to, bool at_once)
+{
+	static uint8_t value[40000];
+	struct batch batch = { 0 };
+
+	batch_put(&batch, slice_str(large), slice_of(value, sizeof(value)));
+	if (!at_once) {
+		assert_int_equal(tree_apply(b->tree, buffer_slice(&batch.bytes), yes, NULL, NULL), 0);
+		checkpoint(b);
+		reopen(b);
+		batch_clear(&batch);
+	}
+	for (char key = from; key >= to; key--)
+		batch_put(&batch, slice_of(&key, 1), slice_str("small"));
+	assert_int_equal(tree_apply(b->tree, buffer_slice(&batch.bytes), yes, NULL, NULL), 0);
+	batch_done(&batch);
+}
+
+/* Each lies between the large entry and the last one that was put behind it, and so in no leaf but the
+ * large one's. */
+static void falling_keys_behind_a_large_entry_find_a_leaf_each(void **state)
+{
+	struct bench *b = *state;
+
+	put_falling(b, "a", 'z', 'b', true);
+	checkpoint(b);
+	put_falling(b, "A", 'Z', 'B', false);
+}
+
 int main(void)
 {
 #define STORY(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
+		STORY(falling_keys_behind_a_large_entry_find_a_leaf_each),
 		STORY(any_batches_leave_what_the_model_has),
 		STORY(what_a_checkpoint_wrote_is_there_after_reopening),
 		STORY(changes_during_a_checkpoint_are_not_in_it),
