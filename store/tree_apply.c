@@ -31,6 +31,8 @@ struct need {
 	struct touched *touched;	/* a hash table, if the batch has a patch and something else */
 	uint64_t slots;			/* of it; a power of two, no more than half of them in use */
 	uint64_t again_units;		/* of leaves that were written early, and will be again */
+	struct slice greatest;		/* key put so far, and ... */
+	const struct node *behind;	/* ... the large leaf that the latest put came behind, or NULL */
 };
 
 static int set_aside(struct node ***list, size_t *count, size_t *capacity, struct node *node)
@@ -208,6 +210,21 @@ static int walk(struct tree *tree, struct slice key, struct need *need, struct n
 	return 0;
 }
 
+/* May `key` come behind a large leaf, there already or made by this batch, and get a leaf of its own
+ * there? Not if it follows one that did; so keys that rise need a leaf, keys that fall one each. */
+static bool opens_leaf(const struct tree *tree, struct slice key, const struct node *leaf,
+		       struct need *need) NEEDS(tree->lock)
+{
+	const struct node *behind = leaf && leaf->capacity > NODE_BYTES ? leaf : NULL;
+	const bool falls = need->greatest.size && slice_compare(key, need->greatest) < 0;
+	const bool first = behind && behind != need->behind;
+
+	need->behind = behind;
+	if (!falls)
+		need->greatest = key;
+	return first || (falls && (behind || tree->large_count > 0));
+}
+
 static int prepare_op(struct tree *tree, const struct batch_op *op, struct need *need)
 	NEEDS(tree->lock)
 {
@@ -223,9 +240,7 @@ static int prepare_op(struct tree *tree, const struct batch_op *op, struct need 
 	touch(need, op->key, op->kind != BATCH_DELETE, op->value.size);
 	if (op->kind == BATCH_DELETE)
 		return 0;
-	/* Each entry that comes behind a large leaf gets a leaf of its own, if it is before the last one
-	 * that did. */
-	need->wide += tree->large_count > 0 || (leaf && leaf->capacity > NODE_BYTES);
+	need->wide += opens_leaf(tree, op->key, leaf, need);
 	return prepare_entry(tree, leaf_entry_size(&entry), false, need);
 }
 
