@@ -29,15 +29,19 @@ static uint64_t duration(struct engine *engine, uint64_t now)
 	return took > TOOK_MIN_NS ? took : TOOK_MIN_NS;
 }
 
-/* What a byte costs, in 2^-20 ns. */
-static uint64_t price(struct engine *engine, uint64_t fill, uint64_t limit, uint64_t now)
+/* In floating point: a long checkpoint, a large batch and what a byte costs towards the end are more than
+ * 64 bits when they are multiplied. */
+uint64_t pace_cost(uint64_t took_ns, uint64_t fill, uint64_t limit, uint64_t bytes)
 {
-	const uint64_t half = limit / 2 - limit / RESERVE;
-	uint64_t over = fill > limit / 2 ? fill - limit / 2 : 0;
+	const double half = (double)limit / 2 - (double)limit / RESERVE, most = half - half / 1024;
+	double over = (double)fill - (double)limit / 2, cost;
 
-	if (over >= half)
-		over = half - half / 1024 - 1;
-	return (duration(engine, now) << 20) / half * over / (half - over);
+	if (over <= 0)
+		return 0;
+	if (over > most)
+		over = most;
+	cost = (double)took_ns * (double)bytes / half * over / (half - over);
+	return cost < NAP_MAX_NS ? (uint64_t)cost : NAP_MAX_NS;
 }
 
 void pace_charge(struct engine *engine)
@@ -50,7 +54,7 @@ void pace_charge(struct engine *engine)
 	if (!engine->keeper_runs || fill <= limit / 2 || fill <= seen)
 		return;
 	now = engine->os->monotonic_ns(engine->os);
-	cost = price(engine, fill, limit, now) * (fill - seen) >> 20;
+	cost = pace_cost(duration(engine, now), fill, limit, fill - seen);
 	do {
 		until = (paid > now ? paid : now) + cost;
 		if (until > now + NAP_MAX_NS)
