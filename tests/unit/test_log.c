@@ -180,11 +180,13 @@ static void whoever_comes_during_the_sync_that_covers_him_is_told_in_order(void 
 static struct {
 	struct os real;
 	struct bench *b;
-	bool appends_in_write, rotates_in_sync;
+	bool appends_in_write, rotates_in_sync, asks_in_sync;
 	struct log_mark mark;
 	pthread_t waiter;
 	bool waits;
 	int rc;
+	struct log_waiter asker;
+	bool told;
 } meanwhile;
 
 static int write_meanwhile(struct os_file *file, const void *bytes, size_t size, uint64_t offset)
@@ -214,11 +216,17 @@ static bool next_has_a_leader(struct log *log)
 }
 
 /* The header is written when the disk is done, and the sync has not returned yet. Whoever waits for it
- * must lead the next one. */
+ * must lead the next one. Whoever asks before the disk has begun must not be told yet. */
 static int sync_meanwhile(struct os_file *file)
 {
-	const int rc = meanwhile.real.sync(file);
+	int rc;
 
+	if (meanwhile.asks_in_sync) {
+		meanwhile.asks_in_sync = false;
+		log_wait(meanwhile.b->log, &meanwhile.asker);
+		assert_false(meanwhile.told);
+	}
+	rc = meanwhile.real.sync(file);
 	if (!meanwhile.rotates_in_sync)
 		return rc;
 	meanwhile.rotates_in_sync = false;
@@ -244,6 +252,16 @@ static void look_away(struct bench *b)
 	*b->os = meanwhile.real;
 }
 
+/* Before it is closed, which syncs. */
+static void assert_survives_a_power_cut(const struct bench *b)
+{
+	struct bench t = twin(b);
+
+	sim_reboot(t.disk, SIM_LOSE, 0);
+	assert_opens(&t);
+	drop(&t);
+}
+
 static void what_is_appended_during_the_write_is_not_synced_by_it(void **state)
 {
 	struct bench *b = *state;
@@ -256,8 +274,7 @@ static void what_is_appended_during_the_write_is_not_synced_by_it(void **state)
 	assert_int_equal(sync_all(b), 0);
 	look_away(b);
 	assert_int_equal(b->acked, 2);
-	reboot(b, SIM_LOSE, 0);
-	assert_opens(b);
+	assert_survives_a_power_cut(b);
 }
 
 static void a_header_that_is_written_during_a_sync_is_not_synced_by_it(void **state)
@@ -274,8 +291,31 @@ static void a_header_that_is_written_during_a_sync_is_not_synced_by_it(void **st
 	assert_int_equal(meanwhile.rc, 0);
 	b->mark = meanwhile.mark;
 	b->at_mark = b->appended;
-	reboot(b, SIM_LOSE, 0);
-	assert_opens(b);
+	assert_survives_a_power_cut(b);
+}
+
+static void tell_asker(struct log_waiter *w, int rc)
+{
+	(void)w;
+	assert_int_equal(rc, 0);
+	meanwhile.told = true;
+}
+
+/* The commits before it were synced long ago. */
+static void a_header_that_is_being_synced_is_not_synced_yet(void **state)
+{
+	struct bench *b = *state;
+	struct log_mark mark;
+
+	assert_int_equal(append_synced(b, SMALL), 0);
+	assert_int_equal(log_rotate(b->log, &mark), 0);
+	look_on(b);
+	meanwhile.asks_in_sync = true;
+	meanwhile.told = false;
+	meanwhile.asker = (struct log_waiter){ mark.revision, LOG_SYNCED, tell_asker, NULL };
+	assert_int_equal(log_wait_blocking(b->log, mark.revision, LOG_SYNCED), 0);
+	look_away(b);
+	assert_true(meanwhile.told);
 }
 
 static void a_callback_comes_at_once_for_what_is_safe_already(void **state)
@@ -687,6 +727,7 @@ int main(void)
 		BENCH_TEST(whoever_comes_during_the_sync_that_covers_him_is_told_in_order),
 		BENCH_TEST(what_is_appended_during_the_write_is_not_synced_by_it),
 		BENCH_TEST(a_header_that_is_written_during_a_sync_is_not_synced_by_it),
+		BENCH_TEST(a_header_that_is_being_synced_is_not_synced_yet),
 		BENCH_TEST(a_callback_comes_at_once_for_what_is_safe_already),
 		BENCH_TEST(a_full_segment_is_followed_by_the_next),
 		BENCH_TEST(recycled_segments_bring_nothing_back),
