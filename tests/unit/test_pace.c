@@ -1,0 +1,140 @@
+/* What writers owe while the log fills up: nothing in its first half, then more and more, and never
+ * so much that anybody would stand still. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "engine_impl.h"
+#include "sim/disk.h"
+
+enum {
+	LIMIT = 256 << 20,
+	BATCH = 4096,
+	NAP_MAX_NS = 15 * 1000 * 1000,	/* as pace.c has it */
+};
+
+static const uint64_t second = 1000000000;
+
+/* ---- the price -------------------------------------------------------------------------- */
+
+static void the_first_half_of_the_log_is_free(void **state)
+{
+	(void)state;
+	for (uint64_t fill = 0; fill <= LIMIT / 2; fill += LIMIT / 64)
+		assert_int_equal(pace_cost(100 * second, fill, LIMIT, 1 << 24), 0);
+	assert_true(pace_cost(second, LIMIT / 2 + LIMIT / 64, LIMIT, BATCH) > 0);
+}
+
+static void the_second_half_costs_more_and_more(void **state)
+{
+	uint64_t before = 0;
+	(void)state;
+
+	for (uint64_t fill = LIMIT / 2 + LIMIT / 64; fill < LIMIT / 16 * 15; fill += LIMIT / 64) {
+		const uint64_t cost = pace_cost(second, fill, LIMIT, BATCH);
+
+		assert_true(cost > before);
+		before = cost;
+	}
+}
+
+/* Half-way between the two ends a byte costs what would let the checkpoint fill the log meanwhile. */
+static void in_the_middle_the_checkpoint_and_the_writers_are_as_fast(void **state)
+{
+	const uint64_t half = LIMIT / 2 - LIMIT / 16, pieces = half / BATCH;
+	const uint64_t cost = pace_cost(10 * second, LIMIT / 2 + half / 2, LIMIT, BATCH);
+	(void)state;
+
+	assert_in_range(cost * pieces, 10 * second / 1000 * 999, 10 * second / 1000 * 1001);
+}
+
+/* Hours, and batches as large as there are, at the very end. */
+static void no_product_is_too_large(void **state)
+{
+	(void)state;
+	for (uint64_t took = second; took < 1000000 * second; took *= 2)
+		for (uint64_t bytes = 1; bytes <= LIMIT; bytes *= 2) {
+			const uint64_t cost = pace_cost(took, LIMIT, LIMIT, bytes);
+
+			assert_in_range(cost, 0, NAP_MAX_NS);
+			assert_true(cost >= pace_cost(took / 2, LIMIT, LIMIT, bytes));
+			assert_true(cost >= pace_cost(took, LIMIT, LIMIT, bytes / 2));
+		}
+	assert_int_equal(pace_cost(36000 * second, LIMIT, LIMIT, 1 << 24), NAP_MAX_NS);
+	assert_int_equal(pace_cost(UINT64_MAX, UINT64_MAX, LIMIT, UINT64_MAX), NAP_MAX_NS);
+}
+
+/* ---- the engine ------------------------------------------------------------------------- */
+
+/* Is the log fuller than a part of it, and so many bytes? */
+static bool fuller(struct engine *e, uint64_t quarters, int64_t bytes)
+{
+	uint64_t fill, limit;
+
+	log_fill(e->log, &fill, &limit);
+	return (int64_t)fill > (int64_t)(limit / 4 * quarters) + bytes;
+}
+
+static void put(struct engine *e)
+{
+	static uint8_t bytes[BATCH];
+	struct batch batch = { 0 };
+	uint64_t revision;
+
+	batch_put(&batch, slice_str("key"), slice_of(bytes, sizeof(bytes)));
+	assert_int_equal(engine_commit(e, &batch, false, &revision), 0);
+	batch_done(&batch);
+}
+
+/* No checkpoint comes through, for we are at it ourselves; and the clock stands still. */
+static void whoever_commits_beyond_the_half_makes_the_next_one_wait(void **state)
+{
+	const struct engine_options options = {
+		.create = true, .background = true, .segment_size = 256 * 1024, .log_cap = 4 << 20,
+	};
+	struct sim *disk = sim_new(1);
+	uint64_t now, owed = 0;
+	struct engine *e;
+	(void)state;
+
+	assert_int_equal(engine_open(sim_os(disk), "/store", &options, &e, NULL), 0);
+	mutex_lock(&e->checkpoint);
+	while (!fuller(e, 2, -3 * BATCH))
+		put(e);
+	assert_int_equal(atomic_load(&e->paid_until), 0);
+	engine_pace(e);
+	now = sim_os(disk)->monotonic_ns(sim_os(disk));
+	while (!fuller(e, 3, 0)) {
+		put(e);
+		if (fuller(e, 2, 3 * BATCH)) {
+			assert_true(atomic_load(&e->paid_until) > now);
+			assert_true(atomic_load(&e->paid_until) >= owed);
+		}
+		owed = atomic_load(&e->paid_until);
+	}
+	assert_int_equal(owed, now + NAP_MAX_NS);	/* nobody has paid, and it is never more */
+	engine_pace(e);
+	sim_advance(disk, NAP_MAX_NS);			/* that is paid */
+	engine_pace(e);
+	put(e);
+	assert_true(atomic_load(&e->paid_until) > now + NAP_MAX_NS);
+	mutex_unlock(&e->checkpoint);
+	assert_int_equal(engine_close(e), 0);
+	sim_free(disk);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_first_half_of_the_log_is_free),
+		cmocka_unit_test(the_second_half_costs_more_and_more),
+		cmocka_unit_test(in_the_middle_the_checkpoint_and_the_writers_are_as_fast),
+		cmocka_unit_test(no_product_is_too_large),
+		cmocka_unit_test(whoever_commits_beyond_the_half_makes_the_next_one_wait),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
