@@ -117,9 +117,9 @@ void keeper_committed(struct engine *engine);
 /* ---- pace.c ---- */
 
 /* What writers owe, in nanoseconds, for that many bytes that made the log as full as `fill` of `limit`,
- * if a checkpoint takes so long: nothing up to the half, and more and more towards the end. What
- * nobody would wait for at once is not asked for. */
-uint64_t pace_cost(uint64_t took_ns, uint64_t fill, uint64_t limit, uint64_t bytes);
+ * if a checkpoint takes so long that began at `began`: nothing up to there, and more and more towards
+ * the end. What nobody would wait for at once is not asked for. */
+uint64_t pace_cost(uint64_t took_ns, uint64_t began, uint64_t fill, uint64_t limit, uint64_t bytes);
 
 /* Something was committed: lets the next ones pay for the log that it took. */
 void pace_charge(struct engine *engine);

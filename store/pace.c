@@ -26,6 +26,8 @@ enum {
 	SAMPLE = 32,			/* writers' speed is taken each such part of the log */
 };
 
+static const double X_MAX = 0.999;
+
 /* How long the checkpoint under way, or the next one, may take. */
 static uint64_t duration(struct engine *engine, uint64_t now)
 {
@@ -37,7 +39,6 @@ static uint64_t duration(struct engine *engine, uint64_t now)
 	return took > TOOK_MIN_NS ? took : TOOK_MIN_NS;
 }
 
-<<<<<<< HEAD
 bool pace_due(struct engine *engine)
 {
 	uint64_t fill, limit, took;
@@ -68,52 +69,36 @@ static void sample(struct engine *engine, uint64_t bytes, uint64_t limit)
 		     now > since + NS_PER_MS ? grown / ((now - since) / NS_PER_MS) : grown);
 }
 
-/* What `bytes` more cost now that `fill` of the log is in use, in ns. */
-static uint64_t price(struct engine *engine, uint64_t fill, uint64_t limit, uint64_t bytes,
-		      uint64_t now)
+/* In floating point: a long checkpoint, a large batch and what a byte costs towards the end are more
+ * than 64 bits when they are multiplied. */
+uint64_t pace_cost(uint64_t took_ns, uint64_t began, uint64_t fill, uint64_t limit, uint64_t bytes)
 {
-	const uint64_t began = atomic_load(&engine->fill_began), full = limit - limit / RESERVE;
+	const uint64_t full = limit - limit / RESERVE;
 	const double rest = (double)(full > began + limit / RESERVE ? full - began : limit / RESERVE);
 	double x = fill > began ? (double)(fill - began) / rest : 0, cost;
 
-	if (x > 0.999)
-		x = 0.999;
-	cost = (double)duration(engine, now) / rest * x / (1 - x) * (double)bytes;
-=======
-/* In floating point: a long checkpoint, a large batch and what a byte costs towards the end are more than
- * 64 bits when they are multiplied. */
-uint64_t pace_cost(uint64_t took_ns, uint64_t fill, uint64_t limit, uint64_t bytes)
-{
-	const double half = (double)limit / 2 - (double)limit / RESERVE, most = half - half / 1024;
-	double over = (double)fill - (double)limit / 2, cost;
-
-	if (over <= 0)
-		return 0;
-	if (over > most)
-		over = most;
-	cost = (double)took_ns * (double)bytes / half * over / (half - over);
->>>>>>> proof
+	if (x > X_MAX)
+		x = X_MAX;
+	cost = (double)took_ns * (double)bytes / rest * x / (1 - x);
 	return cost < NAP_MAX_NS ? (uint64_t)cost : NAP_MAX_NS;
 }
 
 void pace_charge(struct engine *engine)
 {
 	unsigned long long paid = atomic_load(&engine->paid_until), until;
-	uint64_t fill, limit, seen, now, cost;
+	uint64_t fill, limit, began, seen, now, cost;
 
 	log_fill(engine->log, &fill, &limit);
 	seen = atomic_exchange(&engine->fill_seen, fill);
 	if (!engine->keeper_runs || fill <= seen)
 		return;
 	sample(engine, fill - seen, limit);
-	if (!atomic_load(&engine->checkpoint_began))
+	began = atomic_load(&engine->checkpoint_began) ? atomic_load(&engine->fill_began) :
+							 limit / 4 * 3;
+	if (fill <= began)
 		return;
 	now = engine->os->monotonic_ns(engine->os);
-<<<<<<< HEAD
-	cost = price(engine, fill, limit, fill - seen, now);
-=======
-	cost = pace_cost(duration(engine, now), fill, limit, fill - seen);
->>>>>>> proof
+	cost = pace_cost(duration(engine, now), began, fill, limit, fill - seen);
 	do {
 		until = (paid > now ? paid : now) + cost;
 		if (until > now + NAP_MAX_NS)

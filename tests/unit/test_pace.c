@@ -1,4 +1,4 @@
-/* What writers owe while the log fills up: nothing in its first half, then more and more, and never
+/* What writers owe while the log fills up: nothing until a checkpoint begins, then more and more, and never
  * so much that anybody would stand still. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,29 +12,31 @@
 
 enum {
 	LIMIT = 256 << 20,
+	HALF = LIMIT / 2,		/* where the checkpoint began */
+	SMALL = 4 << 20,
 	BATCH = 4096,
-	NAP_MAX_NS = 15 * 1000 * 1000,	/* as pace.c has it */
+	NAP_MAX_NS = 10 * 1000 * 1000,	/* as pace.c has it */
 };
 
 static const uint64_t second = 1000000000;
 
 /* ---- the price -------------------------------------------------------------------------- */
 
-static void the_first_half_of_the_log_is_free(void **state)
+static void the_log_is_free_until_a_checkpoint_begins(void **state)
 {
 	(void)state;
 	for (uint64_t fill = 0; fill <= LIMIT / 2; fill += LIMIT / 64)
-		assert_int_equal(pace_cost(100 * second, fill, LIMIT, 1 << 24), 0);
-	assert_true(pace_cost(second, LIMIT / 2 + LIMIT / 64, LIMIT, BATCH) > 0);
+		assert_int_equal(pace_cost(100 * second, HALF, fill, LIMIT, 1 << 24), 0);
+	assert_true(pace_cost(second, HALF, LIMIT / 2 + LIMIT / 64, LIMIT, BATCH) > 0);
 }
 
-static void the_second_half_costs_more_and_more(void **state)
+static void from_there_it_costs_more_and_more(void **state)
 {
 	uint64_t before = 0;
 	(void)state;
 
 	for (uint64_t fill = LIMIT / 2 + LIMIT / 64; fill < LIMIT / 16 * 15; fill += LIMIT / 64) {
-		const uint64_t cost = pace_cost(second, fill, LIMIT, BATCH);
+		const uint64_t cost = pace_cost(second, HALF, fill, LIMIT, BATCH);
 
 		assert_true(cost > before);
 		before = cost;
@@ -45,7 +47,7 @@ static void the_second_half_costs_more_and_more(void **state)
 static void in_the_middle_the_checkpoint_and_the_writers_are_as_fast(void **state)
 {
 	const uint64_t half = LIMIT / 2 - LIMIT / 16, pieces = half / BATCH;
-	const uint64_t cost = pace_cost(10 * second, LIMIT / 2 + half / 2, LIMIT, BATCH);
+	const uint64_t cost = pace_cost(10 * second, HALF, LIMIT / 2 + half / 2, LIMIT, BATCH);
 	(void)state;
 
 	assert_in_range(cost * pieces, 10 * second / 1000 * 999, 10 * second / 1000 * 1001);
@@ -57,14 +59,14 @@ static void no_product_is_too_large(void **state)
 	(void)state;
 	for (uint64_t took = second; took < 1000000 * second; took *= 2)
 		for (uint64_t bytes = 1; bytes <= LIMIT; bytes *= 2) {
-			const uint64_t cost = pace_cost(took, LIMIT, LIMIT, bytes);
+			const uint64_t cost = pace_cost(took, HALF, LIMIT, LIMIT, bytes);
 
 			assert_in_range(cost, 0, NAP_MAX_NS);
-			assert_true(cost >= pace_cost(took / 2, LIMIT, LIMIT, bytes));
-			assert_true(cost >= pace_cost(took, LIMIT, LIMIT, bytes / 2));
+			assert_true(cost >= pace_cost(took / 2, HALF, LIMIT, LIMIT, bytes));
+			assert_true(cost >= pace_cost(took, HALF, LIMIT, LIMIT, bytes / 2));
 		}
-	assert_int_equal(pace_cost(36000 * second, LIMIT, LIMIT, 1 << 24), NAP_MAX_NS);
-	assert_int_equal(pace_cost(UINT64_MAX, UINT64_MAX, LIMIT, UINT64_MAX), NAP_MAX_NS);
+	assert_int_equal(pace_cost(36000 * second, HALF, LIMIT, LIMIT, 1 << 24), NAP_MAX_NS);
+	assert_int_equal(pace_cost(UINT64_MAX, HALF, UINT64_MAX, LIMIT, UINT64_MAX), NAP_MAX_NS);
 }
 
 /* ---- the engine ------------------------------------------------------------------------- */
@@ -90,10 +92,10 @@ static void put(struct engine *e)
 }
 
 /* No checkpoint comes through, for we are at it ourselves; and the clock stands still. */
-static void whoever_commits_beyond_the_half_makes_the_next_one_wait(void **state)
+static void whoever_commits_when_it_is_due_makes_the_next_one_wait(void **state)
 {
 	const struct engine_options options = {
-		.create = true, .background = true, .segment_size = 256 * 1024, .log_cap = 4 << 20,
+		.create = true, .background = true, .segment_size = 256 * 1024, .log_cap = SMALL,
 	};
 	struct sim *disk = sim_new(1);
 	uint64_t now, owed = 0;
@@ -102,14 +104,14 @@ static void whoever_commits_beyond_the_half_makes_the_next_one_wait(void **state
 
 	assert_int_equal(engine_open(sim_os(disk), "/store", &options, &e, NULL), 0);
 	mutex_lock(&e->checkpoint);
-	while (!fuller(e, 2, -3 * BATCH))
+	while (!fuller(e, 3, -3 * BATCH))
 		put(e);
 	assert_int_equal(atomic_load(&e->paid_until), 0);
 	engine_pace(e);
 	now = sim_os(disk)->monotonic_ns(sim_os(disk));
-	while (!fuller(e, 3, 0)) {
+	while (!fuller(e, 3, SMALL / 8)) {
 		put(e);
-		if (fuller(e, 2, 3 * BATCH)) {
+		if (fuller(e, 3, 3 * BATCH)) {
 			assert_true(atomic_load(&e->paid_until) > now);
 			assert_true(atomic_load(&e->paid_until) >= owed);
 		}
@@ -126,14 +128,51 @@ static void whoever_commits_beyond_the_half_makes_the_next_one_wait(void **state
 	sim_free(disk);
 }
 
+/* Puts to a log, with so much time in between, until a checkpoint is due; at how much of it that was,
+ * in percent. */
+static unsigned due_at(uint64_t between_ns)
+{
+	const struct engine_options options = {
+		.create = true, .background = true, .segment_size = 256 * 1024, .log_cap = SMALL,
+	};
+	struct sim *disk = sim_new(1);
+	uint64_t fill, limit;
+	struct engine *e;
+
+	assert_int_equal(engine_open(sim_os(disk), "/store", &options, &e, NULL), 0);
+	mutex_lock(&e->checkpoint);
+	while (!pace_due(e)) {
+		sim_advance(disk, between_ns);
+		put(e);
+	}
+	log_fill(e->log, &fill, &limit);
+	mutex_unlock(&e->checkpoint);
+	assert_int_equal(engine_close(e), 0);
+	sim_free(disk);
+	return (unsigned)(100 * fill / limit);
+}
+
+/* A batch each 20 ms adds 75 KiB while a checkpoint may last; one each millisecond twenty times that, and
+ * at the fastest it is more than there is. */
+static void a_checkpoint_begins_the_later_the_slower_writers_are(void **state)
+{
+	const unsigned slow = due_at(20 * 1000 * 1000), fast = due_at(1000 * 1000), fastest = due_at(0);
+	(void)state;
+
+	assert_in_range(slow, 75, 77);
+	assert_in_range(fast, 51, 74);
+	assert_in_range(fastest, 50, 52);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(the_first_half_of_the_log_is_free),
-		cmocka_unit_test(the_second_half_costs_more_and_more),
+		cmocka_unit_test(the_log_is_free_until_a_checkpoint_begins),
+		cmocka_unit_test(from_there_it_costs_more_and_more),
 		cmocka_unit_test(in_the_middle_the_checkpoint_and_the_writers_are_as_fast),
 		cmocka_unit_test(no_product_is_too_large),
-		cmocka_unit_test(whoever_commits_beyond_the_half_makes_the_next_one_wait),
+		cmocka_unit_test(a_checkpoint_begins_the_later_the_slower_writers_are),
+		cmocka_unit_test(whoever_commits_when_it_is_due_makes_the_next_one_wait),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
