@@ -21,7 +21,7 @@ if (( $(id -u) == 0 )); then options+=,allow_other; fi
 start() {
 	"$CUBBY" mount -f -o "$options" "$S" "$M" > "$BASE/said" 2>&1 < /dev/null &
 	DAEMON=$!
-	for (( i = 0; i < 500; i++ )); do
+	for (( i = 0; i < 15000; i++ )); do	# far longer than it takes
 		mountpoint -q "$M" && return
 		kill -0 $DAEMON 2> /dev/null || break
 		sleep 0.02
