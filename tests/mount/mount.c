@@ -162,6 +162,18 @@ static void abort_connection(void)
 	}
 }
 
+/* Where everybody hangs, if tests/run has said who can tell. */
+static void show_places(void)
+{
+	char command[2 * PATH_MAX];
+
+	if (!getenv("HUNG"))
+		return;
+	snprintf(command, sizeof(command), "\"$HUNG\" %d '%s' >&2", (int)getsid(0), m.base);
+	if (system(command) != 0)
+		fprintf(stderr, "%s failed\n", command);
+}
+
 static void *watch(void *arg)
 {
 	const uint64_t patience_s = number_from_env("TEST_LIMIT", WATCHDOG_S);
@@ -180,6 +192,7 @@ static void *watch(void *arg)
 
 	fprintf(stderr, "watchdog: no end after %" PRIu64 " s; %s is left for you to look at\n",
 		patience_s, m.base);
+	show_places();
 	abort_connection();
 	if (m.pid > 0)
 		kill(m.pid, SIGKILL);
