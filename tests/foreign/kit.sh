@@ -29,11 +29,15 @@ start() {
 	fail "not mounted"
 }
 
-# Unmounts; the daemon must end well, and the store be whole.
+# Unmounts; the daemon must end well, and the store be whole. Who has just ended may be in the mount
+# for a moment still.
 stop() {
-	local daemon=$DAEMON
+	local daemon=$DAEMON tries=0
 	cd /
-	"$CUBBY" umount "$M"
+	until "$CUBBY" umount "$M"; do
+		(( tries++ < 100 )) || fail "it cannot be unmounted"
+		sleep 0.2
+	done
 	DAEMON=
 	wait "$daemon" || fail "the daemon ended with status $?"
 	"$VERIFY" "$S" || fail "the store is damaged"
