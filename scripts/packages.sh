@@ -10,9 +10,9 @@ need() {
 	(( ${#missing[@]} )) || return 0
 
 	echo "== Installing ${missing[*]}"
-	as_root apt-get -q update
+	as_root apt-get -q -o Acquire::Retries=5 update
 	as_root env DEBIAN_FRONTEND=noninteractive \
-		apt-get -q -y --no-install-recommends install "${missing[@]}"
+		apt-get -q -y -o Acquire::Retries=5 --no-install-recommends install "${missing[@]}"
 }
 
 # Runs a command as root: directly, or by sudo.

@@ -21,7 +21,7 @@ if (( $(id -u) == 0 )); then options+=,allow_other; fi
 start() {
 	"$CUBBY" mount -f -o "$options" "$S" "$M" > "$BASE/said" 2>&1 < /dev/null &
 	DAEMON=$!
-	for (( i = 0; i < 500; i++ )); do
+	for (( i = 0; i < 15000; i++ )); do	# far longer than it takes
 		mountpoint -q "$M" && return
 		kill -0 $DAEMON 2> /dev/null || break
 		sleep 0.02
@@ -29,11 +29,15 @@ start() {
 	fail "not mounted"
 }
 
-# Unmounts; the daemon must end well, and the store be whole.
+# Unmounts; the daemon must end well, and the store be whole. Who has just ended may be in the mount
+# for a moment still.
 stop() {
-	local daemon=$DAEMON
+	local daemon=$DAEMON tries=0
 	cd /
-	"$CUBBY" umount "$M"
+	until "$CUBBY" umount "$M"; do
+		(( tries++ < 100 )) || fail "it cannot be unmounted"
+		sleep 0.2
+	done
 	DAEMON=
 	wait "$daemon" || fail "the daemon ended with status $?"
 	"$VERIFY" "$S" || fail "the store is damaged"

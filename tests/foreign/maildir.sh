@@ -31,8 +31,8 @@ collect() {
 	python3 - "$M/box" $(( deliverers * letters )) "$1" <<'PYTHON'
 import hashlib, os, sys, time
 box, total, report = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-mine, end = [], time.time() + 300
-while len(os.listdir(box + "/cur")) < total and time.time() < end:
+mine, end = [], time.monotonic() + 500
+while len(os.listdir(box + "/cur")) < total and time.monotonic() < end:
     for name in os.listdir(box + "/new"):
         try:
             os.rename(box + "/new/" + name, box + "/cur/" + name + ":2,S")

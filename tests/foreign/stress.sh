@@ -23,7 +23,7 @@ failed=()
 for one in "${all[@]}"; do
 	[[ $known =~ --$one\ N ]] || { echo "$one: not in this stress-ng"; continue; }
 	status=0
-	timeout -k 5 120 stress-ng --"$one" 2 --timeout "$seconds" --verify --temp-path . \
+	timeout -k 5 400 stress-ng --"$one" 2 --timeout "$seconds" --verify --temp-path . \
 		--hdd-bytes 32m --iomix-bytes 16m --fallocate-bytes 32m --seek-size 16m \
 		--copy-file-bytes 128m --mmap-file --quiet > "$D/log" 2>&1 || status=$?
 	case $status in

@@ -21,6 +21,7 @@
 enum {
 	WATCHDOG_S = 600,     /* a test may take this long, unless TEST_LIMIT says otherwise */
 	PATIENCE_MS = 300000, /* so that what does not come is told before the watchdog barks */
+	DYING_MS = 20000,     /* for who is on his way out of the mount: see wait_for_leaving */
 };
 
 static struct {
@@ -123,15 +124,20 @@ static int64_t ns_by(clockid_t clock)
 	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+static int64_t monotonic_ms(void)
+{
+	return ns_by(CLOCK_MONOTONIC) / 1000000;
+}
+
 int64_t patience_ends(void)
 {
-	return ns_by(CLOCK_MONOTONIC) / 1000000 + PATIENCE_MS;
+	return monotonic_ms() + PATIENCE_MS;
 }
 
 bool is_patient(int64_t end)
 {
 	sleep_ms(2);
-	return ns_by(CLOCK_MONOTONIC) / 1000000 < end;
+	return monotonic_ms() < end;
 }
 
 void wait_for_tick(void)
@@ -162,6 +168,19 @@ static void abort_connection(void)
 	}
 }
 
+/* Where everybody hangs, if tests/run has said who can tell. A shell looks at the folder that it
+ * starts in, and would hang there, too. */
+static void show_places(void)
+{
+	char command[2 * PATH_MAX];
+
+	if (!getenv("HUNG") || chdir("/") < 0)
+		return;
+	snprintf(command, sizeof(command), "\"$HUNG\" %d '%s' >&2", (int)getsid(0), m.base);
+	if (system(command) != 0)
+		fprintf(stderr, "%s failed\n", command);
+}
+
 static void *watch(void *arg)
 {
 	const uint64_t patience_s = number_from_env("TEST_LIMIT", WATCHDOG_S);
@@ -180,6 +199,7 @@ static void *watch(void *arg)
 
 	fprintf(stderr, "watchdog: no end after %" PRIu64 " s; %s is left for you to look at\n",
 		patience_s, m.base);
+	show_places();
 	abort_connection();
 	if (m.pid > 0)
 		kill(m.pid, SIGKILL);
@@ -291,14 +311,25 @@ void mount_start(const char *options)
 	assert_ok(chdir(m.point));
 }
 
+/* A shell does not wait for a process whose output it has taken from <( ), and one that has closed its
+ * files may still be in its working directory. Nobody can be asked to wait for such; so the mount may
+ * be busy for a while after the last command has ended. */
+static bool wait_for_leaving(int64_t begin)
+{
+	return is_patient(begin + DYING_MS);
+}
+
 void mount_stop(void)
 {
+	const int64_t begin = monotonic_ms();
 	int status;
 
 	assert_ok(chdir(m.base));
 	if (on_plain_folder())
 		return;
-	run("%s umount %s", cubby(), m.point);
+	while (sh("%s umount %s", cubby(), m.point) != 0)
+		if (!strstr(said(), "in use") || !wait_for_leaving(begin))
+			fail_msg("%s", said());
 	m.device = 0;
 	status = daemon_ended();
 	if (status != 0)
@@ -449,14 +480,18 @@ static void end_by_force(void)
 /* As after a failed test: nothing here may rely on anything that the test was to do. */
 int mount_end(void **state)
 {
+	const int64_t begin = monotonic_ms();
 	char command[PATH_MAX + 64];
 	int status = 0;
 
 	(void)state;
 	if (chdir("/") < 0)
 		return -1;
-	if (is_mounted(m.point) && unmount(0) < 0)
-		end_by_force();
+	while (is_mounted(m.point) && unmount(0) < 0)
+		if (!wait_for_leaving(begin)) {
+			end_by_force();
+			break;
+		}
 	if (m.pid > 0) {
 		status = daemon_ended();
 		if (status != 0) {
