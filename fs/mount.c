@@ -20,6 +20,7 @@
 #include "connection.h"
 #include "fs.h"
 #include "dir.h"
+#include "guard.h"
 #include "handle.h"
 #include "mem.h"
 #include "mounted.h"
@@ -346,8 +347,10 @@ static void become_ready(int ready)
 	close(null);
 }
 
-static int serve_mounted(struct fs *fs, const struct mount_plan *plan, int ready, bool *taken_away)
+static int serve_mounted(struct fs *fs, const struct mount_plan *plan, const char *point, int ready,
+			 bool *taken_away)
 {
+	pid_t guard;
 	struct server server = {
 		.session = fs->session,
 		.single_threaded = plan->single_threaded,
@@ -366,8 +369,10 @@ static int serve_mounted(struct fs *fs, const struct mount_plan *plan, int ready
 		say("cannot serve: %s", strerror(-rc));
 		return rc;
 	}
+	guard = guard_start(point);
 	become_ready(ready);
 	*taken_away = serve_until_end(fs, &server);
+	guard_stop(guard);
 	return 0;
 }
 
@@ -380,7 +385,7 @@ static int mount_and_serve(struct fs *fs, const struct mount_plan *plan, const s
 	if (rc < 0)
 		return rc;
 	if (fuse_session_mount(fs->session, w->point) == 0) {
-		rc = serve_mounted(fs, plan, ready, &taken_away);
+		rc = serve_mounted(fs, plan, w->point, ready, &taken_away);
 		fuse_session_unmount(fs->session);
 	} else {
 		say("%s: cannot be mounted on", w->point);

@@ -51,24 +51,41 @@ static bool parse_mount(char *line, char **point, char **type, char **source)
 	return true;
 }
 
-int mounted_find(const char *path, char store[PATH_MAX])
+/* Finds the latest mount at `path`; either may be NULL. */
+static int find(const char *path, char *store, unsigned *number)
 {
 	FILE *f = fopen("/proc/self/mountinfo", "re");
 	char *line = NULL, *point, *type, *source;
 	size_t capacity = 0;
+	unsigned minor;
 	int rc = -EINVAL;
 
 	if (!f)
 		return -errno;
 	while (getline(&line, &capacity, f) > 0) {
+		if (sscanf(line, "%*u %*u %*u:%u", &minor) != 1)
+			continue;
 		if (!parse_mount(line, &point, &type, &source) || strcmp(point, path) != 0)
 			continue;
 		rc = strcmp(type, "fuse.cubby") == 0 ? 0 : -EINVAL;
-		snprintf(store, PATH_MAX, "%s", source);
+		if (store)
+			snprintf(store, PATH_MAX, "%s", source);
+		if (number)
+			*number = minor;
 	}
 	free(line);
 	fclose(f);
 	return rc;
+}
+
+int mounted_find(const char *path, char store[PATH_MAX])
+{
+	return find(path, store, NULL);
+}
+
+int mounted_number(const char *path, unsigned *number)
+{
+	return find(path, NULL, number);
 }
 
 /* ---- whose daemon is dying ------------------------------------------------------------------- */

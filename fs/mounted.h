@@ -10,6 +10,9 @@
  * latest mount there. -EINVAL: nothing of ours is. */
 int mounted_find(const char *path, char store[PATH_MAX]);
 
+/* The number of the connection that serves it. -EINVAL: nothing of ours is mounted there. */
+int mounted_number(const char *path, unsigned *number);
+
 /* Is the daemon that serves `store` killed, but not gone? One of its threads may be waiting in the
  * kernel for a lock whose owner waits for an answer that nobody will give: then every access to
  * the mount hangs until somebody takes it away. */

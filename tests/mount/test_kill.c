@@ -414,7 +414,7 @@ static int make_what_expires(void *arg)
 }
 
 /* A dying daemon's thread that tells the kernel of an expiry may wait for a lock on the table, whose
- * owner waits for the daemon. */
+ * owner waits for the daemon. Here its guard, which would help, was killed before. */
 static void a_daemon_killed_while_keys_expire_leaves_a_mount_that_can_be_taken_away(void **state)
 {
 	static char names[][2] = { "a", "b", "c", "d" };
@@ -428,6 +428,7 @@ static void a_daemon_killed_while_keys_expire_leaves_a_mount_that_can_be_taken_a
 			children[c] = spawn(make_what_expires, names[c]);
 		sleep_ms(200);
 		assert_ok(chdir(base_path()));
+		sh("kill -9 $(pgrep -P %d)", daemon_pid());
 		assert_ok(kill(daemon_pid(), SIGKILL));
 		run("until grep -q '^State:.Z' /proc/%d/status; do sleep .01; done", daemon_pid());
 		if (i % 2)
@@ -438,6 +439,29 @@ static void a_daemon_killed_while_keys_expire_leaves_a_mount_that_can_be_taken_a
 		mount_ended();
 		for (unsigned c = 0; c < 4; c++)
 			assert_true(joined(children[c]));
+	}
+}
+
+/* Nobody takes the mount away: whoever was waiting is answered all the same. */
+static void a_daemon_killed_while_keys_expire_lets_go_of_everybody(void **state)
+{
+	static char names[][2] = { "a", "b", "c", "d" };
+	const uint64_t kills = number_from_env("KILLS", 5);
+	pid_t children[4];
+
+	(void)state;
+	only_cubby();
+	for (uint64_t i = 0; i < kills; i++) {
+		mount_start("sync=standard");
+		for (unsigned c = 0; c < 4; c++)
+			children[c] = spawn(make_what_expires, names[c]);
+		sleep_ms(100 + (int64_t)(i * 7 % 50));
+		assert_ok(chdir(base_path()));
+		assert_ok(kill(daemon_pid(), SIGKILL));
+		mount_ended();
+		for (unsigned c = 0; c < 4; c++)
+			assert_true(joined(children[c]));
+		run("%s umount %s", cubby(), point_path());
 	}
 }
 
@@ -472,6 +496,7 @@ int main(void)
 		TEST(a_table_and_what_is_in_it_outlive_the_daemon),
 		TEST(a_dead_mount_can_be_taken_away_though_files_are_open_in_it),
 		TEST(a_daemon_killed_while_keys_expire_leaves_a_mount_that_can_be_taken_away),
+		TEST(a_daemon_killed_while_keys_expire_lets_go_of_everybody),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
