@@ -58,14 +58,15 @@ void batch_put(struct batch *batch, struct slice key, struct slice value)
 void batch_put_run(struct batch *batch, struct slice key, const struct ref *run,
 		   struct slice value)
 {
-	uint8_t *at = extend(batch, key.size, 3 + key.size + 4 + REF_SIZE + value.size);
+	const uint32_t size = ref_size(run);
+	uint8_t *at = extend(batch, key.size, 3 + key.size + 4 + size + value.size);
 
 	if (!at)
 		return;
 	at = put_key(at, BATCH_PUT_RUN, key);
-	put32(at, (uint32_t)(REF_SIZE + value.size));
+	put32(at, (uint32_t)(size + value.size));
 	ref_encode(run, at + 4);
-	put_bytes(at + 4 + REF_SIZE, value);
+	put_bytes(at + 4 + size, value);
 }
 
 void batch_delete(struct batch *batch, struct slice key)
@@ -113,23 +114,22 @@ static bool take(struct slice bytes, size_t *offset, size_t size, struct slice *
 
 static bool take_value(struct slice bytes, size_t *offset, struct batch_op *op)
 {
-	struct slice size, head = slice_of(NULL, 0);
-	size_t value_size, head_size = 0;
+	struct slice size, value;
+	size_t head = 0;
 
-	if (op->kind == BATCH_PUT_RUN)
-		head_size = REF_SIZE;
-	else if (op->kind == BATCH_PATCH)
-		head_size = BATCH_PATCH_OFFSET;
-	if (!take(bytes, offset, 4, &size))
+	if (!take(bytes, offset, 4, &size) || !take(bytes, offset, get32(size.data), &value))
 		return false;
-	value_size = get32(size.data);
-	if (value_size < head_size || !take(bytes, offset, head_size, &head) ||
-	    !take(bytes, offset, value_size - head_size, &op->value))
-		return false;
-	if (op->kind == BATCH_PUT_RUN)
-		op->run = ref_decode(head.data);
-	else if (op->kind == BATCH_PATCH)
-		op->offset = get32(head.data);
+	if (op->kind == BATCH_PUT_RUN) {
+		if (!ref_decode_run(value.data, value.size, &op->run))
+			return false;
+		head = ref_size(&op->run);
+	} else if (op->kind == BATCH_PATCH) {
+		if (value.size < BATCH_PATCH_OFFSET)
+			return false;
+		op->offset = get32(value.data);
+		head = BATCH_PATCH_OFFSET;
+	}
+	op->value = slice_of((const uint8_t *)value.data + head, value.size - head);
 	return true;
 }
 

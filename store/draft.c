@@ -91,8 +91,7 @@ static void built_flushed(struct draft *d, uint64_t stored) NEEDS(d->lock)
 	staged_clear(&d->staged);
 }
 
-/* Moves all pieces of a value under way into the tree, where nobody sees them yet. */
-static int built_flush(struct draft *d) NEEDS(d->lock)
+static int built_flush_try(struct draft *d) NEEDS(d->lock)
 {
 	struct batch batch = { 0 };
 	uint64_t revision, stored;
@@ -114,6 +113,19 @@ static int built_flush(struct draft *d) NEEDS(d->lock)
 out:
 	batch_done(&batch);
 	return rc;
+}
+
+bool draft_scatter(struct draft *d)
+{
+	return d->staged.memory > 0 && draft_spill(d, 0, 1, 0) == 0;
+}
+
+/* Moves all pieces of a value under way into the tree, where nobody sees them yet. */
+static int built_flush(struct draft *d) NEEDS(d->lock)
+{
+	int rc = built_flush_try(d);
+
+	return rc == -ENOSPC && draft_scatter(d) ? built_flush_try(d) : rc;
 }
 
 /* ---- opening --------------------------------------------------------------------------------- */

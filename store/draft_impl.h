@@ -56,6 +56,10 @@ uint64_t draft_batch_pieces(struct draft *d, struct batch *batch) NEEDS(d->lock)
 
 /* ---- draft.c ---- */
 
+/* There was no room for a batch of the pieces. What is in memory becomes runs, for those can be scattered:
+ * a record of more than 16 KiB cannot. True: it may be tried again. */
+bool draft_scatter(struct draft *d) NEEDS(d->lock);
+
 /* Notes that something is staged now. */
 void draft_touch(struct draft *d) NEEDS(d->lock);
 

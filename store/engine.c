@@ -431,7 +431,7 @@ static int admit(void *arg, uint64_t units)
 
 	a->obstacle = NONE;
 	space_stats(a->engine->space, &space);
-	a->need = units + checkpoint_overhead(a->engine, space.dead_blocks + a->ops) +
+	a->need = units + checkpoint_overhead(a->engine, space.dead_blocks + a->ops * REF_PIECES) +
 		  units_to_leave(a);
 	if (!space_has(a->engine->space, a->need)) {
 		a->obstacle = PAGES_FULL;
@@ -581,26 +581,22 @@ static bool room_is_coming(struct engine *engine)
 	return space.dead_units > 0 || kept_pending(engine->kept);
 }
 
-/* A place for `units`, that leaves room for the next checkpoint. A commit may have been admitted
+/* A place for a run that leaves room for the next checkpoint. A commit may have been admitted
  * between looking and taking, on account of the same room: so it is looked at again. */
-static int take_place(struct engine *engine, uint64_t units, uint64_t *offset)
+static int take_place(struct engine *engine, uint32_t length, struct ref *place)
 {
-	struct ref place = { .length = (uint32_t)(units * UNIT) };
-	int rc = space_alloc_leaving(engine->space, units,
-				     engine_need(engine) + naming_units(engine), &place.offset);
+	int rc = space_alloc_run(engine->space, length,
+				 engine_need(engine) + naming_units(engine), place);
 
-	if (rc < 0)
-		return rc;
-	if (!space_has(engine->space, engine_need(engine))) {
-		space_give_back(engine->space, &place);
-		return -ENOSPC;
+	if (rc == 0 && !space_has(engine->space, engine_need(engine))) {
+		space_give_back(engine->space, place);
+		rc = -ENOSPC;
 	}
-	*offset = place.offset;
-	return 0;
+	return rc;
 }
 
 /* The same, after as many checkpoints as it takes: what is dead is room. */
-static int place_run(struct engine *engine, uint64_t units, uint64_t *offset)
+static int place_run(struct engine *engine, uint32_t length, struct ref *place)
 {
 	bool more = true;
 	int rc = -ENOSPC;
@@ -609,7 +605,7 @@ static int place_run(struct engine *engine, uint64_t units, uint64_t *offset)
 		const unsigned long long seen = atomic_load(&engine->checkpoints);
 
 		more = room_is_coming(engine);
-		rc = take_place(engine, units, offset);
+		rc = take_place(engine, length, place);
 		if (rc == -ENOSPC && more) {
 			const int made = checkpoint_after(engine, seen);
 
@@ -626,17 +622,17 @@ static int place_run(struct engine *engine, uint64_t units, uint64_t *offset)
 
 int engine_run_write(struct engine *engine, struct slice bytes, struct ref *out)
 {
-	struct ref ref = { .length = (uint32_t)bytes.size };
 	struct tree_stats tree;
+	struct ref ref;
 	int rc;
 
 	if (bytes.size == 0 || bytes.size > ENGINE_RUN_MAX)
 		return -EINVAL;
-	rc = place_run(engine, ref_units(&ref), &ref.offset);
+	rc = place_run(engine, (uint32_t)bytes.size, &ref);
 	if (rc < 0)
 		return engine_note(engine, rc, NULL);
 	tree_stats(engine->tree, &tree);
-	rc = pages_write(engine->pages, ref.offset, tree.generation, bytes, &ref);
+	rc = pages_write_run(engine->pages, tree.generation, bytes.data, &ref);
 	atomic_fetch_add(&engine->runs_written, 1);
 	if (rc < 0) {
 		space_give_back(engine->space, &ref);

@@ -24,6 +24,12 @@ enum {
 	REF_SUM = 16,			/* 8  sum64 of its bytes */
 	REF_LENGTH = 24,		/* 4  its bytes; it occupies whole units */
 	REF_SIZE = 28,
+
+	/* Of a run whose length has this bit, behind the rest: where its other pieces lie. */
+	REF_MORE = 28,
+	REF_PIECE_UNITS = 4,
+	REF_PIECES = 4,
+	REF_SCATTERED_SIZE = REF_MORE + (REF_PIECES - 1) * 8,
 };
 
 /* The page file: units 0 to 3 hold two superblocks, each twice; blocks follow. */
@@ -80,6 +86,7 @@ enum {
 	INNER_ENTRY_HEADER = 2,
 };
 #define LEAF_VALUE_RUN 0x80000000u
+#define REF_SCATTERED 0x80000000u
 
 /* The free map: a directory of regions, and for each region in use one unit of bits (1: taken). */
 enum {

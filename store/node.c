@@ -233,14 +233,16 @@ struct leaf_entry leaf_entry_at(const struct node *leaf, uint32_t index)
 	const uint32_t size = get32(entry + 2);
 	const struct slice key = entry_key(0, entry);
 	const uint8_t *value = (const uint8_t *)key.data + key.size;
+	struct leaf_entry e = { .key = key, .value = slice_of(value, size & ~LEAF_VALUE_RUN) };
 
-	if (!(size & LEAF_VALUE_RUN))
-		return (struct leaf_entry){ .key = key, .value = slice_of(value, size) };
-	return (struct leaf_entry){
-		.key = key,
-		.value = slice_of(value + REF_SIZE, (size & ~LEAF_VALUE_RUN) - REF_SIZE),
-		.run = ref_decode(value),
-	};
+	if (size & LEAF_VALUE_RUN) {
+		const bool good = ref_decode_run(value, e.value.size, &e.run);
+
+		assert(good);		/* entry_fault looked at what is not our own */
+		(void)good;
+		e.value = slice_of(value + ref_size(&e.run), e.value.size - ref_size(&e.run));
+	}
+	return e;
 }
 
 static uint32_t value_size(const struct leaf_entry *entry)
@@ -248,7 +250,7 @@ static uint32_t value_size(const struct leaf_entry *entry)
 	const size_t patched = entry->patch.size ? entry->patch_offset + entry->patch.size : 0;
 	const size_t size = patched > entry->value.size ? patched : entry->value.size;
 
-	return (uint32_t)size + (entry->run.length ? REF_SIZE : 0);
+	return (uint32_t)size + (entry->run.length ? ref_size(&entry->run) : 0);
 }
 
 uint32_t leaf_entry_size(const struct leaf_entry *entry)
@@ -268,7 +270,7 @@ void leaf_insert(struct node *leaf, uint32_t index, const struct leaf_entry *ent
 	at += entry->key.size;
 	if (entry->run.length) {
 		ref_encode(&entry->run, at);
-		at += REF_SIZE;
+		at += ref_size(&entry->run);
 	}
 	if (entry->value.size)
 		memcpy(at, entry->value.data, entry->value.size);
@@ -456,9 +458,11 @@ static const char *entry_fault(const struct node *node, const uint8_t *at)
 		return "too long a key";
 	if (!node->level) {
 		const uint32_t size = get32(at + 2);
+		struct ref run;
 
-		if ((size & LEAF_VALUE_RUN) && ((size & ~LEAF_VALUE_RUN) < REF_SIZE ||
-		    get32((const uint8_t *)key.data + key.size + REF_LENGTH) == 0))
+		if (size & LEAF_VALUE_RUN &&
+		    (!ref_decode_run((const uint8_t *)key.data + key.size, size & ~LEAF_VALUE_RUN,
+				     &run) || run.length == 0))
 			return "a run without a reference";
 		if (key.size == 0)
 			return "an empty key";

@@ -307,18 +307,23 @@ int pages_blame(const struct ref *ref, struct err *err)
 
 int pages_read(struct pages *pages, const struct ref *ref, void *bytes, struct err *err)
 {
-	ssize_t got;
+	ssize_t got = 0;
 
 	if (!ref_plausible(ref, pages_units(pages)))
 		return err_set(err, -EBADMSG, FILE_PAGES ": a reference points to offset %" PRIu64
 			       ", length %" PRIu32 ", where no block can be", ref->offset, ref->length);
-	got = pages->os->read(pages->file, bytes, ref->length, ref->offset);
-	if (got < 0)
-		return err_set(err, (int)got, FILE_PAGES ": cannot read at offset %" PRIu64,
-			       ref->offset);
-	if ((size_t)got != ref->length || sum64(bytes, ref->length) != ref->sum)
-		return pages_blame(ref, err);
-	return 0;
+	for (uint32_t i = 0; i < ref_pieces(ref); i++) {
+		const struct ref piece = ref_piece(ref, i);
+
+		got = pages->os->read(pages->file, (uint8_t *)bytes + ref_piece_start(i),
+				      piece.length, piece.offset);
+		if (got < 0)
+			return err_set(err, (int)got, FILE_PAGES ": cannot read at offset %" PRIu64,
+				       piece.offset);
+		if ((size_t)got != piece.length)
+			return pages_blame(ref, err);
+	}
+	return sum64(bytes, ref->length) == ref->sum ? 0 : pages_blame(ref, err);
 }
 
 struct ref page_ref(uint64_t offset, uint64_t generation, struct slice bytes)
@@ -346,6 +351,30 @@ int pages_write(struct pages *pages, uint64_t offset, uint64_t generation, struc
 
 	if (rc == 0)
 		*ref = page_ref(offset, generation, bytes);
+	return rc;
+}
+
+int pages_put_run(struct pages *pages, const struct ref *place, const void *bytes)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; rc == 0 && i < ref_pieces(place); i++) {
+		const struct ref piece = ref_piece(place, i);
+
+		rc = pages_put(pages, piece.offset,
+			       slice_of((const uint8_t *)bytes + ref_piece_start(i), piece.length));
+	}
+	return rc;
+}
+
+int pages_write_run(struct pages *pages, uint64_t generation, const void *bytes, struct ref *run)
+{
+	const int rc = pages_put_run(pages, run, bytes);
+
+	if (rc == 0) {
+		run->generation = generation;
+		run->sum = sum64(bytes, run->length);
+	}
 	return rc;
 }
 

@@ -71,6 +71,11 @@ int pages_write(struct pages *pages, uint64_t offset, uint64_t generation, struc
 struct ref page_ref(uint64_t offset, uint64_t generation, struct slice bytes);
 int pages_put(struct pages *pages, uint64_t offset, struct slice blocks);
 
+/* A run, which may be scattered: writes run->length bytes to its place, and fills in the rest of *run;
+ * or writes again what is there. */
+int pages_write_run(struct pages *pages, uint64_t generation, const void *bytes, struct ref *run);
+int pages_put_run(struct pages *pages, const struct ref *run, const void *bytes);
+
 /* Has the disk begin with what was written there, or waits until it is done with it, so that the
  * next sync has less to do. A failure is final, as of a sync. */
 int pages_flush(struct pages *pages, uint64_t offset, uint64_t size, bool wait);

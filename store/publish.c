@@ -155,7 +155,7 @@ static void publish_adopt(struct draft *d, struct publication *p) NEEDS(d->lock)
 	d->floor_size = d->size;
 }
 
-static int publish_staged(struct draft *d, struct publication *p, uint64_t *revision) NEEDS(d->lock)
+static int publish_try(struct draft *d, struct publication *p, uint64_t *revision) NEEDS(d->lock)
 {
 	int rc;
 
@@ -170,6 +170,17 @@ static int publish_staged(struct draft *d, struct publication *p, uint64_t *revi
 	mutex_unlock(&d->store->lock);
 	if (rc == 0)
 		publish_adopt(d, p);
+	return rc;
+}
+
+static int publish_staged(struct draft *d, struct publication *p, uint64_t *revision) NEEDS(d->lock)
+{
+	int rc = publish_try(d, p, revision);
+
+	if (rc == -ENOSPC && !p->small && draft_scatter(d)) {
+		batch_clear(&p->batch);
+		rc = publish_try(d, p, revision);
+	}
 	return rc;
 }
 

@@ -80,7 +80,7 @@ static int check_run(struct engine *engine, const struct ref *run, void *bytes)
 		return -EUCLEAN;
 	rc = pages_read(engine->pages, run, bytes, NULL);
 	if (rc == 0)
-		rc = pages_put(engine->pages, run->offset, slice_of(bytes, run->length));
+		rc = pages_put_run(engine->pages, run, bytes);
 	return rc == -EBADMSG ? -ENODATA : rc;
 }
 

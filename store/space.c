@@ -88,24 +88,66 @@ int space_alloc(struct space *space, uint64_t units, uint64_t *offset)
 	return alloc(space, units, true, offset);
 }
 
-int space_alloc_leaving(struct space *space, uint64_t units, uint64_t leave, uint64_t *offset)
+/* Holds a place in as many pieces as it takes: each fits in a quad. */
+static int scatter(struct space *space, struct ref *place) NEEDS(space->lock)
 {
 	struct freemap *map = &space->map;
-	struct extent e = { .count = (uint32_t)units };
+	const uint32_t pieces = (uint32_t)(ref_units(place) + QUAD - 1) / QUAD;
+	struct extent e[REF_PIECES];
+	uint32_t i;
+	int rc = 0;
+
+	for (i = 0; rc == 0 && i < pieces; i++) {
+		const uint64_t left = ref_units(place) - (uint64_t)i * QUAD;
+
+		e[i].count = left < QUAD ? (uint32_t)left : QUAD;
+		rc = freemap_find(map, e[i].count, false, &e[i].first);
+		if (rc == 0)
+			freemap_claim(map, e[i], false);
+	}
+	if (rc < 0) {
+		for (i--; i-- > 0;)
+			freemap_mark(map, e[i], false, false);
+		return rc;
+	}
+	place->offset = e[0].first * UNIT;
+	for (i = 1; i < pieces; i++)
+		place->more[i - 1] = e[i].first * UNIT;
+	return 0;
+}
+
+/* In a row, if that can be. */
+static int find_place(struct space *space, struct ref *place) NEEDS(space->lock)
+{
+	struct extent e = { .count = (uint32_t)ref_units(place) };
+	int rc = freemap_find(&space->map, e.count, true, &e.first);
+
+	if (rc == -ENOSPC && e.count > QUAD && e.count <= REF_PIECES * QUAD)
+		return scatter(space, place);
+	if (rc == 0) {
+		freemap_claim(&space->map, e, false);
+		place->offset = e.first * UNIT;
+	}
+	return rc;
+}
+
+int space_alloc_run(struct space *space, uint32_t length, uint64_t leave, struct ref *place)
+{
+	struct freemap *map = &space->map;
+	struct ref found = { .length = length };
+	const uint64_t units = ref_units(&found) + leave + 2 * QUAD;
 	int rc = 0;
 
 	mutex_lock(&space->lock);
-	want(space, units + leave);
+	want(space, units);
 	/* The place may begin or end within a quad, and so break two more than it fills. */
-	if (map->quads * QUAD < units + leave + 2 * QUAD)
-		rc = freemap_grow(map, units + leave + 2 * QUAD - map->quads * QUAD);
+	if (map->quads * QUAD < units)
+		rc = freemap_grow(map, units - map->quads * QUAD);
 	if (rc == 0)
-		rc = freemap_find(map, units, true, &e.first);
-	if (rc == 0) {
-		freemap_claim(map, e, false);
-		*offset = e.first * UNIT;
-	}
+		rc = find_place(space, &found);
 	mutex_unlock(&space->lock);
+	if (rc == 0)
+		*place = found;
 	return rc;
 }
 
@@ -116,24 +158,41 @@ int space_place(struct space *space, uint64_t units, uint64_t *offset)
 
 void space_give_back(struct space *space, const struct ref *ref)
 {
-	const struct extent e = extent_of(ref);
-
 	mutex_lock(&space->lock);
-	freemap_mark(&space->map, e, false, false);
-	if (e.first + e.count == space->map.cursor)	/* handed out last, and next again */
-		space->map.cursor = e.first;
+	for (uint32_t i = ref_pieces(ref); i-- > 0;) {
+		const struct ref piece = ref_piece(ref, i);
+		const struct extent e = extent_of(&piece);
+
+		freemap_mark(&space->map, e, false, false);
+		if (e.first + e.count == space->map.cursor)	/* handed out last, and next again */
+			space->map.cursor = e.first;
+	}
 	mutex_unlock(&space->lock);
+}
+
+static int load_pieces(struct space *space, const struct ref *ref) NEEDS(space->lock)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; rc == 0 && i < ref_pieces(ref); i++) {
+		const struct ref piece = ref_piece(ref, i);
+
+		rc = freemap_load(&space->map, extent_of(&piece));
+	}
+	return rc;
 }
 
 int space_hold(struct space *space, const struct ref *ref)
 {
-	const struct extent e = extent_of(ref);
 	int rc;
 
 	mutex_lock(&space->lock);
-	rc = ref_plausible(ref, space->map.units) ? freemap_load(&space->map, e) : -EUCLEAN;
-	if (rc == 0)
-		freemap_mark(&space->map, e, false, true);
+	rc = ref_plausible(ref, space->map.units) ? load_pieces(space, ref) : -EUCLEAN;
+	for (uint32_t i = 0; rc == 0 && i < ref_pieces(ref); i++) {
+		const struct ref piece = ref_piece(ref, i);
+
+		freemap_mark(&space->map, extent_of(&piece), false, true);
+	}
 	mutex_unlock(&space->lock);
 	return rc;
 }
@@ -177,17 +236,27 @@ int space_reserve(struct space *space, uint64_t count)
 	return rc;
 }
 
+static void add_pieces(struct space *space, struct extents *list, const struct ref *ref)
+	NEEDS(space->lock)
+{
+	for (uint32_t i = 0; i < ref_pieces(ref); i++) {
+		const struct ref piece = ref_piece(ref, i);
+
+		extents_add(&space->spare, list, extent_of(&piece));
+	}
+}
+
 void space_born(struct space *space, const struct ref *ref)
 {
 	mutex_lock(&space->lock);
-	extents_add(&space->spare, &space->now.born, extent_of(ref));
+	add_pieces(space, &space->now.born, ref);
 	mutex_unlock(&space->lock);
 }
 
 void space_dead(struct space *space, const struct ref *ref)
 {
 	mutex_lock(&space->lock);
-	extents_add(&space->spare, &space->now.dead, extent_of(ref));
+	add_pieces(space, &space->now.dead, ref);
 	space->dead += ref_units(ref);
 	mutex_unlock(&space->lock);
 }

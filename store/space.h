@@ -19,7 +19,8 @@
  * So that a checkpoint does not fail for want of units in a row, blocks lie aligned: one of 3 or 4
  * units, as tree nodes are at most, fills a *quad* of 4; smaller ones share quads; larger ones
  * begin with a quad. As long as there is a free quad for each node to be written, there is room.
- * Only blocks of more than 4 units (entries over 16 KiB, runs) may find the free quads scattered.
+ * Only blocks of more than 4 units (entries over 16 KiB, runs) may find the free quads scattered; runs
+ * are scattered then, too (ref.h).
  *
  * Snapshots keep the dead from being free. What a *kept* one needs (snapshot.h) stays TAKEN, and is
  * dropped by the checkpoint that finds that none needs it any more. What a *reader* needs, a moment
@@ -58,8 +59,10 @@ void space_close(struct space *space);
  * it must. -ENOSPC: neither free space nor room for more. */
 int space_alloc(struct space *space, uint64_t units, uint64_t *offset);
 
-/* Likewise, if at least `leave` units in whole quads are free then. */
-int space_alloc_leaving(struct space *space, uint64_t units, uint64_t leave, uint64_t *offset);
+/* Holds a place for a run of `length` bytes, if at least `leave` units in whole quads are free then. Fills in
+ * *place but for sum and generation. If there are not enough units in a row, and no more than 16 are
+ * wanted, the place is scattered. */
+int space_alloc_run(struct space *space, uint32_t length, uint64_t leave, struct ref *place);
 
 /* As space_alloc, but never grows the file: quick. */
 int space_place(struct space *space, uint64_t units, uint64_t *offset);
@@ -77,7 +80,7 @@ bool space_has(struct space *space, uint64_t units);
  * once, unless `row` is 0. -ENOSPC. */
 int space_ensure(struct space *space, uint64_t units, uint64_t row);
 
-/* Makes room on the lists for `count` births and `count` deaths, which then cannot fail. */
+/* Makes room on the lists for `count` births and `count` deaths of pieces, which then cannot fail. */
 int space_reserve(struct space *space, uint64_t count);
 
 /* The block is now named by a tree that the next checkpoint will contain; or no longer. The

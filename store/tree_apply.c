@@ -179,7 +179,7 @@ static int prepare_patch(struct tree *tree, const struct batch_op *op, const str
 	if (leaf && leaf->capacity <= NODE_BYTES ? more == 0 :
 						   first && ours && more <= node_room(leaf))
 		return 0;
-	return prepare_entry(tree, LEAF_ENTRY_HEADER + op->key.size + REF_SIZE + size + more,
+	return prepare_entry(tree, LEAF_ENTRY_HEADER + op->key.size + REF_SCATTERED_SIZE + size + more,
 			     more > 0, need);
 }
 
@@ -286,7 +286,8 @@ static int prepare(struct tree *tree, struct slice batch, uint64_t *units, bool 
 		rc = set_aside(&tree->pool, &tree->pool_count, &tree->pool_capacity,
 			       node_new(NODE_BYTES, 0, tree->generation));
 	if (rc == 0)
-		rc = space_reserve(tree->space, nodes + need.leaves + need.inners + 2 * need.ops);
+		rc = space_reserve(tree->space, nodes + need.leaves + need.inners +
+				   2 * REF_PIECES * need.ops);
 	*units = tree->dirty_units + nodes * (NODE_ALLOCATION / UNIT + 1) + need.bytes / UNIT +
 		 need.large_units + need.again_units;
 	return rc;

@@ -35,36 +35,62 @@ static void set_bit(uint64_t *bits, uint64_t u)
 }
 
 /* Each unit belongs to one block only. */
-static int reach(struct verify *v, const struct ref *ref)
+static int reach_piece(struct verify *v, const struct ref *ref)
 {
 	const uint64_t first = ref->offset / UNIT;
 
-	if (!ref_plausible(ref, v->units))
-		return err_set(v->err, -EUCLEAN, FILE_PAGES ": a reference to offset %" PRIu64
-			       ", length %" PRIu32 ", leads out of the file", ref->offset, ref->length);
 	for (uint64_t u = first; u < first + ref_units(ref); u++) {
 		if (bit(v->reached, u))
 			return err_set(v->err, -EUCLEAN, FILE_PAGES ": two blocks share offset %"
 				       PRIu64, u * UNIT);
 		set_bit(v->reached, u);
 	}
+	return 0;
+}
+
+static int reach(struct verify *v, const struct ref *ref)
+{
+	int rc = 0;
+
+	if (!ref_plausible(ref, v->units))
+		return err_set(v->err, -EUCLEAN, FILE_PAGES ": a reference to offset %" PRIu64
+			       ", length %" PRIu32 ", leads out of the file", ref->offset, ref->length);
+	for (uint32_t i = 0; rc == 0 && i < ref_pieces(ref); i++) {
+		const struct ref piece = ref_piece(ref, i);
+
+		rc = reach_piece(v, &piece);
+	}
+	if (rc < 0)
+		return rc;
 	v->blocks++;
 	if (v->progress && v->blocks % 256 == 0 && v->progress(v->arg, v->blocks) != 0)
 		return -EINTR;
 	return 0;
 }
 
-/* Was just this block reached from a younger tree? */
-static bool reached_before(const struct verify *v, const struct ref *ref)
+static bool piece_reached_before(const struct verify *v, const struct ref *ref)
 {
 	const uint64_t first = ref->offset / UNIT, end = first + ref_units(ref);
 
-	if (!v->shared || !ref_plausible(ref, v->units) || !bit(v->starts, first))
+	if (!bit(v->starts, first))
 		return false;
 	for (uint64_t u = first; u < end; u++)
 		if (!bit(v->reached, u) || (u > first && bit(v->starts, u)))
 			return false;
 	return end == v->units || !bit(v->reached, end) || bit(v->starts, end);
+}
+
+/* Was just this block reached from a younger tree? */
+static bool reached_before(const struct verify *v, const struct ref *ref)
+{
+	bool before = v->shared && ref_plausible(ref, v->units);
+
+	for (uint32_t i = 0; before && i < ref_pieces(ref); i++) {
+		const struct ref piece = ref_piece(ref, i);
+
+		before = piece_reached_before(v, &piece);
+	}
+	return before;
 }
 
 /* A block of a tree. *seen: with what is below it, it was checked before; then only its bytes are
@@ -81,8 +107,8 @@ static int reach_shared(struct verify *v, const struct ref *ref, bool *seen)
 	if (*seen)
 		return 0;
 	rc = reach(v, ref);
-	if (rc == 0 && v->starts)
-		set_bit(v->starts, ref->offset / UNIT);
+	for (uint32_t i = 0; rc == 0 && v->starts && i < ref_pieces(ref); i++)
+		set_bit(v->starts, ref_piece(ref, i).offset / UNIT);
 	return rc;
 }
 

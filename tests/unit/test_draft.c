@@ -765,6 +765,133 @@ static void a_full_disk_refuses_the_writer_and_keeps_what_was_published(void **s
 	kit_end(&k);
 }
 
+/* A store on a small disk. */
+static void begin_small(struct kit *k, uint64_t limit)
+{
+	*k = (struct kit){
+		.disk = sim_new(1),
+		.options = { .create = true, .segment_size = 512 * KIB,
+			     .log_cap = 1536 * KIB },
+	};
+	sim_limit(k->disk, limit);
+	kit_mount(k);
+}
+
+static struct place numbered(char *name, unsigned i)
+{
+	sprintf(name, "k%05u", i);
+	return at(1, name);
+}
+
+/* Publishes a value of `size` bytes, written at once, in chunks that are not whole if `size` is no
+ * multiple of theirs. */
+static int try_publish(struct kit *k, struct place place, size_t size, unsigned value)
+{
+	uint8_t *bytes = pattern(size, value);
+	struct draft *d;
+	int rc = make(k, place, S_IFREG | 0644, true, NULL);
+
+	if (rc == 0 || rc == -EEXIST) {
+		d = draft_of(k, place);
+		rc = draft_truncate(d, 0);
+		if (rc == 0)
+			rc = draft_write(d, 0, slice_of(bytes, size));
+		if (rc == 0)
+			rc = draft_publish(d, place, NULL, &k->revision);
+		draft_close(d);
+	}
+	free(bytes);
+	return rc;
+}
+
+static bool holds_pattern(struct kit *k, struct place place, size_t size, unsigned value)
+{
+	uint8_t *want = pattern(size, value), *got = malloc(size + 1);
+	const bool ok = store_read(k->store, place, 0, got, size + 1) == (ssize_t)size &&
+			memcmp(got, want, size) == 0;
+
+	free(want);
+	free(got);
+	return ok;
+}
+
+static uint64_t room(struct kit *k)
+{
+	struct engine_stats stats;
+
+	assert_int_equal(store_stats(k->store, &stats), 0);
+	return stats.room_bytes;
+}
+
+/* Free space lies in single quads, where neither whole chunks nor records of more than 16 KiB fit in a
+ * row; as long as room is promised values of any size fit all the same, and can be changed. */
+static void a_scattered_disk_takes_values_of_any_size(void **state)
+{
+	static const size_t sizes[] = { 64000, 40000, 17000, 300000, 50000, 65536, 34000, 100 };
+	enum { SIZES = sizeof(sizes) / sizeof(sizes[0]), SMALL = 12000 };
+	unsigned count = 0, i, large = 0;
+	char name[16];
+	struct kit k;
+	(void)state;
+
+	begin_small(&k, 24 << 20);
+	while (try_publish(&k, numbered(name, count), SMALL, count) == 0)
+		count++;
+	for (i = 1; i < count; i += 2)
+		assert_int_equal(removed(&k, numbered(name, i), 0), 0);
+	while (room(&k) > 700000) {
+		const size_t size = sizes[large % SIZES];
+
+		assert_int_equal(try_publish(&k, numbered(name, 50000 + large), size, large), 0);
+		if (size > 20000) {	/* the last chunk, which may lie in its record, grows */
+			struct draft *d = draft_of(&k, numbered(name, 50000 + large));
+			uint8_t *bytes = pattern(size + 500, large);
+
+			write_at(d, size, bytes + size, 500);
+			publish(&k, d, numbered(name, 50000 + large));
+			draft_close(d);
+			free(bytes);
+		}
+		large++;
+	}
+	assert_true(large > 20);
+	kit_reopen(&k);
+	for (i = 0; i < count; i += 2)
+		assert_true(holds_pattern(&k, numbered(name, i), SMALL, i));
+	for (i = 0; i < large; i++) {
+		const size_t size = sizes[i % SIZES];
+
+		assert_true(holds_pattern(&k, numbered(name, 50000 + i), size + (size > 20000) * 500,
+					  i));
+	}
+	kit_end(&k);
+}
+
+/* Nobody but the writer is there to do it, and nothing is done twice. */
+static void what_was_removed_is_room_for_who_comes_next(void **state)
+{
+	const size_t size = 4 << 20;
+	unsigned count = 0;
+	char name[16];
+	struct kit k;
+	(void)state;
+
+	begin_small(&k, 12 << 20);
+	assert_int_equal(try_publish(&k, KEY, size, 1), 0);
+	while (try_publish(&k, numbered(name, count), 100000, count) == 0)
+		count++;
+	for (unsigned i = 0; i < 5; i++) {
+		const uint64_t before = room(&k);
+
+		assert_int_equal(removed(&k, KEY, 0), 0);
+		assert_true(room(&k) >= before + size / 8 * 7);
+		assert_int_equal(try_publish(&k, KEY, size, i), 0);
+		assert_true(holds_pattern(&k, KEY, size, i));
+		assert_true(room(&k) < size / 8);
+	}
+	kit_end(&k);
+}
+
 /* ---- a model ----------------------------------------------------------------------------------- */
 
 enum { MODEL_MAX = 500000 };
@@ -1072,6 +1199,8 @@ int main(void)
 		cmocka_unit_test(the_reclaimer_needs_no_asking),
 		cmocka_unit_test(a_publication_happens_entirely_or_not_at_all),
 		cmocka_unit_test(a_full_disk_refuses_the_writer_and_keeps_what_was_published),
+		cmocka_unit_test(a_scattered_disk_takes_values_of_any_size),
+		cmocka_unit_test(what_was_removed_is_room_for_who_comes_next),
 		cmocka_unit_test(random_changes_agree_with_a_model),
 		cmocka_unit_test(a_reader_never_sees_a_mixture),
 		cmocka_unit_test(a_value_published_under_the_eyes_of_the_reclaimer_stays),
