@@ -115,11 +115,15 @@ int store_lookup(struct store *store, struct place place, struct attr *out);
 
 /* Calls visit for the live entries of `table` in the order of their names, beginning with the
  * first name greater than `after` (empty: from the start), until the end or a non-zero answer,
- * which is returned. `name` is lent until visit returns. No lock is held meanwhile: visit may
+ * which is returned. `name`, which a NUL follows, is lent until visit returns. No lock is held meanwhile: visit may
  * call the store. An entry that is there all along is met exactly once, whatever comes and goes
  * around it. -ENOENT: no such table. */
 int store_list(struct store *store, uint64_t table, struct slice after,
 	       int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg);
+
+/* The same, but of *attr only the id and the type (in `mode`) count: half the work. */
+int store_list_names(struct store *store, uint64_t table, struct slice after,
+		     int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg);
 
 /* Reads the published value: up to `size` bytes at `offset`; returns how many there are (0 at
  * and beyond its end). -EISDIR for a table, -EINVAL for what has no value. */
