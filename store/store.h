@@ -281,6 +281,11 @@ int store_sync(struct store *store);
 /* The last revision committed. */
 uint64_t store_revision(struct store *store);
 
+/* A revision no earlier than the last change of `table` since the store was opened: of its names, of the
+ * entries under them (if these have no other name), and of its own attributes. 0: there was none. It may
+ * be later, since a table shares it with those whose ids differ by a multiple of 1024. */
+uint64_t store_table_revision(struct store *store, uint64_t table);
+
 int store_checkpoint(struct store *store);
 
 /* Gives back the space of values that nothing names or holds any more, up to `max` chunks (the
