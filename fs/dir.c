@@ -140,17 +140,17 @@ static void forget_older_half(struct dir *dir)
 
 static int append(struct dir *dir, struct slice name)
 {
-	uint8_t end[sizeof(uint32_t)];
-	int rc;
+	int rc = buffer_reserve(&dir->names, name.size);
 
-	put32(end, (uint32_t)(dir->names.size + name.size));
-	rc = buffer_append(&dir->names, name.data, name.size);
-	if (rc == 0) {
-		rc = buffer_append(&dir->ends, end, sizeof(end));
-		if (rc < 0)
-			dir->names.size -= name.size;
-	}
-	return rc;
+	if (rc == 0)
+		rc = buffer_reserve(&dir->ends, sizeof(uint32_t));
+	if (rc < 0)
+		return rc;
+	memcpy(dir->names.data + dir->names.size, name.data, name.size);
+	dir->names.size += name.size;
+	put32(dir->ends.data + dir->ends.size, (uint32_t)dir->names.size);
+	dir->ends.size += sizeof(uint32_t);
+	return 0;
 }
 
 /* Finds the cookie of `name`, the next to be listed, from *cookie on, and remembers it. Cookies
@@ -187,6 +187,7 @@ struct listing {
 	size_t size, used;
 	uint64_t cookie;	/* of the last entry listed */
 	uint64_t skip;		/* entries still to be passed over */
+	struct fuse_entry_param entry;	/* what is listed now; unless plus, only number and type count */
 };
 
 enum {
@@ -258,28 +259,26 @@ static int look_up(struct listing *l, struct slice name, const struct attr *attr
 static int visit(void *arg, struct slice name, const struct attr *attr)
 {
 	struct listing *l = arg;
-	struct fuse_entry_param e = { .attr = { .st_ino = attr->id, .st_mode = attr->mode } };
 	uint64_t cookie = l->cookie + 1;
-	char text[STORE_NAME_MAX + 1];
 	int rc;
 
 	if (l->skip) {
 		l->skip--;
 		return 0;
 	}
-	memcpy(text, name.data, name.size);
-	text[name.size] = '\0';
-	if (!has_room(l, text))
+	if (!has_room(l, name.data))
 		return FULL;
 	rc = number(l->dir, name, &cookie);
 	if (rc)
 		return rc < 0 ? rc : 0;
+	l->entry.attr.st_ino = attr->id;
+	l->entry.attr.st_mode = attr->mode;
 	if (l->plus)
-		rc = look_up(l, name, attr, &e);
+		rc = look_up(l, name, attr, &l->entry);
 	if (rc == -ENOENT)
 		return 0;	/* expired since it was read */
 	if (rc == 0)
-		add(l, text, &e, cookie);
+		add(l, name.data, &l->entry, cookie);
 	return rc;
 }
 
@@ -315,7 +314,8 @@ static int list_held(struct listing *l)
 	if (rc == 0)
 		rc = add_dots(l, table_above(l->dir->node));
 	if (rc == 0)
-		rc = store_list(l->fs->store, l->dir->node->id, buffer_slice(&after), visit, l);
+		rc = (l->plus ? store_list : store_list_names)(l->fs->store, l->dir->node->id,
+							       buffer_slice(&after), visit, l);
 	if (rc == -ENOENT && l->dir->node->gone)
 		rc = 0;		/* a removed directory is empty */
 	buffer_done(&after);

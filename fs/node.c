@@ -15,9 +15,11 @@ static uint64_t mix(uint64_t h)
 	return h ^ h >> 33;
 }
 
+/* Ids are handed out one after the other, and neighbours stay neighbours: a listing finds their
+ * buckets, and what hangs there, in the processor's cache. */
 static uint64_t hash_id(const struct nodes *nodes, uint64_t id)
 {
-	return mix(id ^ nodes->seed);
+	return id ^ nodes->seed;
 }
 
 static uint64_t hash_place(const struct nodes *nodes, struct place place)
@@ -63,22 +65,26 @@ static struct node *find_place(struct nodes *nodes, struct place place) NEEDS(no
 
 static struct node *node_new(struct place place, const struct attr *attr)
 {
-	struct node *node = mem_zalloc(sizeof(*node));
-	uint8_t *name = mem_copy(place.name.data, place.name.size);
+	struct node *node = mem_zalloc(sizeof(*node) + place.name.size);
 
-	if (!node || !name) {
-		mem_free(node);
-		mem_free(name);
+	if (!node)
 		return NULL;
-	}
+	if (place.name.size)
+		memcpy(node->first_name, place.name.data, place.name.size);
 	node->id = attr->id;
 	node->table = place.table;
-	node->name = name;
+	node->name = node->first_name;
 	node->name_size = (uint8_t)place.name.size;
 	node->attr = *attr;
 	node->default_ttl_ms = TTL_UNKNOWN;
 	mutex_init(&node->lock);
 	return node;
+}
+
+static void free_name(struct node *node)
+{
+	if (node->name != node->first_name)
+		mem_free(node->name);
 }
 
 static void node_free(struct node *node)
@@ -88,7 +94,7 @@ static void node_free(struct node *node)
 	draft_close(node->draft);
 	mutex_done(&node->lock);
 	buffer_done(&node->xattrs);
-	mem_free(node->name);
+	free_name(node);
 	mem_free(node);
 }
 
@@ -231,8 +237,11 @@ int nodes_meet(struct nodes *nodes, struct place place, const struct attr *attr,
 		if (!fresh)
 			return -ENOMEM;
 		node = insert_or_refer(nodes, fresh);
-		if (node != fresh)
-			node_free(fresh);
+		if (node == fresh) {
+			*out = node;
+			return 0;
+		}
+		node_free(fresh);
 	}
 	mutex_lock(&node->lock);
 	node->attr = *attr;
@@ -307,7 +316,7 @@ void node_move(struct nodes *nodes, struct node *node, uint64_t table, uint8_t *
 {
 	mutex_lock(&nodes->lock);
 	unsettle(nodes, node);
-	mem_free(node->name);
+	free_name(node);
 	node->table = table;
 	node->name = name;
 	node->name_size = name_size;

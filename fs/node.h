@@ -38,7 +38,7 @@ struct node {
 	struct node *prev, *next;		/* of the drafted ones; guarded by nodes.lock */
 
 	uint64_t table;				/* guarded by names */
-	uint8_t *name;				/* guarded by names; owned */
+	uint8_t *name;				/* guarded by names; owned, or `first_name` */
 	uint8_t name_size;			/* guarded by names */
 	bool gone;				/* guarded by names */
 
@@ -61,6 +61,8 @@ struct node {
 	struct attr attr;			/* as last seen: what is left once it is gone, */
 	uint64_t default_ttl_ms;		/* of a table: see names.h; TTL_UNKNOWN: not read yet */
 	struct buffer xattrs;			/* and its attributes then, a set of xattr_set.h */
+
+	uint8_t first_name[];			/* under which it was met: most never get another */
 };
 
 #define TTL_UNKNOWN UINT64_MAX

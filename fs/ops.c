@@ -643,12 +643,15 @@ static void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info 
 	reply_err(fs, req, 0);
 }
 
+/* Of the root: everything, for sync(1) and syncfs(2) never reach us, but `sync MOUNTPOINT` does. */
 static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
+	const uint64_t revision = ino == FUSE_ROOT_ID ? store_revision(fs->store) :
+							store_table_revision(fs->store, ino);
 
-	(void)ino, (void)datasync, (void)fi;
-	reply_done(fs, req, (struct wait){ store_revision(fs->store), CARE_SYNCED });
+	(void)datasync, (void)fi;
+	reply_done(fs, req, (struct wait){ revision, CARE_SYNCED });
 }
 
 /* What is missing here (access, locks, ...) the kernel does by itself,

@@ -33,7 +33,7 @@ int engine_note(struct engine *engine, int rc, const struct err *err)
 
 	if (rc == 0 || rc == -ENOENT || rc == -ENOMEM || rc == -EINVAL || rc == -E2BIG)
 		return rc;
-	found.text[0] = '\0';
+	err_clear(&found);
 	if (err && err->text[0])
 		found = *err;
 	else if (engine->log && log_failure(engine->log)[0])
@@ -343,10 +343,12 @@ int engine_view_get(struct engine *engine, struct tree_view *view, struct slice 
 		    struct buffer *value, struct ref *run)
 {
 	struct getting g = { value, run };
-	struct err err = { "" };
-	const int rc = view ? tree_view_get(engine->tree, view, key, copy_entry, &g, &err) :
-			      tree_get(engine->tree, key, copy_entry, &g, &err);
+	struct err err;
+	int rc;
 
+	err_clear(&err);
+	rc = view ? tree_view_get(engine->tree, view, key, copy_entry, &g, &err) :
+		    tree_get(engine->tree, key, copy_entry, &g, &err);
 	return engine_note(engine, rc, &err);
 }
 
@@ -507,11 +509,12 @@ int engine_commit(struct engine *engine, const struct batch *batch, bool reclaim
 		.engine = engine, .batch = buffer_slice(&batch->bytes), .reclaim = reclaim,
 		.ops = batch->count,
 	};
-	struct err err = { "" };
+	struct err err;
 	int rc = batch->failed ? batch->failed : engine_check_batch(a.batch);
 
 	if (rc < 0)
 		return rc;
+	err_clear(&err);
 	a.runs = runs_named(a.batch);
 	for (int i = 0; i < TRIES; i++) {
 		const unsigned long long seen = atomic_load(&engine->checkpoints);

@@ -284,20 +284,59 @@ static int reference_decode(struct slice record, uint64_t *id)
 	return 1;
 }
 
-int named_decode(struct slice record, struct entry *entry, uint64_t *id)
+static bool is_reference(struct slice record)
 {
 	const uint8_t *p = record.data;
-	struct entry e;
+
+	return record.size >= 2 && p[0] == RECORD_FORMAT && p[1] == KIND_REFERENCE;
+}
+
+int named_decode(struct slice record, struct entry *entry, uint64_t *id)
+{
 	int rc;
 
-	if (record.size >= 2 && p[0] == RECORD_FORMAT && p[1] == KIND_REFERENCE)
+	if (is_reference(record))
 		return reference_decode(record, id);
-	rc = entry_decode(record, &e);
-	if (rc == 0 && e.links)
-		rc = -EUCLEAN;
-	if (rc == 0)
-		*entry = e;
-	return rc;
+	rc = entry_decode(record, entry);
+	return rc == 0 && entry->links ? -EUCLEAN : rc;
+}
+
+/* Takes the fields of `r` that come before the expiry. */
+static void pass_to_expiry(struct reader *r)
+{
+	static const uint64_t before[] = {
+		HAS_UID, HAS_GID, HAS_ATIME, HAS_CTIME, HAS_BTIME, HAS_VERSION,
+	};
+
+	take_fixed64(r);
+	for (size_t i = 0; i < sizeof(before) / sizeof(*before); i++)
+		if (r->mask & before[i])
+			take(r, UINT64_MAX);
+}
+
+int named_glimpse(struct slice record, struct glimpse *glimpse, uint64_t *id)
+{
+	const uint8_t *p = record.data;
+	struct reader r = { 0 };
+	struct glimpse g = { 0 };
+
+	if (is_reference(record))
+		return reference_decode(record, id);
+	if (record.size < 2 || p[0] != RECORD_FORMAT || p[1] == 0 || p[1] >= KINDS)
+		return -EUCLEAN;
+	r.rest = slice_of(p + 2, record.size - 2);
+	r.mask = take(&r, HAS_ALL);
+	g.id = take(&r, UINT64_MAX);
+	g.type = type_of_kind[p[1]];
+	take(&r, PERMISSIONS);
+	if (r.mask & HAS_EXPIRES) {
+		pass_to_expiry(&r);
+		g.expires_ms = take(&r, UINT64_MAX);
+	}
+	if (r.bad || g.id == 0)
+		return -EUCLEAN;
+	*glimpse = g;
+	return 0;
 }
 
 int shared_decode(struct slice record, uint64_t id, struct entry *entry)

@@ -59,6 +59,16 @@ size_t reference_encode(uint64_t id, uint8_t *to);
 /* What lies under a name: 0: *entry, which is not shared; 1: a reference to the shared one *id. */
 int named_decode(struct slice record, struct entry *entry, uint64_t *id);
 
+/* What a list of names shows of an entry. */
+struct glimpse {
+	uint64_t id;
+	uint32_t type;		/* as in st_mode, without permissions */
+	uint64_t expires_ms;
+};
+
+/* As named_decode, but looks at no more of an entry than it tells of: the rest may be damaged. */
+int named_glimpse(struct slice record, struct glimpse *glimpse, uint64_t *id);
+
 /* What lies under the id of a shared entry. */
 int shared_decode(struct slice record, uint64_t id, struct entry *entry);
 

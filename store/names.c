@@ -579,7 +579,7 @@ struct item {
 	struct attr attr;
 	bool refers;		/* to a shared entry, of which nothing else is known yet */
 	uint8_t name_size;
-	uint8_t name[STORE_NAME_MAX];
+	uint8_t name[STORE_NAME_MAX + 1];	/* and a NUL */
 };
 
 static struct slice item_name(const struct item *item)
@@ -588,41 +588,63 @@ static struct slice item_name(const struct item *item)
 }
 
 struct item_page {
+	bool names_only;
 	uint64_t now_ms;
 	int count;
 	struct item items[LIST_PAGE];
 };
 
-static int visit_item(void *arg, const struct engine_entry *entry)
+/* 0: it is described; 1: it refers to a shared entry. */
+static int item_describe(struct slice record, bool names_only, struct attr *out)
 {
 	static const struct table unknown;	/* the engine must not be asked from here */
+	struct glimpse g;
+	struct entry e;
+	uint64_t id;
+	int rc;
+
+	if (!names_only) {
+		rc = named_decode(record, &e, &id);
+		if (rc == 0)
+			attr_describe(&e, &unknown, out);
+		return rc;
+	}
+	rc = named_glimpse(record, &g, &id);
+	if (rc == 0) {
+		out->id = g.id;
+		out->mode = g.type;
+		out->expires_ms = g.expires_ms;
+	}
+	return rc;
+}
+
+static int visit_item(void *arg, const struct engine_entry *entry)
+{
 	struct item_page *page = arg;
 	struct item *item = &page->items[page->count];
 	struct slice name;
-	struct entry e;
-	uint64_t table, id;
+	uint64_t table;
 	int rc;
 
 	if (page->count == LIST_PAGE)
 		return 1;
 	rc = record_name_parse(entry->key, &table, &name);
 	if (rc == 0)
-		rc = named_decode(entry->value, &e, &id);
+		rc = item_describe(entry->value, page->names_only, &item->attr);
 	if (rc < 0)
 		return rc;
 	item->refers = rc == 1;
-	if (!item->refers && e.expires_ms && e.expires_ms <= page->now_ms)
+	if (!item->refers && item->attr.expires_ms && item->attr.expires_ms <= page->now_ms)
 		return 0;
-	if (!item->refers)
-		attr_describe(&e, &unknown, &item->attr);
 	item->name_size = (uint8_t)name.size;
 	memcpy(item->name, name.data, name.size);
+	item->name[name.size] = '\0';
 	page->count++;
 	return 0;
 }
 
 /* Adds what lies in a record of its own. -ENOENT: the entry was just removed, or has expired. */
-static int item_complete(struct store *store, uint64_t in, struct item *item)
+static int item_complete(struct store *store, uint64_t in, bool names_only, struct item *item)
 {
 	const struct place place = { in, item_name(item) };
 	struct table table;
@@ -630,7 +652,7 @@ static int item_complete(struct store *store, uint64_t in, struct item *item)
 
 	if (item->refers)
 		return store_lookup(store, place, &item->attr);
-	if (!S_ISDIR(item->attr.mode))
+	if (names_only || !S_ISDIR(item->attr.mode))
 		return 0;
 	rc = table_read(store, item->attr.id, &table);
 	if (rc == 0)
@@ -646,7 +668,7 @@ static int visit_page(struct store *store, uint64_t table, struct item_page *pag
 	for (int i = 0; i < page->count && rc == 0; i++) {
 		struct item *item = &page->items[i];
 
-		rc = item_complete(store, table, item);
+		rc = item_complete(store, table, page->names_only, item);
 		if (rc == 0)
 			rc = visit(arg, item_name(item), &item->attr);
 		else if (rc == -ENOENT)
@@ -655,8 +677,8 @@ static int visit_page(struct store *store, uint64_t table, struct item_page *pag
 	return rc;
 }
 
-int store_list(struct store *store, uint64_t table, struct slice after,
-	       int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg)
+static int list(struct store *store, uint64_t table, struct slice after, bool names_only,
+		int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg)
 {
 	const struct record_key prefix = record_names_of(table);
 	struct record_key from;
@@ -668,9 +690,10 @@ int store_list(struct store *store, uint64_t table, struct slice after,
 		return rc;
 	if (after.size > STORE_NAME_MAX)
 		return -ENAMETOOLONG;
-	page = mem_alloc(sizeof(*page));
+	page = mem_zalloc(sizeof(*page));
 	if (!page)
 		return -ENOMEM;
+	page->names_only = names_only;
 	do {
 		from = record_name_after(table, after);
 		page->count = 0;
@@ -683,4 +706,16 @@ int store_list(struct store *store, uint64_t table, struct slice after,
 	} while (more == 1 && rc == 0);
 	mem_free(page);
 	return rc;
+}
+
+int store_list(struct store *store, uint64_t table, struct slice after,
+	       int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg)
+{
+	return list(store, table, after, false, visit, arg);
+}
+
+int store_list_names(struct store *store, uint64_t table, struct slice after,
+		     int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg)
+{
+	return list(store, table, after, true, visit, arg);
 }

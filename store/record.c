@@ -172,6 +172,16 @@ int record_name_parse(struct slice key, uint64_t *table, struct slice *name)
 	return 0;
 }
 
+bool record_of_table(struct slice key, uint64_t *table)
+{
+	const uint8_t *p = key.data;
+
+	if (key.size < 1 + 8 || (p[0] != RECORD_NAME && p[0] != RECORD_TABLE))
+		return false;
+	*table = get64be(p + 1);
+	return true;
+}
+
 int record_shared_parse(struct slice key, uint64_t *id, uint64_t *table, struct slice *name)
 {
 	const uint8_t *p = key.data;

@@ -66,6 +66,9 @@ int record_chunk_parse(struct slice key, uint64_t *value, uint32_t *chunk);
 int record_expiry_parse(struct slice key, uint64_t *expires_ms, uint64_t *table,
 			struct slice *name);
 
+/* Does this record belong to a table: as one of its names, or as its own? Then *table is its id. */
+bool record_of_table(struct slice key, uint64_t *table);
+
 /* RECORD_SHARED: 0: an entry; 1: one of its names. */
 int record_shared_parse(struct slice key, uint64_t *id, uint64_t *table, struct slice *name);
 

@@ -286,6 +286,27 @@ void batch_table(struct batch *batch, uint64_t id, const struct table *table)
 	batch_put(batch, record_slice(&key), slice_of(record, table_encode(table, record)));
 }
 
+static void note_table(struct store *store, uint64_t table, uint64_t revision)
+{
+	atomic_ullong *noted = &store->noted[table % TABLES_NOTED];
+	unsigned long long seen = atomic_load_explicit(noted, memory_order_relaxed);
+
+	while (seen < revision && !atomic_compare_exchange_weak(noted, &seen, revision))
+		;
+}
+
+/* Here, and not where names are changed, so that no change can be forgotten: whatever a table shows of
+ * itself or of its names is in records that begin with its id. */
+static void note_tables(struct store *store, struct slice batch, uint64_t revision)
+{
+	struct batch_op op;
+	uint64_t table;
+
+	for (size_t at = BATCH_HEADER; batch_next(batch, &at, &op) > 0;)
+		if (record_of_table(op.key, &table))
+			note_table(store, table, revision);
+}
+
 int store_commit(struct store *store, const struct batch *batch, bool reclaim,
 		 uint64_t *revision)
 {
@@ -293,6 +314,8 @@ int store_commit(struct store *store, const struct batch *batch, bool reclaim,
 
 	while (rc == -ENOSPC && reclaim_locked(store) > 0)
 		rc = engine_commit(store->engine, batch, reclaim, revision);
+	if (rc == 0)
+		note_tables(store, buffer_slice(&batch->bytes), *revision);
 	return rc;
 }
 
@@ -558,6 +581,11 @@ int store_sync(struct store *store)
 uint64_t store_revision(struct store *store)
 {
 	return engine_revision(store->engine);
+}
+
+uint64_t store_table_revision(struct store *store, uint64_t table)
+{
+	return atomic_load(&store->noted[table % TABLES_NOTED]);
 }
 
 int store_checkpoint(struct store *store)

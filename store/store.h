@@ -115,11 +115,15 @@ int store_lookup(struct store *store, struct place place, struct attr *out);
 
 /* Calls visit for the live entries of `table` in the order of their names, beginning with the
  * first name greater than `after` (empty: from the start), until the end or a non-zero answer,
- * which is returned. `name` is lent until visit returns. No lock is held meanwhile: visit may
+ * which is returned. `name`, which a NUL follows, is lent until visit returns. No lock is held meanwhile: visit may
  * call the store. An entry that is there all along is met exactly once, whatever comes and goes
  * around it. -ENOENT: no such table. */
 int store_list(struct store *store, uint64_t table, struct slice after,
 	       int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg);
+
+/* The same, but of *attr only the id and the type (in `mode`) count: half the work. */
+int store_list_names(struct store *store, uint64_t table, struct slice after,
+		     int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg);
 
 /* Reads the published value: up to `size` bytes at `offset`; returns how many there are (0 at
  * and beyond its end). -EISDIR for a table, -EINVAL for what has no value. */
@@ -276,6 +280,11 @@ int store_sync(struct store *store);
 
 /* The last revision committed. */
 uint64_t store_revision(struct store *store);
+
+/* A revision no earlier than the last change of `table` since the store was opened: of its names, of the
+ * entries under them (if these have no other name), and of its own attributes. 0: there was none. It may
+ * be later, since a table shares it with those whose ids differ by a multiple of 1024. */
+uint64_t store_table_revision(struct store *store, uint64_t table);
 
 int store_checkpoint(struct store *store);
 
