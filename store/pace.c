@@ -37,7 +37,6 @@ static uint64_t duration(struct engine *engine, uint64_t now)
 	return took > TOOK_MIN_NS ? took : TOOK_MIN_NS;
 }
 
-<<<<<<< HEAD
 bool pace_due(struct engine *engine)
 {
 	uint64_t fill, limit, took;
@@ -79,20 +78,6 @@ static uint64_t price(struct engine *engine, uint64_t fill, uint64_t limit, uint
 	if (x > 0.999)
 		x = 0.999;
 	cost = (double)duration(engine, now) / rest * x / (1 - x) * (double)bytes;
-=======
-/* In floating point: a long checkpoint, a large batch and what a byte costs towards the end are more than
- * 64 bits when they are multiplied. */
-uint64_t pace_cost(uint64_t took_ns, uint64_t fill, uint64_t limit, uint64_t bytes)
-{
-	const double half = (double)limit / 2 - (double)limit / RESERVE, most = half - half / 1024;
-	double over = (double)fill - (double)limit / 2, cost;
-
-	if (over <= 0)
-		return 0;
-	if (over > most)
-		over = most;
-	cost = (double)took_ns * (double)bytes / half * over / (half - over);
->>>>>>> proof
 	return cost < NAP_MAX_NS ? (uint64_t)cost : NAP_MAX_NS;
 }
 
@@ -109,11 +94,7 @@ void pace_charge(struct engine *engine)
 	if (!atomic_load(&engine->checkpoint_began))
 		return;
 	now = engine->os->monotonic_ns(engine->os);
-<<<<<<< HEAD
 	cost = price(engine, fill, limit, fill - seen, now);
-=======
-	cost = pace_cost(duration(engine, now), fill, limit, fill - seen);
->>>>>>> proof
 	do {
 		until = (paid > now ? paid : now) + cost;
 		if (until > now + NAP_MAX_NS)
