@@ -11,6 +11,7 @@ enum {
 	MAP_UNITS = 16,			/* of the free map that one checkpoint rewrites, beside ... */
 	MAP_REGIONS = REGION_UNITS / 2,	/* ... one for each so many units of the file */
 	IDLE_TICKS = 5,			/* commit intervals without a commit, then a checkpoint */
+	COMPACT_TICKS = 10,		/* ... and then the file is made shorter */
 	INNER_FRACTION = 4,		/* of the cache in inner nodes that wait for a checkpoint ... */
 	INNER_MIN = 8 << 20,		/* ... or so many bytes, if that is more */
 	DEAD_FRACTION = 4,		/* of the file dead: a checkpoint makes it free */
@@ -144,6 +145,7 @@ static void finish(struct engine *engine, struct checkpoint *c) NEEDS(engine->ch
 	if (!c->replaying)		/* before what may take long: writers may be waiting for it */
 		log_recycle(engine->log, &c->super.mark);
 	atomic_store(&engine->starved, false);
+	atomic_store(&engine->touched, false);
 	tree_views_write(engine->tree, &c->frozen);
 	space_trim(engine->space);
 }
@@ -172,8 +174,7 @@ static int carry_out(struct engine *engine, struct checkpoint *c) NEEDS(engine->
 	return rc;
 }
 
-/* Are there dropped snapshots or a free end of the file, which later checkpoints give back? */
-static bool unfinished(struct engine *engine)
+bool checkpoint_unfinished(struct engine *engine)
 {
 	return kept_pending(engine->kept) || space_untrimmed(engine->space);
 }
@@ -188,7 +189,8 @@ static int run(struct engine *engine, bool leisurely, const struct kept_change *
 	};
 	int rc;
 
-	if (!change && log_last(engine->log) == engine->super.mark.revision && !unfinished(engine))
+	if (!change && log_last(engine->log) == engine->super.mark.revision &&
+	    !atomic_load(&engine->touched) && !checkpoint_unfinished(engine))
 		return 0;
 	pace_begin(engine);
 	rc = carry_out(engine, &c);
@@ -218,6 +220,7 @@ int checkpoint_replayed(struct engine *engine, const struct log_mark *at)
 	if (c.super.mark.seen < engine->super.mark.seen)
 		c.super.mark.seen = engine->super.mark.seen;
 	mutex_lock(&engine->checkpoint);
+	pages_touch(engine->pages);	/* replayed runs may be in the page cache only, after a kill */
 	rc = ensure_space(engine);
 	if (rc == 0)
 		rc = carry_out(engine, &c);
@@ -233,6 +236,11 @@ static int checkpoint(struct engine *engine, bool leisurely)
 	rc = run(engine, leisurely, NULL);
 	mutex_unlock(&engine->checkpoint);
 	return engine_note(engine, rc, NULL);
+}
+
+int checkpoint_leisurely(struct engine *engine)
+{
+	return checkpoint(engine, true);
 }
 
 void checkpoint_await(struct engine *engine, int more)
@@ -316,6 +324,14 @@ static bool checkpoint_due(struct engine *engine)
 	       (space.dead_units > DEAD_MIN && space.dead_units > space.units / DEAD_FRACTION);
 }
 
+static void keeper_call(struct engine *engine)
+{
+	mutex_lock(&engine->keeper_lock);
+	engine->keeper_wanted = true;
+	pthread_cond_signal(&engine->keeper_wake);
+	mutex_unlock(&engine->keeper_lock);
+}
+
 void keeper_committed(struct engine *engine)
 {
 	if (!engine->keeper_runs ||
@@ -324,17 +340,30 @@ void keeper_committed(struct engine *engine)
 	       (pace_due(engine) || atomic_load(&engine->starved)))))
 		return;
 	atomic_store(&engine->keeper_told, true);
-	mutex_lock(&engine->keeper_lock);
-	engine->keeper_wanted = true;
-	pthread_cond_signal(&engine->keeper_wake);
-	mutex_unlock(&engine->keeper_lock);
+	keeper_call(engine);
 }
 
-/* Sleeps until somebody wants something or the commit interval is over; if nothing was committed
- * since revision `seen`, for as long as that is so. Returns false when it is time to stop. */
-static bool keeper_sleep(struct engine *engine, bool idle, uint64_t seen)
+void keeper_wake(struct engine *engine)
 {
-	const struct timespec until = after(engine->options.commit_ns);
+	if (atomic_load(&engine->keeper_idle))
+		keeper_call(engine);
+}
+
+bool keeper_hurries(struct engine *engine)
+{
+	bool hurries;
+
+	mutex_lock(&engine->keeper_lock);
+	hurries = engine->keeper_stop || engine->checkpoint_awaited;
+	mutex_unlock(&engine->keeper_lock);
+	return hurries;
+}
+
+/* Sleeps until somebody wants something or so much time is over; if nothing was committed
+ * since revision `seen`, for as long as that is so. Returns false when it is time to stop. */
+static bool keeper_sleep(struct engine *engine, bool idle, uint64_t seen, uint64_t ns)
+{
+	const struct timespec until = after(ns);
 	bool stop;
 	int rc = 0;
 
@@ -358,14 +387,28 @@ static bool keeper_sleep(struct engine *engine, bool idle, uint64_t seen)
 	return !stop;
 }
 
+/* A piece of engine_compact. Returns how long to rest then: as long as that took, for the disk is
+ * others', too. What went wrong is in the trouble, and is for those to meet who want something. */
+static uint64_t compact(struct engine *engine, bool *more, uint64_t *seen)
+{
+	const uint64_t began = engine->os->monotonic_ns(engine->os);
+	const uint64_t least = (uint64_t)REST_MAX_MS * 1000000;
+	uint64_t took;
+
+	*more = compact_step(engine, more, seen) == 0 && *more;
+	took = engine->os->monotonic_ns(engine->os) - began;
+	took = took < least ? least : took;
+	return *more && took < engine->options.commit_ns ? took : engine->options.commit_ns;
+}
+
 static void *keep(void *arg)
 {
 	struct engine *engine = arg;
-	uint64_t seen = 0;
+	uint64_t seen = 0, rest_ns = engine->options.commit_ns;
 	unsigned quiet = 0;
-	bool idle = false;
+	bool idle = false, more = false;
 
-	while (keeper_sleep(engine, idle, seen)) {
+	while (keeper_sleep(engine, idle, seen, rest_ns)) {
 		const uint64_t revision = log_revision(engine->log);
 		int rc = 0;
 
@@ -376,7 +419,11 @@ static void *keep(void *arg)
 			rc = checkpoint(engine, true);
 		if (rc == 0)	/* else again when the interval is over, not at each commit */
 			atomic_store(&engine->keeper_told, false);
-		idle = quiet >= IDLE_TICKS && !unfinished(engine);
+		more = false;
+		rest_ns = engine->options.commit_ns;
+		if (rc == 0 && quiet >= COMPACT_TICKS)
+			rest_ns = compact(engine, &more, &seen);
+		idle = quiet >= COMPACT_TICKS && !more && !checkpoint_unfinished(engine);
 	}
 	return NULL;
 }

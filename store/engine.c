@@ -236,6 +236,7 @@ static void init_locks(struct engine *engine)
 {
 	pthread_condattr_t attr;
 
+	mutex_init(&engine->compacting);
 	mutex_init(&engine->checkpoint);
 	mutex_init(&engine->keeper_lock);
 	mutex_init(&engine->trouble_lock);
@@ -261,6 +262,7 @@ static void free_engine(struct engine *engine)
 	mutex_done(&engine->trouble_lock);
 	mutex_done(&engine->keeper_lock);
 	mutex_done(&engine->checkpoint);
+	mutex_done(&engine->compacting);
 	mem_free(engine);
 }
 
@@ -421,6 +423,15 @@ static uint64_t units_to_leave(const struct admission *a)
 	if (a->reclaim)
 		return 0;
 	return RECLAIM_UNITS + (a->runs ? 0 : naming_units(a->engine));
+}
+
+uint64_t engine_admits(struct engine *engine, uint64_t units, uint64_t deaths)
+{
+	struct space_stats space;
+
+	space_stats(engine->space, &space);
+	return units + checkpoint_overhead(engine, space.dead_blocks + deaths) + RECLAIM_UNITS +
+	       naming_units(engine);
 }
 
 /* Under the tree's lock: is there room for the checkpoint that this will need? Then the log has
@@ -692,7 +703,10 @@ static uint64_t room_bytes(struct engine *engine, const struct space_stats *spac
 
 int engine_stats(struct engine *engine, struct engine_stats *out)
 {
-	struct engine_stats s = { .checkpoints = atomic_load(&engine->checkpoints) };
+	struct engine_stats s = {
+		.checkpoints = atomic_load(&engine->checkpoints),
+		.moved_bytes = atomic_load(&engine->moved),
+	};
 	struct tree_stats tree;
 	struct space_stats space;
 	const int rc = engine->os->space(engine->dir, &s.disk_bytes_free, &s.disk_bytes_total);

@@ -178,6 +178,13 @@ void engine_run_damaged(struct engine *engine, const struct ref *run);
  * whoever comes second waits and then does its own. */
 int engine_checkpoint(struct engine *engine);
 
+/* Makes the page file shorter if much of it is free: moves what lies at its end to free places
+ * before that, and cuts it. Does a bounded piece of that, ends at once if somebody commits
+ * meanwhile, and makes a checkpoint; *more says whether there is more to do. What a snapshot has
+ * stays where it is. Runs that are moved count as commits. An engine with a background does it by
+ * itself when nothing was committed for ten times commit_ns. */
+int engine_compact(struct engine *engine, bool *more);
+
 struct engine_stats {
 	struct log_stats log;
 	uint64_t revision;
@@ -197,6 +204,7 @@ struct engine_stats {
 					 * log may still take, nor pieces of less than 16 KiB */
 	bool snapshots;			/* some are kept or open, and may need what is deleted */
 	uint64_t checkpoints;		/* since the engine was opened */
+	uint64_t moved_bytes;		/* likewise: by engine_compact, at least */
 };
 
 int engine_stats(struct engine *engine, struct engine_stats *out);

@@ -12,6 +12,22 @@
 #include "space.h"
 #include "tree.h"
 
+/* How far engine_compact has come. Guarded by engine->compacting. */
+struct compaction {
+	bool under_way;
+	struct tree_search search;
+	uint64_t limit;		/* unit where the file is to end */
+	unsigned shift;		/* a share of 1/2^shift is left free before that */
+	bool stuck;		/* something found no place */
+	uint64_t revision;	/* the last commit that we know of: a later one is somebody else's */
+
+	/* Of the last one: may the next one do better? */
+	bool tried;
+	bool left_out;		/* something was a snapshot's ... */
+	uint64_t floor;		/* ... the newest being this one */
+	uint64_t died, died_before;	/* units, since then, but for those that we let die ourselves */
+};
+
 struct engine {
 	struct os *os;
 	struct os_dir *dir;
@@ -30,6 +46,11 @@ struct engine {
 	struct super super;		/* guarded by checkpoint; the last one that is on disk */
 	bool map_ahead;			/* guarded by checkpoint; the latest failed, and the free map in
 					 * memory is no longer the one that goes with `super` */
+
+	struct mutex compacting;	/* outside of `checkpoint` */
+	struct compaction compaction;	/* guarded by compacting */
+	atomic_bool touched;		/* nodes are to be written though nothing was committed */
+	atomic_ullong moved;		/* bytes, by engine_compact */
 
 	atomic_ullong runs_written;	/* since opening ... */
 	atomic_ullong runs_synced;	/* ... and how many of those are on disk, at least */
@@ -76,6 +97,10 @@ int engine_note(struct engine *engine, int rc, const struct err *err);
 /* Units that must be free for the next checkpoint and for deletes before it. */
 uint64_t engine_need(struct engine *engine);
 
+/* Units that must be free for what changes the tree unasked, if the next checkpoint may write `units`
+ * of the tree then, and so many more blocks die. */
+uint64_t engine_admits(struct engine *engine, uint64_t units, uint64_t deaths);
+
 /* engine_get and engine_scan of a view, or, if that is NULL, of the present. */
 int engine_view_get(struct engine *engine, struct tree_view *view, struct slice key,
 		    struct buffer *value, struct ref *run);
@@ -97,6 +122,12 @@ void checkpoint_await(struct engine *engine, int more);
 int checkpoint_change(struct engine *engine, const struct kept_change *change)
 	NEEDS(engine->checkpoint);
 
+/* As engine_checkpoint, for whoever has time. */
+int checkpoint_leisurely(struct engine *engine);
+
+/* Are there dropped snapshots or a free end of the file, which later checkpoints give back? */
+bool checkpoint_unfinished(struct engine *engine);
+
 int keeper_start(struct engine *engine);
 void keeper_stop(struct engine *engine);
 
@@ -113,6 +144,17 @@ int checkpoint_replayed(struct engine *engine, const struct log_mark *at);
 
 /* Something was committed: wakes the keeper if there is something to do for it. */
 void keeper_committed(struct engine *engine);
+
+/* A snapshot is gone: if it sleeps for good, there may be something to do for it now. */
+void keeper_wake(struct engine *engine);
+
+/* Does somebody wait for a checkpoint, or for the keeper's end? */
+bool keeper_hurries(struct engine *engine);
+
+/* ---- compact.c ---- */
+
+/* As engine_compact; *revision is the last commit that is its own or was there before. */
+int compact_step(struct engine *engine, bool *more, uint64_t *revision);
 
 /* ---- pace.c ---- */
 

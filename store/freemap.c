@@ -265,9 +265,10 @@ static bool find_gap(struct region *region, uint32_t limit, uint32_t count, uint
 	return any;
 }
 
-/* Looks in region `index` from unit `from` of it on. 0: found; -ENOSPC: not here. */
-static int find_in(struct freemap *map, size_t index, uint32_t from, uint32_t count,
-		   uint64_t *first)
+/* Looks in region `index` from unit `from` of it on, up to unit `limit`. 0: found; -ENOSPC: not
+ * here. */
+static int find_within(struct freemap *map, size_t index, uint32_t from, uint32_t limit,
+		       uint32_t count, uint64_t *first)
 {
 	struct region *region = map->regions[index];
 	uint32_t found;
@@ -278,9 +279,9 @@ static int find_in(struct freemap *map, size_t index, uint32_t from, uint32_t co
 	rc = load(map, index);
 	if (rc < 0)
 		return rc;
-	if (!(count < 3 && find_gap(region, region_limit(map, index), count, &found)) &&
-	    !find_run(region->bits, from, region_limit(map, index), count, false, &found)) {
-		if (from == 0)
+	if (!(count < 3 && find_gap(region, limit, count, &found)) &&
+	    !find_run(region->bits, from, limit, count, false, &found)) {
+		if (from == 0 && limit == region_limit(map, index))
 			region->no_run = count;
 		return -ENOSPC;
 	}
@@ -288,12 +289,51 @@ static int find_in(struct freemap *map, size_t index, uint32_t from, uint32_t co
 	return 0;
 }
 
+static int find_in(struct freemap *map, size_t index, uint32_t from, uint32_t count,
+		   uint64_t *first)
+{
+	return find_within(map, index, from, region_limit(map, index), count, first);
+}
+
+/* As find_in, before map->low. */
+static int find_low_in(struct freemap *map, size_t index, uint32_t from, uint32_t count,
+		       uint64_t *first)
+{
+	const uint64_t left = map->low - (uint64_t)index * REGION_UNITS;
+	const uint32_t limit = region_limit(map, index);
+
+	return find_within(map, index, from, left < limit ? (uint32_t)left : limit, count, first);
+}
+
+/* Next fit too, but from the front if there is nothing behind the cursor. */
+static int find_low(struct freemap *map, uint32_t count, uint64_t *first)
+{
+	int rc = -ENOSPC;
+
+	if (map->cursor < map->low)
+		rc = find_low_in(map, map->cursor / REGION_UNITS,
+				 (uint32_t)(map->cursor % REGION_UNITS), count, first);
+	for (size_t i = 0; rc == -ENOSPC && i < map->region_count &&
+	     (uint64_t)i * REGION_UNITS < map->low; i++)
+		rc = find_low_in(map, i, 0, count, first);
+	return rc;
+}
+
+int freemap_find_low(struct freemap *map, uint64_t units, uint64_t *first)
+{
+	if (units == 0 || units > REGION_UNITS)
+		return -EINVAL;
+	return find_low(map, (uint32_t)units, first);
+}
+
 /* Next fit: on from where the last one was found, so that what is written together lies together. */
 static int find(struct freemap *map, uint32_t count, uint64_t *first)
 {
 	const size_t start = map->cursor / REGION_UNITS;
-	int rc = -ENOSPC;
+	int rc = map->low ? find_low(map, count, first) : -ENOSPC;
 
+	if (rc != -ENOSPC)
+		return rc;
 	if (start < map->region_count)
 		rc = find_in(map, start, (uint32_t)(map->cursor % REGION_UNITS), count, first);
 	for (size_t i = 1; rc == -ENOSPC && i <= map->region_count; i++)
@@ -338,9 +378,11 @@ uint32_t freemap_row(const struct freemap *map, uint64_t first, uint64_t units)
 {
 	const size_t index = first / REGION_UNITS;
 	const uint32_t from = (uint32_t)(first % REGION_UNITS);
-	const uint32_t rest = region_limit(map, index) - from;
+	uint64_t rest = region_limit(map, index) - from;
 
-	return run_at(map->regions[index]->bits, from, units < rest ? (uint32_t)units : rest);
+	if (first < map->low && map->low - first < rest)
+		rest = map->low - first;
+	return run_at(map->regions[index]->bits, from, (uint32_t)(units < rest ? units : rest));
 }
 
 void freemap_claim(struct freemap *map, struct extent e, bool taken)
@@ -384,6 +426,100 @@ int freemap_tail(struct freemap *map, uint64_t *units)
 	}
 	*units = tail / QUAD * QUAD;
 	return 0;
+}
+
+/* Quads of region `index` that are all free. */
+static uint32_t region_quads(const struct freemap *map, size_t index)
+{
+	const struct region *region = map->regions[index];
+	const uint32_t quads = region_limit(map, index) / QUAD;
+	uint32_t used = 0;
+
+	if (!region->bits)		/* nothing is held there */
+		return quads - region->broken;
+	for (uint32_t u = 0; u < quads * QUAD; u += QUAD)
+		used += (quad_get(region->bits->taken, u) | quad_get(region->bits->held, u)) != 0;
+	return quads - used;
+}
+
+/* A cut that moves towards the front, past free and used quads. */
+struct folding {
+	uint64_t at;			/* unit */
+	uint64_t free_before, used_behind;	/* quads */
+	uint64_t reserve;
+	unsigned shift;
+};
+
+/* Moves the cut, unless what is behind it would not fit before it any more. */
+static bool fold(struct folding *f, uint64_t quads, uint64_t free_quads)
+{
+	const uint64_t at = f->at - quads * QUAD;
+	const uint64_t used = f->used_behind + quads - free_quads;
+
+	if (f->free_before - free_quads < used + f->reserve + (at / QUAD >> f->shift))
+		return false;
+	f->at = at;
+	f->free_before -= free_quads;
+	f->used_behind = used;
+	return true;
+}
+
+int freemap_goal(struct freemap *map, uint64_t reserve, unsigned shift, uint64_t *units)
+{
+	struct folding f = {
+		.at = map->units / QUAD * QUAD, .free_before = map->quads, .reserve = reserve,
+		.shift = shift,
+	};
+	size_t i = map->region_count;
+	int rc = 0;
+
+	while (i > 0 && fold(&f, region_limit(map, i - 1) / QUAD, region_quads(map, i - 1)))
+		i--;
+	if (i > 0)
+		rc = load(map, i - 1);
+	if (rc < 0)
+		return rc;
+	for (bool more = i > 0; more && f.at > (uint64_t)(i - 1) * REGION_UNITS;) {
+		const struct region_bits *bits = map->regions[i - 1]->bits;
+		const uint32_t u = (uint32_t)(f.at - QUAD - (uint64_t)(i - 1) * REGION_UNITS);
+
+		more = fold(&f, 1, !(quad_get(bits->taken, u) | quad_get(bits->held, u)));
+	}
+	*units = f.at;
+	return 0;
+}
+
+/* As freemap_cut, of region `index`, `from` being the first unit of it that is behind. */
+static int region_cut(struct freemap *map, size_t index, uint32_t from, struct freemap_cut *cut)
+{
+	const struct region *region = map->regions[index];
+	const int rc = load(map, index);
+
+	for (uint32_t u = 0; rc == 0 && u < region_limit(map, index); u++)
+		if (u >= from)
+			cut->used_behind += !is_free(region->bits, u);
+		else if (u % QUAD == 0)
+			cut->quads_before += !(quad_get(region->bits->taken, u) |
+					       quad_get(region->bits->held, u));
+	return rc;
+}
+
+int freemap_cut(struct freemap *map, uint64_t units, struct freemap_cut *cut)
+{
+	int rc = 0;
+
+	*cut = (struct freemap_cut){ 0 };
+	for (size_t i = 0; rc == 0 && i < map->region_count; i++) {
+		const uint64_t first = (uint64_t)i * REGION_UNITS;
+
+		if (first + region_limit(map, i) <= units)
+			cut->quads_before += region_quads(map, i);
+		else if (first >= units)
+			cut->used_behind += map->regions[i]->taken + map->regions[i]->held;
+		else
+			rc = region_cut(map, i, (uint32_t)(units - first), cut);
+	}
+	return rc;
 }
 
 void freemap_shrink(struct freemap *map, uint64_t units)
@@ -483,6 +619,11 @@ void freemap_encode_directory(const struct freemap *map, size_t region_count,
 		put32(at + SPACE_REGION_TAKEN, map->regions[i]->taken);
 		put32(at + SPACE_REGION_BROKEN, map->regions[i]->broken);
 	}
+}
+
+int freemap_load_region(struct freemap *map, size_t index)
+{
+	return load(map, index);
 }
 
 int freemap_copy_taken(struct freemap *map, size_t index, uint64_t words[WORDS])

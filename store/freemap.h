@@ -39,6 +39,7 @@ struct freemap {
 	uint64_t free;			/* units neither taken nor held */
 	uint64_t quads;			/* quads of such units only */
 	uint64_t cursor;		/* unit where the next search begins */
+	uint64_t low;			/* room before this unit is taken first; 0: wherever it is */
 	struct ref directory;
 	struct err trouble;		/* the sentence about the latest damage met */
 };
@@ -59,8 +60,11 @@ uint64_t freemap_step(const struct freemap *map);
  * `grow`, room for more. */
 int freemap_find(struct freemap *map, uint64_t units, bool grow, uint64_t *first);
 
+/* The same, but before map->low only, and without growing the file. */
+int freemap_find_low(struct freemap *map, uint64_t units, uint64_t *first);
+
 /* Free units from `first` on, which was found just now: up to `units` of them, and no further than
- * its region goes. */
+ * its region goes, or the low end of the file if it lies there. */
 uint32_t freemap_row(const struct freemap *map, uint64_t first, uint64_t units);
 
 /* Could blocks lie there? If so, their region's bits are read. -EUCLEAN. */
@@ -75,9 +79,25 @@ void freemap_claim(struct freemap *map, struct extent extent, bool taken);
 /* Units at the end of the file that are free, in *units; reads what it must. */
 int freemap_tail(struct freemap *map, uint64_t *units);
 
+/* How short the file could be if all that is behind its new end found room before it, and left
+ * quads free there: `reserve` of them, and one for each 2^`shift`. No quad that is in use counts as
+ * room. Gives *units, whole quads; reads one region at most. */
+int freemap_goal(struct freemap *map, uint64_t reserve, unsigned shift, uint64_t *units);
+
+/* What a cut of the file to `units` units would part: free quads before it, and units in use behind
+ * it. */
+struct freemap_cut {
+	uint64_t quads_before;
+	uint64_t used_behind;
+};
+int freemap_cut(struct freemap *map, uint64_t units, struct freemap_cut *cut);
+
 /* Forgets the last `units` units, all free, in whole quads; the file keeps them. The bits of regions
  * that go with them must not lie anywhere any more. */
 void freemap_shrink(struct freemap *map, uint64_t units);
+
+/* Reads the bits of a region, if that has not been done. */
+int freemap_load_region(struct freemap *map, size_t index);
 
 /* The taken bits of a region, loaded before, as a unit of bytes; or as words, loading it. */
 void freemap_encode_region(const struct region *region, uint8_t unit[UNIT]);

@@ -45,6 +45,7 @@ void engine_snapshot_close(struct engine_snapshot *snapshot)
 		return;
 	tree_view_close(snapshot->engine->tree, snapshot->view);	/* before its blocks go */
 	space_reader_close(snapshot->engine->space, snapshot->reader);
+	keeper_wake(snapshot->engine);
 	mem_free(snapshot);
 }
 
@@ -148,6 +149,7 @@ int engine_snapshot_delete(struct engine *engine, struct slice name)
 		rc = checkpoint_change(engine, &change);
 	mutex_unlock(&engine->checkpoint);
 	checkpoint_await(engine, -1);
+	keeper_wake(engine);
 	return engine_note(engine, rc, NULL);
 }
 

@@ -9,6 +9,8 @@
 
 enum {
 	TRIM_STEP = 16384,		/* units the file is cut by at a time: 64 MiB */
+	GOAL_RESERVE = 384,		/* units that a file made shorter has free, for deletes and the next
+					 * checkpoint's map */
 };
 
 struct changes {
@@ -38,6 +40,7 @@ struct space {
 	uint64_t wanted, wanted_before;	/* units that had to be free: since the last checkpoint's map was
 					 * settled, and between that and the one before */
 	bool untrimmable;		/* it was tried, and failed */
+	uint64_t died;			/* units, since opening */
 	uint64_t counted[SUPER_SLOTS];	/* units that the superblocks on disk count, at most */
 };
 
@@ -258,6 +261,7 @@ void space_dead(struct space *space, const struct ref *ref)
 	mutex_lock(&space->lock);
 	add_pieces(space, &space->now.dead, ref);
 	space->dead += ref_units(ref);
+	space->died += ref_units(ref);
 	mutex_unlock(&space->lock);
 }
 
@@ -518,6 +522,15 @@ static int move_own(struct space *space, struct ref *ref, uint32_t length) NEEDS
 	return 0;
 }
 
+/* Must region `index` be written? Also if its bits lie where the file is to end. */
+static bool region_moves(const struct freemap *map, size_t index)
+{
+	const struct region *region = map->regions[index];
+
+	return region->dirty ||
+	       (map->low && region->ref.length && region->ref.offset / UNIT >= map->low);
+}
+
 /* Gives every block of the map that has to be written a new place. Each move may change regions
  * that had not changed before, so it goes on until none is left. `moved` has a flag a region. */
 static int move_all(struct space *space, bool *moved, size_t count) NEEDS(space->lock)
@@ -531,9 +544,11 @@ static int move_all(struct space *space, bool *moved, size_t count) NEEDS(space-
 		if (map->region_count != count)
 			return -EAGAIN;		/* the file grew by a region: the directory is too small */
 		for (size_t i = 0; rc == 0 && i < count; i++) {
-			if (moved[i] || !map->regions[i]->dirty)
+			if (moved[i] || !region_moves(map, i))
 				continue;
-			rc = move_own(space, &map->regions[i]->ref, UNIT);
+			rc = freemap_load_region(map, i);
+			if (rc == 0)
+				rc = move_own(space, &map->regions[i]->ref, UNIT);
 			moved[i] = true;
 			again = true;
 		}
@@ -784,6 +799,73 @@ bool space_untrimmed(struct space *space)
 	return untrimmed;
 }
 
+/* ---- making the file shorter ------------------------------------------------------------ */
+
+int space_goal(struct space *space, unsigned shift, uint64_t *goal, uint64_t *units)
+{
+	int rc;
+
+	mutex_lock(&space->lock);
+	rc = freemap_goal(&space->map, GOAL_RESERVE / QUAD, shift, goal);
+	*units = pages_units(space->pages);
+	mutex_unlock(&space->lock);
+	return rc;
+}
+
+uint64_t space_step(struct space *space)
+{
+	uint64_t units;
+
+	mutex_lock(&space->lock);
+	units = freemap_step(&space->map);
+	mutex_unlock(&space->lock);
+	return units;
+}
+
+int space_behind(struct space *space, uint64_t limit, uint64_t *used, uint64_t *room)
+{
+	struct freemap_cut cut;
+	int rc;
+
+	mutex_lock(&space->lock);
+	rc = freemap_cut(&space->map, limit, &cut);
+	mutex_unlock(&space->lock);
+	*used = cut.used_behind;
+	*room = cut.quads_before * QUAD;
+	return rc;
+}
+
+void space_prefer(struct space *space, uint64_t limit)
+{
+	mutex_lock(&space->lock);
+	space->map.low = limit;
+	mutex_unlock(&space->lock);
+}
+
+int space_alloc_low(struct space *space, uint64_t units, uint64_t leave, uint64_t *offset)
+{
+	struct freemap *map = &space->map;
+	struct extent e = { .count = (uint32_t)units };
+	int rc = -ENOSPC;
+
+	mutex_lock(&space->lock);
+	if (map->quads * QUAD >= units + leave + 2 * QUAD)	/* see space_alloc_leaving */
+		rc = freemap_find_low(map, units, &e.first);
+	if (rc == 0) {
+		freemap_claim(map, e, false);
+		*offset = e.first * UNIT;
+	}
+	mutex_unlock(&space->lock);
+	return rc;
+}
+
+void space_calm(struct space *space)
+{
+	mutex_lock(&space->lock);
+	space->wanted = space->wanted_before = 0;
+	mutex_unlock(&space->lock);
+}
+
 /* ---- opening and looking ---------------------------------------------------------------- */
 
 int space_open(struct pages *pages, const struct super *super, struct space **out,
@@ -840,6 +922,8 @@ void space_stats(struct space *space, struct space_stats *out)
 		.quad_units = space->map.quads * QUAD, .dead_units = space->dead,
 		.dead_blocks = space->now.dead.count + space->frozen.dead.count,
 		.reader_units = space->reader_units, .readers = space->reader_count,
+		.reader = space->newest ? space->newest->generation : 0,
+		.died_units = space->died,
 	};
 	mutex_unlock(&space->lock);
 }

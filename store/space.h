@@ -129,6 +129,30 @@ void space_trim(struct space *space);
 /* Would another checkpoint, though nothing has changed, let space_trim give back more? */
 bool space_untrimmed(struct space *space);
 
+/* ---- making the file shorter ----
+ *
+ * Whoever moves blocks from the end of the file to the front of it asks here for how far that goes
+ * (compact.c). Nothing here grows the file, or has it keep room for later. */
+
+/* How long the file need be, in *goal units, if what lies behind moves before that; and how long
+ * it is, in *units. A share of 1/2^`shift` is left free, so that large blocks find places. */
+int space_goal(struct space *space, unsigned shift, uint64_t *goal, uint64_t *units);
+
+/* Units by which the file grows at once; its end may be free by some of these. */
+uint64_t space_step(struct space *space);
+
+/* Units in use behind unit `limit`, and units free in whole quads before it. */
+int space_behind(struct space *space, uint64_t limit, uint64_t *used, uint64_t *room);
+
+/* From now on whatever is handed out lies before unit `limit`, if there is room; 0: wherever. */
+void space_prefer(struct space *space, uint64_t limit);
+
+/* As space_alloc, before that unit only, and if `leave` units in whole quads are left free. */
+int space_alloc_low(struct space *space, uint64_t units, uint64_t leave, uint64_t *offset);
+
+/* Nobody wants room just now: the end of the file may be cut as short as it can be. */
+void space_calm(struct space *space);
+
 /* ---- readers ---- */
 
 struct space_reader;
@@ -157,6 +181,8 @@ struct space_stats {
 	uint64_t dead_blocks;	/* as many blocks that no checkpoint has worked in yet */
 	uint64_t reader_units;	/* held for readers only */
 	uint64_t readers;
+	uint64_t reader;	/* generation of the newest reader; 0: there is none */
+	uint64_t died_units;	/* so many died since the map was opened */
 };
 
 void space_stats(struct space *space, struct space_stats *out);

@@ -74,7 +74,7 @@ void tree_unref(struct tree *tree, struct node *node) NEEDS(tree->lock)
 
 /* ---- reading nodes ---------------------------------------------------------------------- */
 
-static void set_bound(struct bound *bound, const struct node *inner, uint32_t index)
+void tree_set_bound(struct bound *bound, const struct node *inner, uint32_t index)
 {
 	struct slice key;
 
@@ -101,7 +101,7 @@ int tree_find_leaf(const struct root *root, struct slice key, struct node **leaf
 		const uint32_t index = node_find_child(node, key);
 		struct node *child = inner_child(node, index);
 
-		set_bound(bound, node, index);
+		tree_set_bound(bound, node, index);
 		if (!child) {
 			tree_use(node);	/* it must be there when the child comes */
 			*miss = (struct miss){ inner_ref(node, index), (uint8_t)(node->level - 1) };
@@ -258,7 +258,7 @@ static uint32_t turn(struct tree *tree, const struct root *root, struct bound *h
 		path[depth] = node;
 		index[depth++] = i;
 		if (node->level > 1)
-			set_bound(&next, node, i);
+			tree_set_bound(&next, node, i);
 		last = node->level == 1 || i + 1 == node->count;
 		node = inner_child(node, i);
 	}

@@ -58,6 +58,32 @@ void tree_replayed(struct tree *tree);
 int tree_apply(struct tree *tree, struct slice batch, int (*admit)(void *arg, uint64_t units),
 	       void *arg, struct err *err);
 
+/* For `admit` only, and for a key of the batch: calls visit with the entry that the tree has there
+ * before the batch, and returns what it says. -ENOENT: there is none. */
+int tree_peek(struct tree *tree, struct slice key,
+	      int (*visit)(void *arg, const struct leaf_entry *entry), void *arg);
+
+/* Looks for what lies behind some place in the page file, leaf by leaf. All zeros but for the first
+ * three: it begins at the first leaf. */
+struct tree_search {
+	uint64_t limit;		/* what lies before this offset, as a whole, is not looked for, ... */
+	uint64_t floor;		/* ... nor what was born in this generation or before */
+	bool runs;		/* runs are looked for, too: then every leaf is read */
+	bool left_out;		/* set if something was born too early */
+	bool ended;		/* set behind the last leaf */
+	uint32_t next_size, found_size;
+	uint8_t next[NODE_KEY_MAX];	/* the search goes on with the leaf where this key belongs */
+	uint8_t found[NODE_KEY_MAX];	/* the first key of the leaf just looked at; size 0: it, and the
+					 * nodes above it, lie before the limit */
+};
+
+/* Looks at the next leaf, or passes it by: visits each of its entries whose run lies behind the
+ * limit, under the tree's read lock, until an answer is not 0, and returns that; then the search
+ * does not go on. */
+int tree_search(struct tree *tree, struct tree_search *search,
+		int (*visit)(void *arg, const struct leaf_entry *entry), void *arg,
+		struct err *err);
+
 /* A moment of the tree. */
 struct frozen {
 	struct node *root;	/* NULL: empty, or only on disk */

@@ -1,5 +1,6 @@
 /* tree_impl.h - what the tree's own files share: tree.c (reading, forgetting, freezing),
- * tree_apply.c (changing), tree_write.c (writing) and tree_view.c (moments). Nobody else includes it. */
+ * tree_apply.c (changing), tree_write.c (writing), tree_view.c (moments) and tree_search.c (what
+ * lies where). Nobody else includes it. */
 #ifndef CUBBY_TREE_IMPL_H
 #define CUBBY_TREE_IMPL_H
 
@@ -92,6 +93,9 @@ struct miss {
 	struct ref ref;
 	uint8_t level;
 };
+
+/* Narrows the bound of a node to that of its child, unless it is the last. `bound` may be NULL. */
+void tree_set_bound(struct bound *bound, const struct node *inner, uint32_t index);
 
 /* Finds the leaf where `key` belongs (*leaf is NULL in an empty tree) and, unless NULL, its
  * bound. -EAGAIN: *miss has to be read first. */

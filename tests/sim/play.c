@@ -430,12 +430,42 @@ static bool open_view(struct play *p, const struct step *s)
 	} else {
 		rc = engine_snapshot_open_kept(p->engine, moments_name(name), &v->snapshot);
 		v->commit = k->since - 1;
-		if (rc == -ENOENT && (!k->since || !k->tried))	/* it may be going just now */
+		if (rc == -ENOENT && !k->since)
 			return true;
 		if (rc == 0 && !k->since)
 			return look_is_wrong(p->wrong, "a snapshot is there that was never kept");
 	}
 	return goes_on(p, rc, "snapshot");
+}
+
+static bool clear(struct play *p, const struct step *s)
+{
+	enum { ONE_IN = 8 };
+
+	for (uint32_t k = 0; k < p->mix->keys; k++) {
+		const struct step one = { .kind = STEP_DELETE, .key = k };
+
+		if (k % ONE_IN != s->key % ONE_IN && !delete(p, &one))
+			return false;
+	}
+	return commit(p);
+}
+
+/* As the background does, when nothing has happened for a while. It must come to an end. */
+static bool compact(struct play *p)
+{
+	enum { PIECES = 200 };
+	bool more = true;
+	int rc = engine_checkpoint(p->engine);
+
+	for (int i = 0; rc == 0 && more; i++) {
+		rc = engine_compact(p->engine, &more);
+		if (i == PIECES)
+			return look_is_wrong(p->wrong, "it is made shorter again and again");
+	}
+	if (rc == 0 && p->progress.tried > p->progress.acknowledged)
+		p->progress.acknowledged = p->progress.tried;
+	return goes_on(p, rc, "compact");
 }
 
 /* An error that was planned fails this reading and no other. */
@@ -608,6 +638,10 @@ static bool play_step(struct play *p, const struct step *s)
 	case STEP_KILL:
 	case STEP_POWER:
 		return die_later(p, s);
+	case STEP_CLEAR:
+		return clear(p, s);
+	case STEP_COMPACT:
+		return compact(p);
 	case STEP_KINDS:
 		break;
 	}

@@ -94,6 +94,28 @@ const struct mix mixes[] = {
 		},
 		.meanwhile = 60,
 		.options = { WIDE_LOG, .cache = 65536 },
+	}, {
+		.name = "a store that empties", .keys = 60, .value_max = 20000,
+		.run_max = ENGINE_RUN_MAX,
+		.weights = {
+			[STEP_PUT] = 60, [STEP_RUN] = 120, [STEP_DELETE] = 10, [STEP_PATCH] = 60,
+			[STEP_COMMIT] = 100, [STEP_WRITTEN] = 20, [STEP_SYNCED] = 20,
+			[STEP_CHECKPOINT] = 2, [STEP_REOPEN] = 1, [STEP_KILL] = 1,
+			[STEP_POWER] = 1, [STEP_GET] = 10, [STEP_KEEP] = 1, [STEP_FORGET] = 4,
+			[STEP_MOMENT] = 3, [STEP_LOOK_BACK] = 8, [STEP_CLEAR] = 3,
+			[STEP_COMPACT] = 6,
+		},
+		.options = { SMALL_LOG, .cache = 40000 },
+	}, {
+		.name = "a full disk that empties", .keys = 100, .value_max = 30000,
+		.run_max = 600000,
+		.weights = {
+			[STEP_PUT] = 60, [STEP_RUN] = 100, [STEP_DELETE] = 5, [STEP_PATCH] = 30,
+			[STEP_COMMIT] = 100, [STEP_WRITTEN] = 10, [STEP_SYNCED] = 10,
+			[STEP_KILL] = 1, [STEP_POWER] = 1, [STEP_CLEAR] = 3, [STEP_COMPACT] = 20,
+		},
+		.limit = 12 << 20,
+		.options = { SMALL_LOG },
 	},
 	{ .name = NULL },
 };
@@ -240,7 +262,7 @@ static const char *const words[STEP_KINDS] = {
 	[STEP_SYNCED] = "synced", [STEP_CHECKPOINT] = "checkpoint", [STEP_LOOK] = "look",
 	[STEP_GET] = "get", [STEP_KEEP] = "keep", [STEP_FORGET] = "forget",
 	[STEP_MOMENT] = "moment", [STEP_LOOK_BACK] = "look back", [STEP_REOPEN] = "reopen", [STEP_KILL] = "kill",
-	[STEP_POWER] = "power cut",
+	[STEP_POWER] = "power cut", [STEP_CLEAR] = "clear", [STEP_COMPACT] = "compact",
 };
 
 void story_print(const struct story *story, FILE *to)
