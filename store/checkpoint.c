@@ -220,7 +220,6 @@ int checkpoint_replayed(struct engine *engine, const struct log_mark *at)
 	if (c.super.mark.seen < engine->super.mark.seen)
 		c.super.mark.seen = engine->super.mark.seen;
 	mutex_lock(&engine->checkpoint);
-	pages_touch(engine->pages);	/* replayed runs may be in the page cache only, after a kill */
 	rc = ensure_space(engine);
 	if (rc == 0)
 		rc = carry_out(engine, &c);

@@ -88,7 +88,8 @@ struct log_reader {
  * The next append has the revision after the last one found, or mark->seen if that is greater,
  * plus `leap`: revisions that somebody may have seen before a power cut, which took every trace of
  * them, are not used again. So that they are not after the next one either, the caller keeps
- * log_revision durably as mark->seen before it appends. */
+ * log_revision durably as mark->seen before it appends; and makes what `check` saw durable, for the
+ * first group that is appended may vouch for what relies on it. */
 int log_open(struct os *os, struct os_dir *dir, const struct log_options *options,
 	     const struct log_mark *mark, uint64_t leap, const struct log_reader *reader,
 	     struct log **out, bool *torn, struct err *err);

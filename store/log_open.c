@@ -235,19 +235,18 @@ static int write_again(const struct log *log, const struct segment *s, uint64_t 
 }
 
 /* What was replayed may be in the page cache only, since the process that wrote it was killed, or
- * was told that a sync failed: then no sync will ever write it, unless it is written again. So may
- * be the header of the last segment, which log_rotate may name. */
+ * was told that a sync failed: then no sync will ever write it, unless it is written again; and with it
+ * the headers behind it, of which log_rotate may name the last. Nothing vouches for it more than before,
+ * so what it relies on may come later: see log_open. */
 static int sync_tail(const struct log *log, const struct log_found *found, const struct log_end *end)
 {
 	bool doubtful = false;
 	int rc = 0;
 
-	if (end->number - 1 > end->synced && log->options.before_sync)
-		rc = log->options.before_sync(log->options.arg);
 	for (const struct segment *s = found->live; s && rc == 0; s = s->next) {
 		const bool last = s == end->last;
 
-		doubtful |= s == end->doubt || (last && s->end == SEGMENT_HEADER);
+		doubtful |= s == end->doubt;
 		if (doubtful)
 			rc = write_again(log, s, s == end->doubt ? end->doubt_offset : 0);
 		if (rc == 0 && (doubtful || last))

@@ -390,11 +390,6 @@ int pages_flush(struct pages *pages, uint64_t offset, uint64_t size, bool wait)
 	return rc;
 }
 
-void pages_touch(struct pages *pages)
-{
-	atomic_fetch_add(&pages->writes, 1);
-}
-
 int pages_sync(struct pages *pages)
 {
 	uint64_t writes;

@@ -84,10 +84,6 @@ int pages_flush(struct pages *pages, uint64_t offset, uint64_t size, bool wait);
  * failed sync is final: this and every later one answers -EROFS. */
 int pages_sync(struct pages *pages);
 
-/* The file may hold bytes, written before this process opened it, that are not durable: the next
- * pages_sync is not to be skipped. */
-void pages_touch(struct pages *pages);
-
 /* Writes the superblock to its slot, and syncs. The caller has synced what it refers to. A
  * failure is final, as of a sync. */
 int pages_write_super(struct pages *pages, const struct super *super);

@@ -70,21 +70,18 @@ static int blame_super(int rc, const struct super *super, struct err *err)
 }
 
 /* The superblock must know, before anything is committed, that the store is open again, and which
- * revisions will have been skipped. */
+ * revisions will have been skipped. Its sync is also that of the runs that were written again: from
+ * here on the log may vouch for those who name them. */
 static int reopened(struct engine *engine)
 {
 	struct super *super = &engine->super;
-	int rc;
 
 	log_recycle(engine->log, &super->mark);		/* checkpoints of the replay moved it */
-	/* What the replayed commits rely on may only be in the page cache, after a kill. */
-	pages_touch(engine->pages);
-	rc = pages_sync(engine->pages);
 	super->generation++;
 	super->mark.closed = false;
 	super->mark.seen = log_revision(engine->log);
 	super->mark.files = log_files(engine->log);
-	return rc == 0 ? pages_write_super(engine->pages, super) : rc;
+	return pages_write_super(engine->pages, super);
 }
 
 int recovery_open(struct engine *engine, struct err *err)

@@ -390,6 +390,84 @@ static void the_power_may_go_at_any_moment_of_closing(void **state)
 		}
 }
 
+/* ---- runs ------------------------------------------------------------------------------- */
+
+/* Somebody else, who commits a run while the page file is synced for the log, or waits for a commit
+ * while the run's bytes are on their way. The disk has not seen the run then. */
+static struct {
+	struct os real;
+	struct engine *engine;
+	bool in_sync, in_write;
+	uint64_t revision;
+} other;
+
+static int sync_and_put(struct os_file *file)
+{
+	const int rc = other.real.sync(file);
+
+	if (other.in_sync) {
+		other.in_sync = false;
+		assert_int_equal(put(other.engine, 10, 1, &other.revision), 0);
+	}
+	return rc;
+}
+
+static int wait_and_write(struct os_file *file, const void *bytes, size_t size, uint64_t offset)
+{
+	if (other.in_write && size == RUN) {
+		other.in_write = false;
+		assert_int_equal(engine_wait_blocking(other.engine, other.revision, LOG_SYNCED), 0);
+	}
+	return other.real.write(file, bytes, size, offset);
+}
+
+static void holds_run(struct sim *disk, uint32_t k)
+{
+	static uint8_t bytes[RUN], wanted[RUN];
+	struct engine *e = open_engine(disk);
+	struct buffer value = { 0 };
+	struct ref run;
+	char text[32];
+
+	assert_int_equal(engine_get(e, key_of(text, k), &value, &run), 0);
+	assert_int_equal(engine_run_read(e, &run, bytes), 0);
+	value_of(wanted, k, 1, RUN);
+	assert_memory_equal(bytes, wanted, RUN);
+	buffer_done(&value);
+	assert_int_equal(engine_close(e), 0);
+}
+
+static void no_sync_of_the_log_vouches_for_a_run_that_came_too_late(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		struct sim *disk = sim_new(1);
+		struct engine *e = open_engine(disk);
+
+		other.real = *sim_os(disk);
+		other.engine = e;
+		sim_os(disk)->sync = sync_and_put;
+		sim_os(disk)->write = wait_and_write;
+		assert_int_equal(put(e, 0, 1, &other.revision), 0);
+		if (i == 0) {
+			other.in_sync = true;
+			assert_int_equal(engine_wait_blocking(e, other.revision, LOG_SYNCED), 0);
+		} else {
+			other.in_write = true;
+			assert_int_equal(put(e, 10, 1, &other.revision), 0);
+		}
+		assert_false(other.in_sync || other.in_write);
+		assert_int_equal(engine_wait_blocking(e, other.revision, LOG_SYNCED), 0);
+		*sim_os(disk) = other.real;
+		sim_cut_after(disk, 0);
+		engine_close(e);
+		sim_reboot(disk, SIM_LOSE, 0);
+		holds_run(disk, 0);
+		holds_run(disk, 10);
+		sim_free(disk);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -397,6 +475,7 @@ int main(void)
 		cmocka_unit_test(nor_does_what_they_do_when_the_disk_is_done),
 		cmocka_unit_test(a_superblock_is_durable_before_what_it_frees_is_used),
 		cmocka_unit_test(a_checkpoint_after_one_that_failed_is_no_less_durable),
+		cmocka_unit_test(no_sync_of_the_log_vouches_for_a_run_that_came_too_late),
 		cmocka_unit_test(the_power_may_go_at_any_moment_of_closing),
 	};
 

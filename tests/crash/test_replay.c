@@ -169,6 +169,27 @@ static void open_and_cut(struct sim *disk, int64_t cut, enum sim_fate fate, uint
 	sim_reboot(disk, fate, seed);
 }
 
+static int find_last(void *arg, const char *name)
+{
+	char *last = arg;
+
+	if (strncmp(name, FILE_LOG_PREFIX, strlen(FILE_LOG_PREFIX)) == 0 && strcmp(name, last) > 0)
+		strcpy(last, name);
+	return 0;
+}
+
+static void lose_last_file_of_log(struct sim *disk)
+{
+	struct os *os = sim_os(disk);
+	struct os_dir *dir;
+	char last[256] = "";
+
+	assert_int_equal(os->open_dir(os, "/store", 0, &dir), 0);
+	assert_int_equal(os->list(dir, find_last, last), 0);
+	assert_int_equal(os->remove(dir, last), 0);
+	os->close_dir(dir);
+}
+
 /* ---- stories ---------------------------------------------------------------------------- */
 
 static void replay_keeps_to_the_memory_it_may_have(void **state)
@@ -215,6 +236,51 @@ static void a_crash_in_the_recovery_of_a_crash_loses_nothing(void **state)
 	sim_free(base);
 	print_message("%llu states opened and compared, of %lld operations\n",
 		      (unsigned long long)states, (long long)operations);
+}
+
+/* Cut in the replay, and opened once more: a superblock that the replay wrote has forgotten nothing that
+ * the one before it knew, of revisions that were given out and are lost, and of files of the log. */
+static void a_checkpoint_of_the_replay_forgets_nothing(void **state)
+{
+	enum { CUT_EVERY = 7 };
+	const struct engine_options large = {
+		.create = true, .segment_size = 64 * 1024, .log_cap = 16 << 20,
+	};
+	struct sim *base = store_with_a_long_log(), *whole;
+	struct engine *e;
+	int64_t operations;
+	uint64_t given;
+	(void)state;
+
+	/* Opened with memory enough, so that the log is as long as before; then one commit, of which
+	 * no trace is left. */
+	assert_int_equal(engine_open(sim_os(base), "/store", &large, &e, NULL), 0);
+	given = engine_revision(e) + 1;
+	sim_cut_after(base, 0);
+	engine_close(e);
+	sim_reboot(base, SIM_LOSE, 0);
+
+	whole = sim_clone(base);
+	assert_int_equal(try_open(whole, &e), 0);
+	operations = (int64_t)sim_changes(whole);
+	assert_int_equal(engine_close(e), 0);
+	sim_free(whole);
+	for (int64_t cut = 0; cut < operations; cut += CUT_EVERY) {
+		struct sim *disk = sim_clone(base);
+		struct err err;
+
+		open_and_cut(disk, cut, SIM_KEEP, 0);
+		whole = sim_clone(disk);
+		lose_last_file_of_log(whole);
+		assert_int_equal(engine_open(sim_os(whole), "/store", &small, &e, &err), -EUCLEAN);
+		sim_free(whole);
+		assert_int_equal(try_open(disk, &e), 0);
+		assert_true(engine_revision(e) >= given);
+		holds_all(e);
+		assert_int_equal(engine_close(e), 0);
+		sim_free(disk);
+	}
+	sim_free(base);
 }
 
 /* Without room for checkpoints it takes the memory that it needs. */
@@ -294,6 +360,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(replay_keeps_to_the_memory_it_may_have),
 		cmocka_unit_test(a_crash_in_the_recovery_of_a_crash_loses_nothing),
+		cmocka_unit_test(a_checkpoint_of_the_replay_forgets_nothing),
 		cmocka_unit_test(on_a_full_disk_the_log_is_replayed_all_the_same),
 		cmocka_unit_test(a_replay_that_fails_half_way_leaves_the_log_to_the_next),
 		cmocka_unit_test(no_error_passes_for_a_full_disk),

@@ -6,6 +6,9 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <unistd.h>
+
+#include "log_state.h"
 
 /* ---- history --------------------------------------------------------------------------- */
 
@@ -171,6 +174,148 @@ static void whoever_comes_during_the_sync_that_covers_him_is_told_in_order(void 
 	log_wait(b->log, &first.waiter);
 	assert_int_equal(first.order, 1);
 	assert_int_equal(told_count, 4);
+}
+
+/* Somebody else, who does this within the next write or sync of the log. */
+static struct {
+	struct os real;
+	struct bench *b;
+	bool appends_in_write, rotates_in_sync, asks_in_sync;
+	struct log_mark mark;
+	pthread_t waiter;
+	bool waits;
+	int rc;
+	struct log_waiter asker;
+	bool told;
+} meanwhile;
+
+static int write_meanwhile(struct os_file *file, const void *bytes, size_t size, uint64_t offset)
+{
+	if (meanwhile.appends_in_write) {
+		meanwhile.appends_in_write = false;
+		assert_int_equal(append(meanwhile.b, SMALL), 0);
+	}
+	return meanwhile.real.write(file, bytes, size, offset);
+}
+
+static void *wait_for_mark(void *arg)
+{
+	(void)arg;
+	meanwhile.rc = log_wait_blocking(meanwhile.b->log, meanwhile.mark.revision, LOG_SYNCED);
+	return NULL;
+}
+
+static bool next_has_a_leader(struct log *log)
+{
+	bool has;
+
+	mutex_lock(&log->lock);
+	has = log->has_next;
+	mutex_unlock(&log->lock);
+	return has;
+}
+
+/* The header is written when the disk is done, and the sync has not returned yet. Whoever waits for it
+ * must lead the next one. Whoever asks before the disk has begun must not be told yet. */
+static int sync_meanwhile(struct os_file *file)
+{
+	int rc;
+
+	if (meanwhile.asks_in_sync) {
+		meanwhile.asks_in_sync = false;
+		log_wait(meanwhile.b->log, &meanwhile.asker);
+		assert_false(meanwhile.told);
+	}
+	rc = meanwhile.real.sync(file);
+	if (!meanwhile.rotates_in_sync)
+		return rc;
+	meanwhile.rotates_in_sync = false;
+	assert_int_equal(log_rotate(meanwhile.b->log, &meanwhile.mark), 0);
+	assert_int_equal(pthread_create(&meanwhile.waiter, NULL, wait_for_mark, NULL), 0);
+	meanwhile.waits = true;
+	for (int i = 0; i < 10000 && !next_has_a_leader(meanwhile.b->log); i++)
+		usleep(1000);
+	return rc;
+}
+
+static void look_on(struct bench *b)
+{
+	meanwhile.real = *b->os;
+	meanwhile.b = b;
+	meanwhile.waits = false;
+	b->os->write = write_meanwhile;
+	b->os->sync = sync_meanwhile;
+}
+
+static void look_away(struct bench *b)
+{
+	*b->os = meanwhile.real;
+}
+
+/* Before it is closed, which syncs. */
+static void assert_survives_a_power_cut(const struct bench *b)
+{
+	struct bench t = twin(b);
+
+	sim_reboot(t.disk, SIM_LOSE, 0);
+	assert_opens(&t);
+	drop(&t);
+}
+
+static void what_is_appended_during_the_write_is_not_synced_by_it(void **state)
+{
+	struct bench *b = *state;
+
+	assert_int_equal(append(b, SMALL), 0);
+	look_on(b);
+	meanwhile.appends_in_write = true;
+	assert_int_equal(sync_all(b), 0);
+	assert_int_equal(b->appended, 2);
+	assert_int_equal(sync_all(b), 0);
+	look_away(b);
+	assert_int_equal(b->acked, 2);
+	assert_survives_a_power_cut(b);
+}
+
+static void a_header_that_is_written_during_a_sync_is_not_synced_by_it(void **state)
+{
+	struct bench *b = *state;
+
+	assert_int_equal(append(b, SMALL), 0);
+	look_on(b);
+	meanwhile.rotates_in_sync = true;
+	assert_int_equal(sync_all(b), 0);
+	assert_true(meanwhile.waits);
+	pthread_join(meanwhile.waiter, NULL);
+	look_away(b);
+	assert_int_equal(meanwhile.rc, 0);
+	b->mark = meanwhile.mark;
+	b->at_mark = b->appended;
+	assert_survives_a_power_cut(b);
+}
+
+static void tell_asker(struct log_waiter *w, int rc)
+{
+	(void)w;
+	assert_int_equal(rc, 0);
+	meanwhile.told = true;
+}
+
+/* The commits before it were synced long ago. */
+static void a_header_that_is_being_synced_is_not_synced_yet(void **state)
+{
+	struct bench *b = *state;
+	struct log_mark mark;
+
+	assert_int_equal(append_synced(b, SMALL), 0);
+	assert_int_equal(log_rotate(b->log, &mark), 0);
+	look_on(b);
+	meanwhile.asks_in_sync = true;
+	meanwhile.told = false;
+	meanwhile.asker = (struct log_waiter){ mark.revision, LOG_SYNCED, tell_asker, NULL };
+	assert_int_equal(log_wait_blocking(b->log, mark.revision, LOG_SYNCED), 0);
+	look_away(b);
+	assert_true(meanwhile.told);
 }
 
 static void a_callback_comes_at_once_for_what_is_safe_already(void **state)
@@ -580,6 +725,9 @@ int main(void)
 		BENCH_TEST(small_groups_without_a_sync_share_a_unit),
 		BENCH_TEST(a_batch_that_is_too_large_is_refused_and_the_largest_is_not),
 		BENCH_TEST(whoever_comes_during_the_sync_that_covers_him_is_told_in_order),
+		BENCH_TEST(what_is_appended_during_the_write_is_not_synced_by_it),
+		BENCH_TEST(a_header_that_is_written_during_a_sync_is_not_synced_by_it),
+		BENCH_TEST(a_header_that_is_being_synced_is_not_synced_yet),
 		BENCH_TEST(a_callback_comes_at_once_for_what_is_safe_already),
 		BENCH_TEST(a_full_segment_is_followed_by_the_next),
 		BENCH_TEST(recycled_segments_bring_nothing_back),

@@ -191,6 +191,109 @@ static void after_a_failed_sync_the_log_is_dead(void **state)
 	fail_everywhere(SIM_SYNC, -EIO);
 }
 
+/* What a sync has failed on is shown to whoever comes next, and never written by itself: `synced` small
+ * batches and then some large ones, in several segments, of which the sync of the nth failed. */
+static struct bench log_whose_sync_failed(unsigned synced, int64_t nth, uint64_t seed)
+{
+	enum { DOUBTFUL = 9 };
+	struct bench b = { .disk = sim_new(seed), .cap = 16 * SEGMENT };
+
+	assert_int_equal(create(&b), 0);
+	for (unsigned i = 0; i < synced; i++)
+		assert_int_equal(append_synced(&b, LARGE), 0);
+	for (unsigned i = 0; i < DOUBTFUL; i++)
+		assert_int_equal(append_written(&b, LARGE), 0);
+	sim_fail(b.disk, SIM_SYNC, nth, -EIO);
+	assert_int_equal(sync_all(&b), -EIO);
+	shut(&b);
+	return b;
+}
+
+/* An opening that was not cut has made durable what it found. */
+static void open_and_lose_the_rest(struct bench *b)
+{
+	struct bench t;
+
+	assert_opens(b);
+	t = twin(b);		/* before it is closed, which syncs */
+	sim_reboot(t.disk, SIM_LOSE, 0);
+	assert_opens(&t);
+	assert_int_equal(t.found, b->found);
+	drop(&t);
+}
+
+static void what_a_failed_sync_left_is_durable_once_the_log_is_open(void **state)
+{
+	(void)state;
+	for (unsigned synced = 0; synced < 6; synced++)
+		for (int64_t nth = 0; nth < 2; nth++)
+			for (uint64_t seed = 0; seed < 4; seed++) {
+				struct bench b = log_whose_sync_failed(synced, nth, seed);
+
+				open_and_lose_the_rest(&b);
+				assert_int_equal(b.found, b.appended);
+				drop(&b);
+			}
+}
+
+/* Cut while it does that, again and again: by a kill, which takes nothing of it, or of the power. */
+static void cut_at_each_operation_it_is_done_at_last(void **state)
+{
+	enum { AGAIN = 5 };
+	(void)state;
+
+	for (unsigned synced = 0; synced < 6; synced++) {
+		struct bench b = log_whose_sync_failed(synced, synced % 2, synced);
+		bool finished = false;
+
+		for (int64_t cut = 0; !finished; cut++)
+			for (int fate = 0; fate <= SIM_FATES; fate++) {
+				struct bench t = twin(&b);
+
+				for (int64_t i = 0; i < AGAIN; i++) {
+					sim_cut_after(t.disk, cut * (i + 2) / 2 % (cut + 1));
+					finished = reopen(&t) == 0;
+					sim_cut_after(t.disk, -1);
+					shut(&t);
+					if (fate == SIM_FATES)
+						sim_revive(t.disk, (uint64_t)(cut * AGAIN + i));
+					else
+						sim_reboot(t.disk, (enum sim_fate)fate,
+							   (uint64_t)(cut * AGAIN + i));
+				}
+				open_and_lose_the_rest(&t);
+				if (fate == SIM_FATES)
+					assert_int_equal(t.found, b.appended);
+				drop(&t);
+			}
+		drop(&b);
+	}
+}
+
+/* The header of a segment that nothing else was written to. */
+static void a_header_that_a_failed_sync_left_is_durable_before_it_is_named(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < 40; seed++) {
+		struct bench b = { .disk = sim_new(seed), .cap = 4 * SEGMENT }, t;
+		struct log_mark mark;
+
+		assert_int_equal(create(&b), 0);
+		assert_int_equal(append_synced(&b, SMALL), 0);
+		assert_int_equal(log_rotate(b.log, &mark), 0);
+		sim_fail(b.disk, SIM_SYNC, 0, -EIO);
+		assert_int_equal(log_wait_blocking(b.log, mark.revision, LOG_SYNCED), -EIO);
+		shut(&b);
+		assert_opens(&b);
+		assert_int_equal(checkpoint(&b), 0);
+		t = twin(&b);		/* before it is closed, which syncs */
+		sim_reboot(t.disk, SIM_LOSE, 0);
+		assert_opens(&t);
+		drop(&t);
+		drop(&b);
+	}
+}
+
 static void no_other_fault_makes_it_lie(void **state)
 {
 	(void)state;
@@ -275,6 +378,9 @@ int main(void)
 		cmocka_unit_test(a_creation_that_was_cut_off_can_be_done_again),
 		cmocka_unit_test(after_a_failed_write_the_log_is_dead),
 		cmocka_unit_test(after_a_failed_sync_the_log_is_dead),
+		cmocka_unit_test(what_a_failed_sync_left_is_durable_once_the_log_is_open),
+		cmocka_unit_test(cut_at_each_operation_it_is_done_at_last),
+		cmocka_unit_test(a_header_that_a_failed_sync_left_is_durable_before_it_is_named),
 		cmocka_unit_test(no_other_fault_makes_it_lie),
 		BENCH_TEST(a_dead_log_says_why),
 		BENCH_TEST(an_opening_that_could_not_read_changes_nothing),
