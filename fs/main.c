@@ -72,7 +72,8 @@ static int show_help(FILE *to, int status)
 
 static int complain(const char *word)
 {
-	fprintf(stderr, "cubby: %s: no such command; \"cubby --help\" tells which there are\n", word);
+	fprintf(stderr, "cubby: %s: no such command; \"cubby --help\" tells which there are\n",
+		word);
 	return EXIT_USAGE;
 }
 

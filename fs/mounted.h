@@ -22,7 +22,8 @@ bool mounted_dying(const char *store);
 void mounted_wait_dying(const char *store);
 
 /* Unmounts, as this user or with fusermount3's help. `dead`: its daemon is gone, or dying, so
- * that it does not matter who still has files open there; who waits for an answer gets an error. Says itself what is wrong. */
+ * that it does not matter who still has files open there; who waits for an answer gets an error.
+ * Says itself what is wrong. */
 int mounted_take_away(const char *point, bool dead);
 
 #endif

@@ -99,9 +99,9 @@ static int read_version(struct fs *fs, struct slice text, struct attr_change *ch
 	return read_number(text, &change->values.version);
 }
 
-/* An instant long past is what a copy or a backup says of a key that has expired since. Tools restore
- * a file in several steps, and were it gone between them, they would fail (rsync) or make it again
- * without an expiry (tar): so it stays until they are through. */
+/* An instant long past is what a copy or a backup says of a key that has expired since. Tools
+ * restore a file in several steps, and were it gone between them, they would fail (rsync) or make
+ * it again without an expiry (tar): so it stays until they are through. */
 static int read_expires(struct fs *fs, struct slice text, struct attr_change *change)
 {
 	const uint64_t now_ms = store_now_ms(fs->store);

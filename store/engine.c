@@ -150,8 +150,8 @@ static int create(struct engine *engine, struct err *err)
 	return rc;
 }
 
-/* Only what was never finished may be made afresh. A note that a creation has left beside a finished
- * store (the power went before it was removed, or a copy brought it along) goes. */
+/* Only what was never finished may be made afresh. A note that a creation has left beside a
+ * finished store (the power went before it was removed, or a copy brought it along) goes. */
 static int settle_creating(struct engine *engine, struct contents *c, struct err *err)
 {
 	int rc = pages_finished(engine->os, engine->dir, err);
