@@ -82,12 +82,24 @@ static int make_segment(struct log *log, struct segment **out) NEEDS(log->making
 	return rc;
 }
 
-/* Makes a spare unless there are `wanted`. -EAGAIN: the cap is reached (unless beyond_cap). */
+/* Is there so little left on the disk that the log, growing to its cap, could fill it? What remains is
+ * for values then: what was removed must be room for as much again. The log does with the
+ * files that it has, at the price of more checkpoints. */
+static bool disk_is_short(struct log *log, uint64_t growth)
+{
+	uint64_t free_bytes, total_bytes;
+
+	return log->os->space(log->dir, &free_bytes, &total_bytes) == 0 && free_bytes < growth;
+}
+
+/* Makes a spare unless there are `wanted`. Unless beyond_cap: -EAGAIN, the cap is reached; -ENOSPC, the
+ * disk is short. */
 static int make_spare(struct log *log, unsigned wanted, bool beyond_cap)
 	WITHOUT(log->making, log->lock)
 {
 	struct segment *s = NULL;
 	bool enough, capped, dead;
+	uint64_t growth;
 	int rc = 0;
 
 	mutex_lock(&log->making);
@@ -95,11 +107,14 @@ static int make_spare(struct log *log, unsigned wanted, bool beyond_cap)
 	dead = log->dead;
 	enough = log->spare_count >= wanted;
 	capped = !beyond_cap && log_is_capped(log);
+	growth = beyond_cap || log->files < SEGMENTS_MIN ? 0 : log->options.cap - log->total_size;
 	mutex_unlock(&log->lock);
 	if (dead)
 		rc = -EROFS;
 	else if (!enough && capped)
 		rc = -EAGAIN;
+	else if (!enough && disk_is_short(log, growth))
+		rc = -ENOSPC;
 	else if (!enough)
 		rc = make_segment(log, &s);
 	if (s) {

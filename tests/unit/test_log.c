@@ -405,6 +405,31 @@ static void a_full_disk_refuses_appends_until_a_checkpoint(void **state)
 	assert_opens(b);
 }
 
+/* What is left of the disk is for values then. */
+static void a_log_that_could_fill_the_disk_does_not_grow(void **state)
+{
+	struct bench *b = *state;
+	struct log_stats stats;
+	int rc;
+
+	b->cap = 8 * SEGMENT;
+	shut(b);
+	assert_opens(b);
+	sim_limit(b->disk, 7 * SEGMENT);
+	do
+		rc = append_synced(b, LARGE);
+	while (rc == 0);
+	assert_int_equal(rc, -ENOSPC);
+	log_stats(b->log, &stats);
+	assert_int_equal(stats.bytes, 3 * SEGMENT);
+	assert_int_equal(checkpoint(b), 0);
+	sim_limit(b->disk, 9 * SEGMENT);
+	for (int i = 0; i < 20; i++)
+		assert_int_equal(append_synced(b, LARGE), 0);
+	log_stats(b->log, &stats);
+	assert_in_range(stats.bytes, 3 * SEGMENT + 1, 8 * SEGMENT);
+}
+
 static void prepared_segments_spare_appends_the_making(void **state)
 {
 	struct bench *b = *state;
@@ -732,6 +757,7 @@ int main(void)
 		BENCH_TEST(a_full_segment_is_followed_by_the_next),
 		BENCH_TEST(recycled_segments_bring_nothing_back),
 		BENCH_TEST(at_the_cap_appends_ask_for_a_checkpoint_which_helps),
+		BENCH_TEST(a_log_that_could_fill_the_disk_does_not_grow),
 		BENCH_TEST(a_full_disk_refuses_appends_until_a_checkpoint),
 		BENCH_TEST(prepared_segments_spare_appends_the_making),
 		BENCH_TEST(a_checkpoint_of_nothing_new_writes_nothing),
