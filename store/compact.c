@@ -167,7 +167,7 @@ static bool has_room(struct piece *p, uint64_t units)
 	struct space_stats space;
 
 	space_stats(p->engine->space, &space);
-	p->full = space.quad_units < engine_admits(p->engine, units, 1);
+	p->full = space.quad_units < engine_admits(p->engine, units, REF_PIECES);
 	return !p->full;
 }
 

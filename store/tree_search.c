@@ -21,9 +21,22 @@ int tree_peek(struct tree *tree, struct slice key,
 	return visit(arg, &entry);
 }
 
+/* Does any piece of it? */
+static bool lies_behind(const struct ref *ref, uint64_t limit)
+{
+	bool behind = false;
+
+	for (uint32_t i = 0; ref->length && i < ref_pieces(ref); i++) {
+		const struct ref piece = ref_piece(ref, i);
+
+		behind |= piece.offset + ref_units(&piece) * UNIT > limit;
+	}
+	return behind;
+}
+
 static bool is_sought(struct tree_search *s, const struct ref *ref)
 {
-	if (!ref->length || ref->offset + ref_units(ref) * UNIT <= s->limit)
+	if (!lies_behind(ref, s->limit))
 		return false;
 	s->left_out |= ref->generation <= s->floor;
 	return ref->generation > s->floor;

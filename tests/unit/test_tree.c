@@ -798,6 +798,67 @@ static void falling_keys_behind_a_large_entry_find_a_leaf_each(void **state)
 	put_falling(b, "A", 'Z', 'B', false);
 }
 
+/* ---- searching for what lies at the file's end ------------------------------------------- */
+
+enum { LAST_PIECE = (REF_PIECES - 1) * REF_PIECE_UNITS * UNIT };	/* where it begins in a run */
+
+/* A run of four pieces, the second half of which lies so many units behind the first. */
+static struct ref put_scattered(struct bench *b, const char *key, uint64_t apart)
+{
+	struct ref run = { .length = LAST_PIECE + 1 }, gap = { .length = (uint32_t)apart * UNIT };
+	struct batch batch = { 0 };
+	uint64_t at[REF_PIECES];
+
+	for (uint32_t i = 0; i < REF_PIECES; i++) {
+		if (i == REF_PIECES / 2)
+			assert_int_equal(space_alloc(b->space, apart, &gap.offset), 0);
+		assert_int_equal(space_alloc(b->space, REF_PIECE_UNITS, &at[i]), 0);
+	}
+	run.offset = at[0];
+	memcpy(run.more, &at[1], sizeof(run.more));
+	space_give_back(b->space, &(struct ref){ .offset = at[REF_PIECES - 1] + UNIT,
+						 .length = (REF_PIECE_UNITS - 1) * UNIT });
+	space_give_back(b->space, &gap);
+	batch_put_run(&batch, slice_str(key), &run, slice_str(""));
+	assert_int_equal(tree_apply(b->tree, buffer_slice(&batch.bytes), yes, NULL, NULL), 0);
+	batch_done(&batch);
+	return run;
+}
+
+static int count_found(void *arg, const struct leaf_entry *entry)
+{
+	unsigned *found = arg;
+
+	assert_true(ref_scattered(&entry->run));
+	++*found;
+	return 0;
+}
+
+static unsigned runs_behind(struct bench *b, uint64_t limit)
+{
+	struct tree_search s = { .limit = limit, .runs = true };
+	unsigned found = 0;
+
+	while (!s.ended)
+		assert_int_equal(tree_search(b->tree, &s, count_found, &found, NULL), 0);
+	return found;
+}
+
+/* Of each, its last piece counts, not how long it is in all. */
+static void a_scattered_run_is_found_where_its_pieces_lie(void **state)
+{
+	struct bench *b = *state;
+	const struct ref run = put_scattered(b, "far", 64);
+	const uint64_t last = run.more[REF_PIECES - 2];
+
+	assert_true(last > run.offset + REF_PIECES * REF_PIECE_UNITS * UNIT);
+	assert_int_equal(runs_behind(b, run.offset + UNIT), 1);
+	assert_int_equal(runs_behind(b, run.more[REF_PIECES - 3] + REF_PIECE_UNITS * UNIT), 1);
+	assert_int_equal(runs_behind(b, last), 1);
+	assert_int_equal(runs_behind(b, last + UNIT), 0);
+	checkpoint(b);
+}
+
 int main(void)
 {
 #define STORY(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -817,6 +878,7 @@ int main(void)
 		STORY(without_memory_a_batch_changes_nothing),
 		STORY(in_no_memory_a_search_comes_to_its_end),
 		STORY(nor_is_a_view_read_without_end),
+		STORY(a_scattered_run_is_found_where_its_pieces_lie),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
