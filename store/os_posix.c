@@ -7,8 +7,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -150,6 +152,19 @@ static int posix_space(struct os_dir *dir, uint64_t *free_bytes, uint64_t *total
 
 /* ---- files ---------------------------------------------------------------------------- */
 
+/* On Btrfs a write needs new room though it is over what was written before: on a full disk not even
+ * the log could be written, and so nothing be removed. The flag, which only an empty file takes, has
+ * it write in place. Other file systems do, or refuse the flag. */
+static void write_in_place(const struct os_file *file, const struct stat *st)
+{
+	int flags;
+
+	if (st->st_size == 0 && ioctl(file->fd, FS_IOC_GETFLAGS, &flags) == 0) {
+		flags |= FS_NOCOW_FL;
+		(void)!ioctl(file->fd, FS_IOC_SETFLAGS, &flags);
+	}
+}
+
 /* O_NONBLOCK: what is no regular file is refused, and must not hold us up before we know. */
 static int posix_open(struct os_dir *dir, const char *name, unsigned flags, struct os_file **out)
 {
@@ -170,6 +185,8 @@ static int posix_open(struct os_dir *dir, const char *name, unsigned flags, stru
 		rc = -EINVAL;
 	if (rc < 0)
 		goto out;
+	if (flags & OS_CREATE)
+		write_in_place(file, &st);
 
 	*out = file;
 	file = NULL;
