@@ -79,6 +79,7 @@ static struct {
 	struct play *play;
 	struct os_file *pages;
 	bool in_checkpoint, in_step;
+	bool at_syncs_only;		/* else at writes, too */
 	uint32_t steps;			/* that are to happen yet */
 } meanwhile;
 
@@ -119,7 +120,7 @@ static int hooked_open(struct os_dir *dir, const char *name, unsigned flags, str
 /* Only at nodes: they are written under no lock but the checkpoint's. */
 static int hooked_write(struct os_file *file, const void *bytes, size_t size, uint64_t offset)
 {
-	if (file == meanwhile.pages && size >= NODE_HEADER &&
+	if (file == meanwhile.pages && size >= NODE_HEADER && !meanwhile.at_syncs_only &&
 	    get32((const uint8_t *)bytes + NODE_MAGIC) == NODE_MAGIC_VALUE)
 		others_go_on(false, 2);
 	return meanwhile.real.write(file, bytes, size, offset);
@@ -451,21 +452,34 @@ static bool clear(struct play *p, const struct step *s)
 	return commit(p);
 }
 
+/* A piece of it, while others go on; but not while it writes leaves early, which is under a lock. */
+static int compact_piece(struct play *p, bool *more)
+{
+	int rc;
+
+	meanwhile.in_checkpoint = meanwhile.at_syncs_only = true;
+	rc = engine_compact(p->engine, more);
+	meanwhile.in_checkpoint = meanwhile.at_syncs_only = false;
+	return rc;
+}
+
 /* As the background does, when nothing has happened for a while. It must come to an end. */
-static bool compact(struct play *p)
+static bool compact(struct play *p, const struct step *s)
 {
 	enum { PIECES = 200 };
+	const uint32_t commit = p->progress.tried;
 	bool more = true;
 	int rc = engine_checkpoint(p->engine);
 
+	meanwhile.steps = s->size;
 	for (int i = 0; rc == 0 && more; i++) {
-		rc = engine_compact(p->engine, &more);
+		rc = compact_piece(p, &more);
 		if (i == PIECES)
 			return look_is_wrong(p->wrong, "it is made shorter again and again");
 	}
-	if (rc == 0 && p->progress.tried > p->progress.acknowledged)
-		p->progress.acknowledged = p->progress.tried;
-	return goes_on(p, rc, "compact");
+	if (rc == 0 && commit > p->progress.acknowledged)
+		p->progress.acknowledged = commit;
+	return !p->wrong[0] && goes_on(p, rc, "compact");
 }
 
 /* An error that was planned fails this reading and no other. */
@@ -641,7 +655,7 @@ static bool play_step(struct play *p, const struct step *s)
 	case STEP_CLEAR:
 		return clear(p, s);
 	case STEP_COMPACT:
-		return compact(p);
+		return compact(p, s);
 	case STEP_KINDS:
 		break;
 	}

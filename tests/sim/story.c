@@ -116,6 +116,32 @@ const struct mix mixes[] = {
 		},
 		.limit = 12 << 20,
 		.options = { SMALL_LOG },
+	}, {
+		.name = "a store that empties under way", .keys = 80, .value_max = 14000,
+		.run_max = 600000,
+		.weights = {
+			[STEP_PUT] = 60, [STEP_RUN] = 120, [STEP_DELETE] = 10, [STEP_PATCH] = 60,
+			[STEP_COMMIT] = 120, [STEP_WRITTEN] = 20, [STEP_SYNCED] = 20,
+			[STEP_CHECKPOINT] = 2, [STEP_REOPEN] = 1, [STEP_KILL] = 1,
+			[STEP_POWER] = 1, [STEP_GET] = 10, [STEP_KEEP] = 1, [STEP_FORGET] = 5,
+			[STEP_MOMENT] = 3, [STEP_LOOK_BACK] = 10, [STEP_CLEAR] = 3,
+			[STEP_COMPACT] = 8,
+		},
+		.meanwhile = 60,
+		.options = { WIDE_LOG, .cache = 65536 },
+	}, {
+		.name = "snapshots on a full disk", .keys = 500, .value_max = 14000,
+		.run_max = 65536,
+		.weights = {
+			[STEP_PUT] = 50, [STEP_RUN] = 250, [STEP_DROP] = 5, [STEP_DELETE] = 30,
+			[STEP_PATCH] = 30, [STEP_COMMIT] = 150, [STEP_WRITTEN] = 10,
+			[STEP_SYNCED] = 20, [STEP_CHECKPOINT] = 4, [STEP_REOPEN] = 1,
+			[STEP_KILL] = 1, [STEP_POWER] = 1, [STEP_GET] = 10, [STEP_KEEP] = 2,
+			[STEP_FORGET] = 12, [STEP_MOMENT] = 4, [STEP_LOOK_BACK] = 8,
+			[STEP_CLEAR] = 1, [STEP_COMPACT] = 2,
+		},
+		.limit = 6 << 20,
+		.options = { SMALL_LOG, .cache = 65536 },
 	},
 	{ .name = NULL },
 };
@@ -178,6 +204,7 @@ static struct step draw(const struct mix *mix, uint64_t *random, uint32_t number
 	case STEP_CHECKPOINT:
 	case STEP_KEEP:
 	case STEP_FORGET:
+	case STEP_COMPACT:
 		s.size = mix->meanwhile && pick(random, 2) ? pick(random, mix->meanwhile) : 0;
 		break;
 	case STEP_MOMENT:

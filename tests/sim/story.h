@@ -35,7 +35,7 @@ enum step_kind {
 	STEP_KILL,		/* kill -9, `size` changing operations from now */
 	STEP_POWER,		/* the power goes, likewise; key: the fate of what was not synced */
 	STEP_CLEAR,		/* deletes most keys: all but each eighth, from `key` on */
-	STEP_COMPACT,		/* the file is made shorter, to the end */
+	STEP_COMPACT,		/* the file is made shorter, to the end; size as above */
 	STEP_KINDS
 };
 
