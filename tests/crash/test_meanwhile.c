@@ -390,6 +390,51 @@ static void the_power_may_go_at_any_moment_of_closing(void **state)
 		}
 }
 
+/* Opens; the power goes after so many operations. Returns how many there were. */
+static int64_t open_and_cut(struct sim *disk, int64_t cut)
+{
+	const uint64_t before = sim_changes(disk);
+	struct engine *e;
+	int64_t operations;
+	int rc;
+
+	sim_cut_after(disk, cut);
+	rc = engine_open(sim_os(disk), "/store", &small, &e, NULL);
+	operations = (int64_t)(sim_changes(disk) - before);
+	assert_true(rc == 0 || sim_is_cut(disk));
+	sim_cut_after(disk, 0);
+	if (rc == 0)
+		engine_close(e);
+	return operations;
+}
+
+/* What says that the store is closed is in the page cache only, since the process was killed, or a sync
+ * failed. Whoever opens it writes the next superblock over the one before that, the last that is durable. */
+static void what_says_that_it_is_closed_is_durable_before_the_other_superblock_goes(void **state)
+{
+	enum { LAST = 4, FATES = 2 * SIM_FATES };
+	struct sim *disk, *closing;
+	const int64_t operations = close_and_cut(&disk, -1);
+	(void)state;
+
+	sim_free(disk);
+	for (int64_t kill = operations - LAST; kill < operations; kill++) {
+		int64_t opening = 1;
+
+		close_and_cut(&closing, kill);
+		sim_revive(closing, (uint64_t)kill);
+		for (int64_t cut = 0; cut <= opening; cut++)
+			for (int fate = 0; fate < FATES; fate++) {
+				disk = sim_clone(closing);
+				opening = open_and_cut(disk, cut);
+				sim_reboot(disk, fate % SIM_FATES, (uint64_t)(cut * FATES + fate));
+				comes_back(disk);
+				sim_free(disk);
+			}
+		sim_free(closing);
+	}
+}
+
 /* ---- runs ------------------------------------------------------------------------------- */
 
 /* Somebody else, who commits a run while the page file is synced for the log, or waits for a commit
@@ -477,6 +522,8 @@ int main(void)
 		cmocka_unit_test(a_checkpoint_after_one_that_failed_is_no_less_durable),
 		cmocka_unit_test(no_sync_of_the_log_vouches_for_a_run_that_came_too_late),
 		cmocka_unit_test(the_power_may_go_at_any_moment_of_closing),
+		cmocka_unit_test(
+			what_says_that_it_is_closed_is_durable_before_the_other_superblock_goes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

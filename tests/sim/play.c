@@ -375,6 +375,7 @@ static bool change_name(struct play *p, const struct step *s)
 {
 	struct keeping *k = &p->moments.kept[s->key % MOMENTS_NAMES];
 	const bool keeps = s->kind == STEP_KEEP, possible = keeps == (k->since == 0);
+	const uint32_t before = k->tried;
 	int rc;
 
 	if (possible && !p->read_only)
@@ -387,6 +388,8 @@ static bool change_name(struct play *p, const struct step *s)
 		       look_is_wrong(p->wrong, "%s: %d", keeps ? "kept twice" : "deleted twice", rc);
 	if (rc == 0)
 		k->since = k->tried;
+	else if (rc == -EROFS && keeps && before)	/* an earlier try, that failed, has made it so */
+		k->tried = before;
 	return goes_on(p, rc, keeps ? "keep" : "forget");
 }
 
