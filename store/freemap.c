@@ -310,7 +310,7 @@ static int find_low(struct freemap *map, uint32_t count, uint64_t *first)
 {
 	int rc = -ENOSPC;
 
-	if (map->cursor < map->low)
+	if (map->cursor < map->low && map->cursor < map->units)
 		rc = find_low_in(map, map->cursor / REGION_UNITS,
 				 (uint32_t)(map->cursor % REGION_UNITS), count, first);
 	for (size_t i = 0; rc == -ENOSPC && i < map->region_count &&

@@ -849,7 +849,7 @@ int space_alloc_low(struct space *space, uint64_t units, uint64_t leave, uint64_
 	int rc = -ENOSPC;
 
 	mutex_lock(&space->lock);
-	if (map->quads * QUAD >= units + leave + 2 * QUAD)	/* see space_alloc_leaving */
+	if (map->quads * QUAD >= units + leave + 2 * QUAD)	/* see space_alloc_run */
 		rc = freemap_find_low(map, units, &e.first);
 	if (rc == 0) {
 		freemap_claim(map, e, false);

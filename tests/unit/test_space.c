@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "freemap.h"
 #include "mem.h"
 #include "sim/disk.h"
 #include "space.h"
@@ -311,6 +312,25 @@ static void a_full_disk_refuses_and_takes_nothing(void **state)
 	assert_int_equal(after.free_units, stats.free_units);
 }
 
+/* The file has become shorter than was aimed at, and all of it is in use. */
+static void an_aim_behind_the_end_of_the_file_is_no_place(void **state)
+{
+	struct bench *b = *state;
+	struct space_stats stats;
+	uint64_t offset;
+	int rc;
+
+	sim_limit(b->disk, (uint64_t)REGION_UNITS * UNIT);
+	while ((rc = space_alloc(b->space, QUAD, &offset)) == 0)
+		continue;
+	assert_int_equal(rc, -ENOSPC);
+	space_stats(b->space, &stats);
+	assert_int_equal(stats.units, REGION_UNITS);
+	space_prefer(b->space, REGION_UNITS + 64);
+	assert_int_equal(space_alloc(b->space, QUAD, &offset), -ENOSPC);
+	assert_int_equal(space_alloc_low(b->space, QUAD, 0, &offset), -ENOSPC);
+}
+
 /* A directory with a good checksum; `field` of region 0 is wrong. */
 static int open_with(struct bench *b, uint32_t field, uint32_t value)
 {
@@ -373,6 +393,7 @@ int main(void)
 		STORY(what_is_only_held_is_free_after_a_crash_and_the_named_is_not),
 		STORY(the_dead_keep_their_place_until_the_superblock_is_there),
 		STORY(a_full_disk_refuses_and_takes_nothing),
+		STORY(an_aim_behind_the_end_of_the_file_is_no_place),
 		STORY(a_directory_that_makes_no_sense_is_refused),
 		STORY(the_lists_of_a_checkpoint_take_what_they_hold),
 	};
