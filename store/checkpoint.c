@@ -58,7 +58,8 @@ static bool hurried(const struct checkpoint *c)
 		return true;
 	log_fill(c->engine->log, &fill, &limit);
 	tree_stats(c->engine->tree, &tree);
-	return fill > limit - (limit - atomic_load(&c->engine->fill_began)) / 2 || tree.memory > c->engine->options.cache;
+	return fill > limit / 2 + atomic_load(&c->engine->fill_began) / 2 ||
+	       tree.memory > c->engine->options.cache;
 }
 
 /* Leaves the disk to others for as long as it has been ours, unless somebody waits for the
@@ -88,8 +89,10 @@ static int mark(void *arg)
 	struct checkpoint *c = arg;
 	const int rc = c->replaying ? 0 : log_rotate(c->engine->log, &c->super.mark);
 
-	if (rc == 0)
+	if (rc == 0) {
 		space_freeze(c->engine->space);
+		atomic_store(&c->engine->touched, false);	/* later ones are for the next checkpoint */
+	}
 	return rc;
 }
 
@@ -145,7 +148,6 @@ static void finish(struct engine *engine, struct checkpoint *c) NEEDS(engine->ch
 	if (!c->replaying)		/* before what may take long: writers may be waiting for it */
 		log_recycle(engine->log, &c->super.mark);
 	atomic_store(&engine->starved, false);
-	atomic_store(&engine->touched, false);
 	tree_views_write(engine->tree, &c->frozen);
 	space_trim(engine->space);
 }
@@ -168,6 +170,7 @@ static int carry_out(struct engine *engine, struct checkpoint *c) NEEDS(engine->
 	} else {
 		kept_undo(engine->kept);
 		space_thaw(engine->space, named);
+		atomic_store(&engine->touched, true);
 	}
 	tree_release(engine->tree, &c->frozen);
 	tree_shrink(engine->tree);

@@ -173,7 +173,12 @@ static bool has_room(struct piece *p, uint64_t units)
 
 static int admit_touch(void *arg, uint64_t units)
 {
-	return has_room(arg, units) ? 0 : -ENOSPC;
+	struct piece *p = arg;
+
+	if (!has_room(p, units))
+		return -ENOSPC;
+	atomic_store(&p->engine->touched, true);
+	return 0;
 }
 
 /* Copies the leaf that has this key, and the nodes above it, by a patch of no bytes. If the key is
@@ -190,7 +195,6 @@ static int touch(struct piece *p, struct slice key)
 		rc = tree_apply(p->engine->tree, buffer_slice(&batch.bytes), admit_touch, p, &err);
 	batch_done(&batch);
 	if (rc == 0) {
-		atomic_store(&p->engine->touched, true);
 		atomic_fetch_add(&p->engine->moved, NODE_UNITS * UNIT);
 		p->left -= p->left < NODE_UNITS ? p->left : NODE_UNITS;
 	}
