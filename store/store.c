@@ -286,25 +286,17 @@ void batch_table(struct batch *batch, uint64_t id, const struct table *table)
 	batch_put(batch, record_slice(&key), slice_of(record, table_encode(table, record)));
 }
 
-static void note_table(struct store *store, uint64_t table, uint64_t revision)
-{
-	atomic_ullong *noted = &store->noted[table % TABLES_NOTED];
-	unsigned long long seen = atomic_load_explicit(noted, memory_order_relaxed);
-
-	while (seen < revision && !atomic_compare_exchange_weak(noted, &seen, revision))
-		;
-}
-
 /* Here, and not where names are changed, so that no change can be forgotten: whatever a table shows of
  * itself or of its names is in records that begin with its id. */
 static void note_tables(struct store *store, struct slice batch, uint64_t revision)
+	NEEDS(store->lock)
 {
 	struct batch_op op;
 	uint64_t table;
 
 	for (size_t at = BATCH_HEADER; batch_next(batch, &at, &op) > 0;)
 		if (record_of_table(op.key, &table))
-			note_table(store, table, revision);
+			store->noted[table % TABLES_NOTED] = revision;
 }
 
 int store_commit(struct store *store, const struct batch *batch, bool reclaim,
@@ -583,9 +575,15 @@ uint64_t store_revision(struct store *store)
 	return engine_revision(store->engine);
 }
 
+/* Under the lock: what can be seen already was noted then, too. */
 uint64_t store_table_revision(struct store *store, uint64_t table)
 {
-	return atomic_load(&store->noted[table % TABLES_NOTED]);
+	uint64_t revision;
+
+	mutex_lock(&store->lock);
+	revision = store->noted[table % TABLES_NOTED];
+	mutex_unlock(&store->lock);
+	return revision;
 }
 
 int store_checkpoint(struct store *store)
