@@ -392,6 +392,16 @@ static int turn(struct engine *engine)
 	return rc;
 }
 
+/* A snapshot may have been made since the last piece. */
+static void respect_snapshots(struct engine *engine)
+{
+	struct compaction *c = &engine->compaction;
+	const uint64_t newest = newest_snapshot(engine);
+
+	if (newest > c->floor)
+		c->floor = c->search.floor = newest;
+}
+
 /* Moves a little, unless all is done. */
 static int go_on(struct engine *engine)
 {
@@ -400,6 +410,7 @@ static int go_on(struct engine *engine)
 	uint64_t used, room;
 	int rc = space_behind(engine->space, c->limit, &used, &room);
 
+	respect_snapshots(engine);
 	p.left = room / 2 < PIECE ? room / 2 : PIECE;
 	if (rc < 0)
 		return rc;

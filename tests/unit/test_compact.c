@@ -407,6 +407,44 @@ static void what_a_snapshot_has_is_not_doubled(void **state)
 	}
 }
 
+/* Nor is it when the snapshot comes while the file is being made shorter. */
+static void nor_if_it_is_made_between_two_pieces(void **state)
+{
+	(void)state;
+
+	for (int i = 0; i < 2; i++) {
+		struct sim *disk = sim_new(1);
+		struct engine *e = open_engine(disk, &chunks);
+		struct engine_snapshot *moment = NULL;
+		struct engine_stats before;
+		bool more = true;
+
+		fill_store(e, &chunks, true);
+		delete_most(e, &chunks);
+		assert_int_equal(engine_checkpoint(e), 0);
+		while (stats_of(e).moved_bytes == 0)
+			assert_int_equal(engine_compact(e, &more), 0);
+		assert_true(more);
+		if (i == 0)
+			assert_int_equal(engine_snapshot_create(e, slice_str("rest")), 0);
+		else
+			assert_int_equal(engine_snapshot_open(e, &moment), 0);
+		before = stats_of(e);
+		idle(e);
+		assert_int_equal(stats_of(e).moved_bytes, before.moved_bytes);
+		engine_snapshot_close(moment);
+		if (i == 0)
+			assert_int_equal(engine_snapshot_delete(e, slice_str("rest")), 0);
+		idle(e);
+		assert_true(stats_of(e).moved_bytes > before.moved_bytes);
+		is_about_as_short_as_a_new_one(e, &chunks);
+		check_content(e, &chunks, NULL);
+		verify(e);
+		assert_int_equal(engine_close(e), 0);
+		sim_free(disk);
+	}
+}
+
 /* ---- while others are at work ----------------------------------------------------------- */
 
 static struct {
@@ -681,6 +719,7 @@ int main(void)
 		cmocka_unit_test(what_a_kept_snapshot_has_stays_until_that_is_deleted),
 		cmocka_unit_test(what_an_open_one_has_stays_until_that_is_closed),
 		cmocka_unit_test(what_a_snapshot_has_is_not_doubled),
+		cmocka_unit_test(nor_if_it_is_made_between_two_pieces),
 		cmocka_unit_test(the_background_does_it_when_nothing_happens),
 		cmocka_unit_test(an_entry_that_is_changed_while_its_run_moves_keeps_the_change),
 		cmocka_unit_test(nor_does_one_that_is_deleted_come_back),
