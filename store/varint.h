@@ -20,7 +20,8 @@ size_t varint_size(uint64_t v);
 /* varint_take for a number of any length. */
 int varint_take_long(struct slice *from, uint64_t *v);
 
-/* Takes a number off the front of `from`, or answers -EUCLEAN and takes nothing. Most are one byte. */
+/* Takes a number off the front of `from`, or answers -EUCLEAN and takes nothing. Most
+ * are one byte. */
 static inline int varint_take(struct slice *from, uint64_t *v)
 {
 	const uint8_t *p = from->data;
