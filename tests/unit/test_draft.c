@@ -219,7 +219,8 @@ static void times_are_those_of_the_last_write(void **state)
 	sim_advance(k.disk, 1000);
 	write_at(d, 0, "y", 1);
 	assert_int_equal(draft_mtime_ns(d), before.mtime_ns + 2000);
-	assert_int_equal(draft_staged_since(d), sim_os(k.disk)->monotonic_ns(sim_os(k.disk)) - 1000);
+	assert_int_equal(draft_staged_since(d),
+			 sim_os(k.disk)->monotonic_ns(sim_os(k.disk)) - 1000);
 	sim_advance(k.disk, 1000);
 	assert_int_equal(draft_publish(d, KEY, &attr, &k.revision), 0);
 	assert_int_equal(attr.mtime_ns, before.mtime_ns + 2000);
@@ -438,7 +439,7 @@ static void more_changes_in_place_than_a_batch_takes_are_refused(void **state)
 	kit_end(&k);
 }
 
-/* ---- large values and memory ------------------------------------------------------------------ */
+/* ---- large values and memory ----------------------------------------------------------------- */
 
 static void a_value_larger_than_memory_is_written_within_the_bound(void **state)
 {
@@ -574,7 +575,7 @@ static void a_value_under_way_leaves_nothing_behind(void **state)
 	kit_end(&k);
 }
 
-/* ---- holding and giving back ------------------------------------------------------------------ */
+/* ---- holding and giving back ----------------------------------------------------------------- */
 
 static void a_draft_reads_on_after_its_entry_is_gone(void **state)
 {
@@ -688,7 +689,7 @@ static void the_reclaimer_needs_no_asking(void **state)
 	kit_end(&k);
 }
 
-/* ---- trouble ----------------------------------------------------------------------------------- */
+/* ---- trouble --------------------------------------------------------------------------------- */
 
 /* Wherever the power goes while a value is replaced or changed, there is the old or the new one. */
 static void a_publication_happens_entirely_or_not_at_all(void **state)
@@ -823,8 +824,9 @@ static uint64_t room(struct kit *k)
 	return stats.room_bytes;
 }
 
-/* Free space lies in single quads, where neither whole chunks nor records of more than 16 KiB fit in a
- * row; as long as room is promised values of any size fit all the same, and can be changed. */
+/* Free space lies in single quads, where neither whole chunks nor records of more than 16 KiB fit
+ * in a row; as long as room is promised values of any size fit all the same, and
+ * can be changed. */
 static void a_scattered_disk_takes_values_of_any_size(void **state)
 {
 	static const size_t sizes[] = { 64000, 40000, 17000, 300000, 50000, 65536, 34000, 100 };
@@ -861,8 +863,8 @@ static void a_scattered_disk_takes_values_of_any_size(void **state)
 	for (i = 0; i < large; i++) {
 		const size_t size = sizes[i % SIZES];
 
-		assert_true(holds_pattern(&k, numbered(name, 50000 + i), size + (size > 20000) * 500,
-					  i));
+		assert_true(holds_pattern(&k, numbered(name, 50000 + i),
+					  size + (size > 20000) * 500, i));
 	}
 	kit_end(&k);
 }
@@ -892,7 +894,7 @@ static void what_was_removed_is_room_for_who_comes_next(void **state)
 	kit_end(&k);
 }
 
-/* ---- a model ----------------------------------------------------------------------------------- */
+/* ---- a model --------------------------------------------------------------------------------- */
 
 enum { MODEL_MAX = 500000 };
 
@@ -1065,7 +1067,7 @@ static void random_changes_agree_with_a_model(void **state)
 	free(m);
 }
 
-/* ---- threads ----------------------------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 enum { SHARED = 200000, ROUNDS = 150 };
 

@@ -303,7 +303,7 @@ static void without_memory_a_hole_is_made_in_part(void **state)
 	kit_end(&k);
 }
 
-/* ---- a model ----------------------------------------------------------------------------------- */
+/* ---- a model --------------------------------------------------------------------------------- */
 
 enum { MODEL_CHUNKS = 12, MODEL_MAX = MODEL_CHUNKS * CHUNK };
 
