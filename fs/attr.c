@@ -22,7 +22,8 @@ static struct timespec timespec_of(int64_t ns)
 {
 	const int64_t s = ns / NS_PER_S, rest = ns % NS_PER_S;
 
-	return rest < 0 ? (struct timespec){ s - 1, rest + NS_PER_S } : (struct timespec){ s, rest };
+	return rest < 0 ? (struct timespec){ s - 1, rest + NS_PER_S }
+			: (struct timespec){ s, rest };
 }
 
 static struct stat stat_of(const struct attr *attr)
@@ -36,7 +37,8 @@ static struct stat stat_of(const struct attr *attr)
 		.st_rdev = attr->rdev,
 		.st_size = (off_t)attr->size,
 		.st_blksize = BLOCK_SIZE,
-		.st_blocks = (blkcnt_t)(attr->stored / STAT_BLOCK + (attr->stored % STAT_BLOCK != 0)),
+		.st_blocks =
+			(blkcnt_t)(attr->stored / STAT_BLOCK + (attr->stored % STAT_BLOCK != 0)),
 		.st_atim = timespec_of(attr->atime_ns),
 		.st_mtim = timespec_of(attr->mtime_ns),
 		.st_ctim = timespec_of(attr->ctime_ns),
@@ -61,8 +63,8 @@ static void show(struct fs *fs, const struct attr *attr, bool staged, struct sho
 	out->attr_seconds = staged ? 0 : out->entry_seconds;
 }
 
-/* Lays what is staged over what is published; true if there is something. A bare creation is nothing
- * of the kind: its publication changes nothing that stat shows. */
+/* Lays what is staged over what is published; true if there is something. A bare creation is
+ * nothing of the kind: its publication changes nothing that stat shows. */
 static bool overlay(struct node *node, struct attr *attr) NEEDS(node->lock)
 {
 	struct draft *draft = atomic_load(&node->draft);
@@ -147,8 +149,9 @@ int attr_show_found(struct fs *fs, struct node *node, const struct attr *attr,
 
 /* ---- changing -------------------------------------------------------------------------------- */
 
-/* Which of a file's bits let it run with others' rights (a fifo's would not, but are taken off too).
- * Without execution by the group its bit means something else, and those of the group may keep it. */
+/* Which of a file's bits let it run with others' rights (a fifo's would not, but are taken off
+ * too). Without execution by the group its bit means something else, and those of the
+ * group may keep it. */
 static uint32_t stripped_from(uint32_t mode, bool of_group)
 {
 	if (S_ISDIR(mode))

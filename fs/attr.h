@@ -36,7 +36,7 @@ struct attr_change {
 	struct attr values;
 	bool mtime_now;		/* SET_MTIME means this moment, and not one chosen by hand */
 	bool strip;		/* as chown(2): a file's set-user-id and set-group-id go ... */
-	bool of_group;		/* ... unless it is no program for its group, and he is of the group */
+	bool of_group;		/* ... unless it is no program for its group, and he is of that */
 	const char *xattr;	/* an attribute that changes with it: NULL for none */
 	const struct slice *xattr_value;	/* NULL: it goes */
 };
@@ -45,16 +45,16 @@ struct attr_change {
 int attr_set(struct fs *fs, struct node *node, const struct attr_change *change,
 	     uint64_t *revision);
 
-/* Keeps the attributes of a node that is about to lose its last name, at `place`, for whoever has it
- * open or, if it is `replaced`, is about to. Of a symbolic link, which is never open in a way that we
- * are told of, it keeps the target instead, as the attribute GONE_TARGET. */
+/* Keeps the attributes of a node that is about to lose its last name, at `place`, for whoever has
+ * it open or, if it is `replaced`, is about to. Of a symbolic link, which is never open in a way
+ * that we are told of, it keeps the target instead, as the attribute GONE_TARGET. */
 int attr_keep(struct fs *fs, struct node *node, struct place place, bool replaced)
 	NEEDS(fs->names);
 
 #define GONE_TARGET "target"	/* in no name space: nobody can ask for it or set it */
 
-/* Takes set-user-id and set-group-id off a file that an ordinary user is about to change: left to us
- * (connection_begin). `of_group` as in attr_change. */
+/* Takes set-user-id and set-group-id off a file that an ordinary user is about to change: left to
+ * us (connection_begin). `of_group` as in attr_change. */
 int attr_strip(struct fs *fs, struct node *node, bool of_group);
 
 #endif

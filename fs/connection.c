@@ -1,6 +1,6 @@
 /* libfuse lets us stand between it and the kernel (fuse_session_custom_io). All we do there is look
- * at INIT, the first request, on the thread that has asked for it: so it needs no lock, and no place
- * to remember that but this thread's own. */
+ * at INIT, the first request, on the thread that has asked for it: so it needs no lock, and no
+ * place to remember that but this thread's own. */
 #include "connection.h"
 
 #include <errno.h>
@@ -92,9 +92,9 @@ int connection_begin(struct fuse_session *session,
 
 /* ---- what it does ---------------------------------------------------------------------------- */
 
-/* MEASURED 21: who only reads needs nothing at close. Who only writes might bypass the page cache and
- * save a GETXATTR, but whoever reads the file meanwhile could then see zeros, or write old bytes
- * back (DESIGN.md, "Requests"). */
+/* MEASURED 21: who only reads needs nothing at close. Who only writes might bypass the page cache
+ * and save a GETXATTR, but whoever reads the file meanwhile could then see zeros, or write old
+ * bytes back (DESIGN.md, "Requests"). */
 void connection_open(struct fuse_file_info *fi)
 {
 	fi->keep_cache = 1;

@@ -187,7 +187,7 @@ struct listing {
 	size_t size, used;
 	uint64_t cookie;	/* of the last entry listed */
 	uint64_t skip;		/* entries still to be passed over */
-	struct fuse_entry_param entry;	/* what is listed now; unless plus, only number and type count */
+	struct fuse_entry_param entry;	/* listed now; unless plus, only number and type count */
 };
 
 enum {

@@ -1,7 +1,7 @@
 /* extent.h - parts of an open file as a whole: allocating, punching, finding and copying them.
  *
- * Nothing is reserved: a value takes room when it is written. fallocate(2) grows the value, and says
- * -ENOSPC if what it asks for is not free now; it is no promise that a later write will fit.
+ * Nothing is reserved: a value takes room when it is written. fallocate(2) grows the value, and
+ * says -ENOSPC if what it asks for is not free now; it is no promise that a later write will fit.
  * Ranges cannot be collapsed or inserted: -EOPNOTSUPP.
  *
  * A hole is a whole chunk of 64 KiB of which nothing is kept (store_seek). Data that a program put

@@ -92,8 +92,8 @@ static void mark_written(struct fs *fs, struct node *node)
 
 /* ---- publishing ------------------------------------------------------------------------------ */
 
-/* What is not published and stays so until somebody asks (store_make); its version is 0, or one that
- * was set before. */
+/* What is not published and stays so until somebody asks (store_make); its version is 0, or one
+ * that was set before. */
 static bool never_published(const struct node *node)
 {
 	return S_ISREG(node->attr.mode) && (node->attr.version == 0 || node->attr.unpublished);

@@ -48,11 +48,11 @@ int handle_seek(struct fs *fs, struct node *node, uint64_t offset, bool hole, ui
 /* Publishes what was written, if anything was. *revision: of the node's last publication. */
 int handle_flush(struct fs *fs, struct node *node, uint64_t *revision);
 
-/* A bare creation or truncation is published by release, which the kernel asks for after close(2) has
- * returned. If all who may write have flushed and written nothing, that is what comes next; who
- * asks for the version wants to see it, and who empties the file again makes another version of it.
- * So this waits for it, though not for long, for a descriptor may have been closed that was not the
- * last. */
+/* A bare creation or truncation is published by release, which the kernel asks for after close(2)
+ * has returned. If all who may write have flushed and written nothing, that is what comes next;
+ * who asks for the version wants to see it, and who empties the file again makes another version
+ * of it. So this waits for it, though not for long, for a descriptor may have been closed that was
+ * not the last. */
 void handle_settle(struct node *node);
 
 /* Publishes whatever is staged, truncations and bare creations too. */

@@ -1,8 +1,8 @@
 /* hash.h - a hash table of things that carry their own link, growing and shrinking without a pause.
  *
  * The table allocates nothing but its array of buckets, so inserting cannot fail. It grows by
- * splitting one bucket at each insertion (linear hashing), so no insertion ever moves everything; and
- * shrinks in the same way once it is three quarters empty.
+ * splitting one bucket at each insertion (linear hashing), so no insertion ever moves everything;
+ * and shrinks in the same way once it is three quarters empty.
  * What is equal is for the caller to say, who walks the candidates:
  *
  *	for (link = hash_first(&t, hash); link; link = hash_next(link)) ...

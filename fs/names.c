@@ -122,7 +122,8 @@ void names_recheck(struct fs *fs, struct node *node)
 	rwlock_read(&fs->names);
 	if (!node->gone && !node_shared(node))
 		warden_post(&fs->warden, note_recheck(node_place(node)));
-	for (bool first = true; !node->gone && node_shared(node) && count == DUE_BATCH; first = false) {
+	for (bool first = true; !node->gone && node_shared(node) && count == DUE_BATCH;
+	     first = false) {
 		count = store_names(fs->store, node->id, first ? NULL : &list[DUE_BATCH - 1], list,
 				    DUE_BATCH);
 		for (int i = 0; i < count; i++)
@@ -243,8 +244,9 @@ static int read_ttl(struct fs *fs, struct node *node, uint64_t *ttl_ms)
 	NEEDS_SHARED(fs->names) NEEDS(node->lock)
 {
 	struct buffer text = { 0 };
-	int rc = node->gone ? -ENODATA :
-			      store_xattr_get(fs->store, node_place(node), slice_str(DEFAULT_TTL), &text);
+	int rc = node->gone ? -ENODATA
+			    : store_xattr_get(fs->store, node_place(node), slice_str(DEFAULT_TTL),
+					      &text);
 
 	if (rc == 0)
 		rc = when_read_span(buffer_slice(&text), ttl_ms) < 0 ? -EUCLEAN : 0;
@@ -419,8 +421,8 @@ static void keep_attr(struct node *node, const struct attr *last)
 }
 
 /* Before `node` loses its name at `place`. If that is its last, whoever has it open keeps the
- * value, and the node keeps what stat shows. An entry that has expired is left for the change to complain
- * about. *is_last says whether the node is to go. */
+ * value, and the node keeps what stat shows. An entry that has expired is left for the change to
+ * complain about. *is_last says whether the node is to go. */
 static int keep_last(struct fs *fs, struct place place, struct node *node, bool replaced,
 		     bool *is_last) NEEDS(fs->names)
 {
@@ -525,7 +527,8 @@ static int rename_held(struct fs *fs, struct end *from, struct end *to, unsigned
 	if (rc == 0 && !(flags & STORE_EXCHANGE))
 		rc = default_expiry(fs, to->place.table, &expires_ms);
 	if (rc == 0)
-		rc = store_rename_due(fs->store, from->place, to->place, flags, expires_ms, revision);
+		rc = store_rename_due(fs->store, from->place, to->place, flags, expires_ms,
+				      revision);
 	if (rc < 0)
 		return rc;
 	if (expires_ms)		/* the kernel takes its entry along, which knows of no end */

@@ -12,8 +12,8 @@
 #include "attr.h"
 #include "fs.h"
 
-/* The attribute of a table that says for how long what is new in it lives: seconds, with up to three
- * decimals. Who changes it tells names_ttl_changed. */
+/* The attribute of a table that says for how long what is new in it lives: seconds, with up to
+ * three decimals. Who changes it tells names_ttl_changed. */
 #define DEFAULT_TTL "user.cubby.default-ttl"
 
 void names_ttl_changed(struct node *node);

@@ -59,7 +59,7 @@ struct node {
 	bool renewed;				/* truncated by open since then */
 	int failed;				/* first error of a write since then, if renewed */
 	struct attr attr;			/* as last seen: what is left once it is gone, */
-	uint64_t default_ttl_ms;		/* of a table: see names.h; TTL_UNKNOWN: not read yet */
+	uint64_t default_ttl_ms;		/* a table's (names.h); TTL_UNKNOWN: not read yet */
 	struct buffer xattrs;			/* and its attributes then, a set of xattr_set.h */
 
 	uint8_t first_name[];			/* under which it was met: most never get another */

@@ -517,7 +517,8 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 
 	(void)ino;
 	if (rc == 0)
-		rc = extent_allocate(fs_of(req), file_of(fi), mode, (uint64_t)offset, (uint64_t)size);
+		rc = extent_allocate(fs_of(req), file_of(fi), mode, (uint64_t)offset,
+				     (uint64_t)size);
 	finish_change(req, fi, rc);
 }
 

@@ -118,8 +118,8 @@ static enum log_level level_of(const struct fs *fs, enum care care)
 	return care == CARE_LOGGED ? LOG_WRITTEN : LOG_SYNCED;
 }
 
-/* Sends `r`, which is on the caller's stack, when its time has come. What need only be written is so
- * before anybody could take over; without memory this thread stands and waits too. */
+/* Sends `r`, which is on the caller's stack, when its time has come. What need only be written is
+ * so before anybody could take over; without memory this thread stands and waits too. */
 static void send_after(const struct reply *r, struct wait wait)
 {
 	const enum log_level level = level_of(r->fs, wait.care);

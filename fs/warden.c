@@ -155,7 +155,7 @@ static uint64_t expire(struct fs *fs)
 {
 	uint64_t next_ms, now_ms;
 
-	atomic_store(&fs->warden.next_ms, 0);	/* who comes while we look says so: see warden_due */
+	atomic_store(&fs->warden.next_ms, 0);	/* who comes meanwhile says so: see warden_due */
 	if (names_expire_due(fs, &next_ms) < 0)
 		return 10 * NS_PER_S;
 	atomic_store(&fs->warden.next_ms, next_ms);

@@ -11,8 +11,8 @@
  * Everything else below user.cubby. is ours and does not exist yet.
  *
  * trusted.* is kept as given; the kernel lets only root ask. security.* is kept with the option
- * `security`, and POSIX access control lists (system.posix_acl_*) with `acl`: there list and mode are
- * kept in step (acl.h), and the kernel decides by them. Of other name spaces, and of these two
+ * `security`, and POSIX access control lists (system.posix_acl_*) with `acl`: there list and mode
+ * are kept in step (acl.h), and the kernel decides by them. Of other name spaces, and of these two
  * without their options, nothing is known; -EOPNOTSUPP (and not -ENODATA) makes tools stop asking
  * (MEASURED 21).
  *

@@ -15,9 +15,9 @@
 struct batch {
 	struct buffer bytes;	/* BATCH_HEADER and operations; empty if there are none */
 	uint32_t count;
-	int failed;		/* the first error of the functions below: 0, -ENOMEM, or -EINVAL for a key of
-				 * impossible size; sticky, so that many puts need one check, at
-				 * the end */
+	int failed;		/* the first error of the functions below: 0, -ENOMEM, or -EINVAL
+				 * for a key of impossible size; sticky, so that many puts need one
+				 * check, at the end */
 };
 
 void batch_put(struct batch *batch, struct slice key, struct slice value);

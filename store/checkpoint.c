@@ -8,16 +8,16 @@
 #include "engine_impl.h"
 
 enum {
-	MAP_UNITS = 16,			/* of the free map that one checkpoint rewrites, beside ... */
+	MAP_UNITS = 16,			/* of the free map that a checkpoint rewrites, beside ... */
 	MAP_REGIONS = REGION_UNITS / 2,	/* ... one for each so many units of the file */
 	IDLE_TICKS = 5,			/* commit intervals without a commit, then a checkpoint */
 	COMPACT_TICKS = 10,		/* ... and then the file is made shorter */
-	INNER_FRACTION = 4,		/* of the cache in inner nodes that wait for a checkpoint ... */
+	INNER_FRACTION = 4,		/* of the cache in inner nodes that are to be written ... */
 	INNER_MIN = 8 << 20,		/* ... or so many bytes, if that is more */
 	DEAD_FRACTION = 4,		/* of the file dead: a checkpoint makes it free */
 	DEAD_MIN = 64 * 1024,		/* units: 256 MiB, below which nobody cares */
 	STARVED_MIN = 256,		/* ... or 1 MiB, once somebody found no room */
-	REST_MAX_MS = 20,		/* of a checkpoint that is not in a hurry, between two writes */
+	REST_MAX_MS = 20,		/* of a checkpoint in no hurry, between two writes */
 };
 
 uint64_t checkpoint_overhead(struct engine *engine, uint64_t deaths)
@@ -47,8 +47,8 @@ static struct timespec after(uint64_t ns)
 	return t;
 }
 
-/* Does somebody want it over? Whoever waits does; and soon somebody would have to, when half of what
- * the log had left as it began is used up, or memory is. */
+/* Does somebody want it over? Whoever waits does; and soon somebody would have to, when half of
+ * what the log had left as it began is used up, or memory is. */
 static bool hurried(const struct checkpoint *c)
 {
 	struct tree_stats tree;
@@ -145,7 +145,7 @@ static void finish(struct engine *engine, struct checkpoint *c) NEEDS(engine->ch
 	kept_durable(engine->kept);
 	space_durable(engine->space, c->super.units);
 	engine->super = c->super;
-	if (!c->replaying)		/* before what may take long: writers may be waiting for it */
+	if (!c->replaying)		/* first, for writers may be waiting for it */
 		log_recycle(engine->log, &c->super.mark);
 	atomic_store(&engine->starved, false);
 	tree_views_write(engine->tree, &c->frozen);

@@ -24,7 +24,7 @@
 
 enum {
 	FLUSH_PIECES = 4096,		/* of a value under way, before they move into the tree */
-	BATCH_BYTES_PER_PIECE = 128,	/* a piece's record and the deletion of a cut one, generously */
+	BATCH_BYTES_PER_PIECE = 128,	/* a piece's record and a cut one's deletion, generously */
 };
 
 /* ---- the floor ------------------------------------------------------------------------------- */
@@ -472,7 +472,7 @@ struct write {
 	uint64_t offset;
 	struct slice bytes;
 	uint32_t first, last;		/* chunks */
-	struct piece **fresh;		/* to be put: whole chunks, and those that had to be fetched */
+	struct piece **fresh;		/* to be put: whole chunks, and those that were fetched */
 	size_t fresh_count;
 };
 
@@ -487,7 +487,8 @@ static void write_part(const struct write *w, uint32_t number, uint32_t *start, 
 
 static const uint8_t *write_bytes(const struct write *w, uint32_t number, uint32_t start)
 {
-	return (const uint8_t *)w->bytes.data + ((uint64_t)number * STORE_CHUNK + start - w->offset);
+	return (const uint8_t *)w->bytes.data +
+	       ((uint64_t)number * STORE_CHUNK + start - w->offset);
 }
 
 /* A chunk that is written whole goes to the page file at once. */
@@ -782,7 +783,8 @@ static int cut(struct draft *d, uint64_t size) NEEDS(d->lock)
 	if (rc < 0)
 		return rc;
 	if (chunks <= UINT32_MAX)
-		staged_drop(&d->staged, staged_index(&d->staged, (uint32_t)chunks), d->staged.count);
+		staged_drop(&d->staged, staged_index(&d->staged, (uint32_t)chunks),
+			    d->staged.count);
 	d->floor_stored = stored;
 	if (d->floor_size > end)
 		d->floor_size = end;

@@ -49,7 +49,8 @@ int draft_truncate(struct draft *draft, uint64_t size);
 int draft_grow(struct draft *draft, uint64_t size);
 
 /* Stages zeros where the value has `size` bytes at `offset`: a hole, as far as it covers whole
- * chunks. The value's size stays. With an error, a part of it may be done; -EFBIG as draft_write. */
+ * chunks. The value's size stays. With an error, a part of it may be done; -EFBIG
+ * as draft_write. */
 int draft_punch(struct draft *draft, uint64_t offset, uint64_t size);
 
 /* As store_seek, of what a reader sees now. */
@@ -75,7 +76,8 @@ void draft_keep_mtime(struct draft *draft);
 /* Publishes what is staged as the entry's next version: contents, size, mtime (as above) and
  * ctime, in one commit. `place` is where the entry is now; -ENOENT if another one is there, or
  * none. With nothing staged it publishes an entry that never was (version 0) as empty, with the
- * times it has, and otherwise does nothing (*revision is then 0). Describes the result in *out (unless NULL). */
+ * times it has, and otherwise does nothing (*revision is then 0). Describes the result in *out
+ * (unless NULL). */
 int draft_publish(struct draft *draft, struct place place, struct attr *out, uint64_t *revision);
 
 #endif

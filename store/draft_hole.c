@@ -259,8 +259,8 @@ static int punch_part(struct draft *d, uint64_t offset, uint64_t end)
 	return draft_write(d, offset, slice_of(zeros, (size_t)(end - offset)));
 }
 
-/* The chunks that lie whole in it lose their data; what is left at both ends is written. A value's last
- * chunk is whole where the value ends. */
+/* The chunks that lie whole in it lose their data; what is left at both ends is written. A value's
+ * last chunk is whole where the value ends. */
 int draft_punch(struct draft *d, uint64_t offset, uint64_t size)
 {
 	const uint64_t total = draft_size(d), left = total > offset ? total - offset : 0;

@@ -20,13 +20,14 @@ struct draft {
 	uint64_t floor_stored;		/* bytes that are kept of the chunks that are seen ... */
 	uint64_t floor_size;		/* ... and of which they are, if as many are kept, all */
 	bool in_place;			/* the floor is the published value, not one under way */
-	bool doomed;			/* the floor is under way, and a record dooms it until published */
+	bool doomed;			/* under way: a record dooms it until it is published */
 	uint64_t since_ns;		/* what draft_staged_since tells */
 	int64_t mtime_ns;
 	uint64_t write_end;		/* where the last write ended */
 
 	uint8_t *window;		/* the chunk that was read last, for whoever reads in small
-					 * steps; without the changes of a piece that has only those */
+					 * steps; without the changes of a piece that has
+					 * only those */
 	uint32_t window_number;
 	uint32_t window_used;
 	bool window_valid;
@@ -56,8 +57,8 @@ uint64_t draft_batch_pieces(struct draft *d, struct batch *batch) NEEDS(d->lock)
 
 /* ---- draft.c ---- */
 
-/* There was no room for a batch of the pieces. What is in memory becomes runs, for those can be scattered:
- * a record of more than 16 KiB cannot. True: it may be tried again. */
+/* There was no room for a batch of the pieces. What is in memory becomes runs, for those can be
+ * scattered: a record of more than 16 KiB cannot. True: it may be tried again. */
 bool draft_scatter(struct draft *d) NEEDS(d->lock);
 
 /* Notes that something is staged now. */

@@ -16,11 +16,11 @@ enum {
 	CACHE = 64 << 20,
 	/* Free units that only deletes may use, so that deleting makes room on a full disk. */
 	RECLAIM_UNITS = 256,
-	NAMING_UNITS = 128,		/* ... and that only commits may use whose runs are written ... */
+	NAMING_UNITS = 128,		/* ... and only commits whose runs are written ... */
 	NAMING_FRACTION = 8,		/* ... or one for each so many of those, if that is more */
 	TRIES = 16,			/* to find room: others may be faster, again and again */
 	ROOM_SLACK = 256,		/* units that are not promised to writers, beside ... */
-	ROOM_FRACTION = 64,		/* ... a part of what there is, for leaves and the free map */
+	ROOM_FRACTION = 64,		/* ... a part of all there is, for leaves and free map */
 	PID_TEXT = 24,
 };
 #define FILE_CREATING "creating"	/* there while a store is being made: see settle_creating */
@@ -114,7 +114,7 @@ static int lock_store(struct engine *engine, struct err *err)
 	rc = engine->os->write(engine->lock_file, text, strlen(text), 0);
 	if (rc == 0)
 		rc = engine->os->truncate(engine->lock_file, strlen(text));
-	return rc == -ENOSPC ? 0 : rc;	/* the note is a kindness; a full disk must not lock us out */
+	return rc == -ENOSPC ? 0 : rc;	/* a full disk must not lock us out for want of a note */
 }
 
 static int remove_ours(void *arg, const char *name)
@@ -169,8 +169,9 @@ static int check_contents(struct engine *engine, const struct contents *c, struc
 	if (c->pages && !c->creating)
 		return 0;
 	if (c->foreign || (c->ours && !c->creating))
-		return err_set(err, -EINVAL, c->ours ? "there is a log but no file \"" FILE_PAGES "\"" :
-			       "not empty, and no cubby store");
+		return err_set(err, -EINVAL,
+			       c->ours ? "there is a log but no file \"" FILE_PAGES "\""
+				       : "not empty, and no cubby store");
 	if (!engine->options.create)
 		return err_set(err, c->creating ? -EINVAL : -ENOENT, "no store was made here yet");
 	return 0;
@@ -460,7 +461,10 @@ static int admit(void *arg, uint64_t units)
  * enough. How large a patched one is only the tree knows. */
 static uint64_t row_needed(struct slice batch)
 {
-	enum { LARGEST = ENGINE_VALUE_MAX / 2 * 3 / UNIT + 1 + PAGES_QUAD, ROW_MAX = REGION_UNITS / 2 };
+	enum {
+		LARGEST = ENGINE_VALUE_MAX / 2 * 3 / UNIT + 1 + PAGES_QUAD,
+		ROW_MAX = REGION_UNITS / 2,
+	};
 	struct batch_op op;
 	size_t offset = BATCH_HEADER;
 	uint64_t row = 0;

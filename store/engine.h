@@ -4,14 +4,14 @@
  * bytes. A value may carry a *run*: up to ENGINE_RUN_MAX bytes that lie in the page file and are
  * not dragged through the log; it lives and dies with the entry.
  *
- * A batch of puts, patches and deletes commits as a whole, or not at all: it is visible to every reader
- * when engine_commit returns, and as safe as engine_wait makes it. After a crash the map is as
- * it was after some commit, and no earlier than the last one that was waited for.
+ * A batch of puts, patches and deletes commits as a whole, or not at all: it is visible to every
+ * reader when engine_commit returns, and as safe as engine_wait makes it. After a crash the map is
+ * as it was after some commit, and no earlier than the last one that was waited for.
  *
  * This is the seam at which another engine may stand in for ours: the store above knows only
  * what this header says. One process opens an engine at a time; within it any thread may call
- * anything. engine_commit decides no conflicts: who reads before it commits takes a lock of its own
- * for both (the store does).
+ * anything. engine_commit decides no conflicts: who reads before it commits takes a lock of its
+ * own for both (the store does).
  *
  * Functions return 0 or a negative errno, and leave out-parameters alone when they fail:
  *   -EIO      the disk could not read or write
@@ -45,13 +45,13 @@ enum {
 
 struct engine_options {
 	bool create;		/* make the store if the folder is missing or empty */
-	bool background;	/* checkpoints, spare segments and the commit interval on a thread of the
-				 * engine's own; false in tests that count every step */
+	bool background;	/* checkpoints, spare segments and the commit interval on a thread
+				 * of the engine's own; false in tests that count every step */
 	uint64_t segment_size;	/* of the log, bytes; 0: a sixteenth of the cap, 1 to 16 MiB */
-	uint64_t log_cap;	/* bytes of log, which writers are slowed before they reach; 0: 256 MiB, or
-				 * an eighth of the disk; three segments at least */
-	uint64_t cache;		/* bytes of tree nodes kept in memory, whether they are on disk or not;
-				 * 0: 64 MiB */
+	uint64_t log_cap;	/* bytes of log, which writers are slowed before they reach; 0: 256
+				 * MiB, or an eighth of the disk; three segments at least */
+	uint64_t cache;		/* bytes of tree nodes kept in memory, whether they are on disk or
+				 * not; 0: 64 MiB */
 	uint64_t commit_ns;	/* whatever is committed is on disk after this; 0: 1 second */
 };
 
@@ -93,8 +93,8 @@ struct engine_snapshot;
 
 /* Opens the present moment, in constant time; later commits and checkpoints do not change it. It is
  * gone with the process. Any number may be open, and they cost: memory for what is changed until
- * the next checkpoint has written it, 32 bytes for each block replaced since, and the space of those
- * blocks, which come back when the last one that needs them is closed. Gives *out, for
+ * the next checkpoint has written it, 32 bytes for each block replaced since, and the space of
+ * those blocks, which come back when the last one that needs them is closed. Gives *out, for
  * engine_snapshot_close, which must come before engine_close. */
 int engine_snapshot_open(struct engine *engine, struct engine_snapshot **out);
 
@@ -120,8 +120,8 @@ struct engine_kept {
 	uint64_t entries;
 };
 
-/* Calls visit for each kept snapshot, the oldest first, until the end or a non-zero answer, which it
- * returns. `visit` must not call the engine. */
+/* Calls visit for each kept snapshot, the oldest first, until the end or a non-zero answer, which
+ * it returns. `visit` must not call the engine. */
 int engine_snapshot_list(struct engine *engine,
 			 int (*visit)(void *arg, const struct engine_kept *kept), void *arg);
 
@@ -129,8 +129,8 @@ int engine_snapshot_list(struct engine *engine,
 int engine_snapshot_open_kept(struct engine *engine, struct slice name,
 			      struct engine_snapshot **out);
 
-/* As engine_get and engine_scan, but of that moment. A run found there can be read (engine_run_read)
- * until the snapshot is closed. */
+/* As engine_get and engine_scan, but of that moment. A run found there can be read
+ * (engine_run_read) until the snapshot is closed. */
 int engine_snapshot_get(struct engine_snapshot *snapshot, struct slice key, struct buffer *value,
 			struct ref *run);
 int engine_snapshot_scan(struct engine_snapshot *snapshot, struct slice from,
@@ -149,7 +149,8 @@ int engine_commit(struct engine *engine, const struct batch *batch, bool reclaim
 		  uint64_t *revision);
 
 /* Stands still for a moment if the log fills up faster than checkpoints empty it; who commits calls
- * this before, with no lock held that others want. (Without it commits stop when the log is full.) */
+ * this before, with no lock held that others want. (Without it commits stop when the
+ * log is full.) */
 void engine_pace(struct engine *engine);
 
 uint64_t engine_batch_max(const struct engine *engine);
@@ -197,11 +198,12 @@ struct engine_stats {
 	uint64_t page_bytes_coming;	/* of what is deleted: free after the next checkpoint */
 	uint64_t disk_bytes_free;	/* of the file system below */
 	uint64_t disk_bytes_total;
-	uint64_t reserved_bytes;	/* of all that is free: kept for the next checkpoint, and for
-					 * deletes on a full disk */
-	uint64_t room_bytes;		/* what a writer can have, in runs, before -ENOSPC; what is coming
-					 * is counted, for it is waited for. The reserve is not, nor what the
-					 * log may still take, nor pieces of less than 16 KiB */
+	uint64_t reserved_bytes;	/* of all that is free: kept for the next checkpoint, and
+					 * for deletes on a full disk */
+	uint64_t room_bytes;		/* what a writer can have, in runs, before -ENOSPC; what is
+					 * coming is counted, for it is waited for. The reserve is
+					 * not, nor what the log may still take, nor pieces of less
+					 * than 16 KiB */
 	bool snapshots;			/* some are kept or open, and may need what is deleted */
 	uint64_t checkpoints;		/* since the engine was opened */
 	uint64_t moved_bytes;		/* likewise: by engine_compact, at least */

@@ -19,13 +19,13 @@ struct compaction {
 	uint64_t limit;		/* unit where the file is to end */
 	unsigned shift;		/* a share of 1/2^shift is left free before that */
 	bool stuck;		/* something found no place */
-	uint64_t revision;	/* the last commit that we know of: a later one is somebody else's */
+	uint64_t revision;	/* the last commit we know of: a later one is somebody else's */
 
 	/* Of the last one: may the next one do better? */
 	bool tried;
 	bool left_out;		/* something was a snapshot's ... */
 	uint64_t floor;		/* ... the newest being this one */
-	uint64_t died, died_before;	/* units, since then, but for those that we let die ourselves */
+	uint64_t died, died_before;	/* units, since then, but for those that we let die */
 };
 
 struct engine {
@@ -44,8 +44,9 @@ struct engine {
 	 * the store's own; held for long, by threads that nobody waits for if all goes well. */
 	struct mutex checkpoint;
 	struct super super;		/* guarded by checkpoint; the last one that is on disk */
-	bool map_ahead;			/* guarded by checkpoint; the latest failed, and the free map in
-					 * memory is no longer the one that goes with `super` */
+	bool map_ahead;			/* guarded by checkpoint; the latest failed, and the free
+					 * map in memory is no longer the one that goes
+					 * with `super` */
 
 	struct mutex compacting;	/* outside of `checkpoint` */
 	struct compaction compaction;	/* guarded by compacting */
@@ -76,7 +77,7 @@ struct engine {
 	bool keeper_runs;		/* immutable after opening */
 	atomic_bool keeper_idle;
 	atomic_bool starved;		/* somebody found no room since the last checkpoint */
-	atomic_bool keeper_told;	/* that something is due, and it has not dealt with it yet */
+	atomic_bool keeper_told;	/* that something is due, with which it has yet to deal */
 
 	struct mutex filler_lock;	/* guards the next three */
 	pthread_cond_t filler_wake;
@@ -97,8 +98,8 @@ int engine_note(struct engine *engine, int rc, const struct err *err);
 /* Units that must be free for the next checkpoint and for deletes before it. */
 uint64_t engine_need(struct engine *engine);
 
-/* Units that must be free for what changes the tree unasked, if the next checkpoint may write `units`
- * of the tree then, and so many more blocks die. */
+/* Units that must be free for what changes the tree unasked, if the next checkpoint may write
+ * `units` of the tree then, and so many more blocks die. */
 uint64_t engine_admits(struct engine *engine, uint64_t units, uint64_t deaths);
 
 /* engine_get and engine_scan of a view, or, if that is NULL, of the present. */
@@ -135,8 +136,8 @@ void keeper_stop(struct engine *engine);
  * wait for room, one makes it. */
 int checkpoint_after(struct engine *engine, unsigned long long seen);
 
-/* Right behind a checkpoint, with nobody there any more: lets the superblock name a place with nothing
- * behind it, and say so, so that the next opening has nothing to look for. */
+/* Right behind a checkpoint, with nobody there any more: lets the superblock name a place with
+ * nothing behind it, and say so, so that the next opening has nothing to look for. */
 int checkpoint_close(struct engine *engine);
 
 /* A checkpoint of what was replayed so far, which is what `at` covers; there is no log yet. */
@@ -158,9 +159,9 @@ int compact_step(struct engine *engine, bool *more, uint64_t *revision);
 
 /* ---- pace.c ---- */
 
-/* What writers owe, in nanoseconds, for that many bytes that made the log as full as `fill` of `limit`,
- * if a checkpoint takes so long that began at `began`: nothing up to there, and more and more towards
- * the end. What nobody would wait for at once is not asked for. */
+/* What writers owe, in nanoseconds, for that many bytes that made the log as full as `fill` of
+ * `limit`, if a checkpoint takes so long that began at `began`: nothing up to there, and more and
+ * more towards the end. What nobody would wait for at once is not asked for. */
 uint64_t pace_cost(uint64_t took_ns, uint64_t began, uint64_t fill, uint64_t limit, uint64_t bytes);
 
 /* Something was committed: lets the next ones pay for the log that it took. */

@@ -32,7 +32,7 @@ struct entry {
 	int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;	/* a table's record has later m and c */
 	uint64_t value_id;	/* of a value in chunks; 0: what there is lies in `contents` */
 	uint64_t size;		/* of the value, or of a symbolic link's target */
-	uint64_t holes;		/* of a value in chunks: how many of its bytes are not kept, being zeros */
+	uint64_t holes;		/* of a value in chunks: its bytes that are not kept, being zeros */
 	struct slice contents;	/* lent: a small value, or the target */
 	struct slice xattrs;	/* lent: as in xattr_set.h */
 };

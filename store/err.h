@@ -7,10 +7,11 @@
 #define CUBBY_ERR_H
 
 struct err {
-	char text[512];		/* no trailing newline; empty if there is nothing to add to the errno */
+	char text[512];		/* no trailing newline; empty if the errno says it all */
 };
 
-/* No sentence yet. Where every call passes by: a whole one of zeros takes longer than many a call. */
+/* No sentence yet. Where every call passes by: a whole one of zeros takes longer
+ * than many a call. */
 static inline void err_clear(struct err *err)
 {
 	err->text[0] = '\0';

@@ -22,7 +22,7 @@ static void add(struct due_list *list, uint64_t expires_ms, uint64_t table, stru
 	memcpy(due->name, name.data, name.size);
 }
 
-/* ---- the names of a shared entry -------------------------------------------------------------- */
+/* ---- the names of a shared entry ------------------------------------------------------------- */
 
 static int visit_shared_name(void *arg, const struct engine_entry *entry)
 {
@@ -82,7 +82,7 @@ int store_shared_id(struct store *store, struct place place, uint64_t *id)
 	return rc;
 }
 
-/* ---- what is due ------------------------------------------------------------------------------ */
+/* ---- what is due ----------------------------------------------------------------------------- */
 
 static int visit_due(void *arg, const struct engine_entry *entry)
 {

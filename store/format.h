@@ -47,12 +47,12 @@ enum {
 	SUPER_LOG_SEGMENT = 48,		/* 8  the log's first segment that may hold later ones */
 	SUPER_LOG_NUMBER = 56,		/* 8  the number of that segment's first group */
 	SUPER_LOG_CHAIN = 64,		/* 8  the sum of the group before that one */
-	SUPER_ROOT = 72,		/* 28 reference to the tree's root; all zeros: an empty tree */
+	SUPER_ROOT = 72,		/* 28 reference to the tree's root; zeros: an empty tree */
 	SUPER_SPACE = 100,		/* 28 reference to the free map's directory */
 	SUPER_UNITS_TOTAL = 128,	/* 8  units of the page file that the free map describes */
 	SUPER_ENTRIES = 136,		/* 8  entries in the tree */
-	SUPER_SNAPSHOTS = 144,		/* 28 reference to the list of kept snapshots; all zeros: none */
-	SUPER_DEAD = 172,		/* 28 reference to the list of the dead of the newest of them */
+	SUPER_SNAPSHOTS = 144,		/* 28 reference to the kept snapshots' list; zeros: none */
+	SUPER_DEAD = 172,		/* 28 reference to the list of the newest one's dead */
 	SUPER_RESERVED = 200,		/* zeros */
 	SUPER_LOG_FILES = UNIT - 32,	/* 8  files of the log, at least */
 	SUPER_SEEN = UNIT - 24,		/* 8  revisions up to here were given out */
@@ -98,7 +98,7 @@ enum {
 	SPACE_HEADER = 16,		/* then per region: */
 	SPACE_REGION_REF = 0,		/* 28 reference to its bits; all zeros: nothing is taken */
 	SPACE_REGION_TAKEN = 28,	/* 4  units taken */
-	SPACE_REGION_BROKEN = 32,	/* 4  quads (4 units, from a multiple of 4) of which any is taken */
+	SPACE_REGION_BROKEN = 32,	/* 4  quads (4 units, aligned to 4) of which any is taken */
 	SPACE_REGION_SIZE = 36,
 };
 #define SPACE_MAGIC_VALUE 0x53424243u	/* "CBBS" */
@@ -112,14 +112,14 @@ enum {
 	KEPT_BLOCK = 4 * UNIT,		/* at most */
 	KEPT_MAGIC = 0,			/* 4 */
 	KEPT_COUNT = 4,			/* 4  records or extents, at least 1 */
-	KEPT_NEXT = 8,			/* 28 reference to the block behind this; all zeros: the last one */
+	KEPT_NEXT = 8,			/* 28 reference to the block behind this; zeros: the last */
 	KEPT_HEADER = 36,		/* then records: */
 	KEPT_RECORD_GENERATION = 0,	/* 8 */
 	KEPT_RECORD_REVISION = 8,	/* 8 */
 	KEPT_RECORD_CREATED = 16,	/* 8  nanoseconds since 1970 */
 	KEPT_RECORD_ENTRIES = 24,	/* 8 */
 	KEPT_RECORD_ROOT = 32,		/* 28 reference to its tree's root */
-	KEPT_RECORD_DEAD = 60,		/* 28 reference to its dead; of the newest it is in the superblock */
+	KEPT_RECORD_DEAD = 60,		/* 28 reference to its dead; the newest's: in superblock */
 	KEPT_RECORD_DROPPED = 88,	/* 1  1: only its dead are left */
 	KEPT_RECORD_NAME_SIZE = 89,	/* 1 */
 	KEPT_RECORD_NAME = 90,
@@ -150,9 +150,9 @@ enum {
 /* A log group: header, then batches. Groups lie 8-byte aligned, one behind the other; the first
  * after a sync begins a unit. */
 enum {
-	GROUP_SUM = 0,			/* 8  sum64 of everything after it, to the end of the group */
+	GROUP_SUM = 0,			/* 8  sum64 of all that follows, to the end of the group */
 	GROUP_NUMBER = 8,		/* 8  one more than the group before */
-	GROUP_SYNCED = 16,		/* 8  the last group known to be on disk when this was written */
+	GROUP_SYNCED = 16,		/* 8  the last group known to be on disk at this writing */
 	GROUP_CHAIN = 24,		/* 8  the sum of the group before */
 	GROUP_REVISION = 32,		/* 8  of its first batch; each further batch has one more */
 	GROUP_SALT = 40,		/* 4  copied from the segment's header */
@@ -162,8 +162,8 @@ enum {
 };
 
 /* A batch: size 4 (of what follows), then operations, each: kind 1, key size 2, key, and, but for
- * a delete, value size 4, value. A value of kind RUN begins with a reference, one of kind PATCH with
- * the offset (4) at which its bytes belong. */
+ * a delete, value size 4, value. A value of kind RUN begins with a reference, one of kind PATCH
+ * with the offset (4) at which its bytes belong. */
 enum {
 	BATCH_HEADER = 4,
 	BATCH_PUT = 1,

@@ -39,7 +39,7 @@ struct freemap {
 	uint64_t free;			/* units neither taken nor held */
 	uint64_t quads;			/* quads of such units only */
 	uint64_t cursor;		/* unit where the next search begins */
-	uint64_t low;			/* room before this unit is taken first; 0: wherever it is */
+	uint64_t low;			/* room before this unit is taken first; 0: any */
 	struct ref directory;
 	struct err trouble;		/* the sentence about the latest damage met */
 };
@@ -92,8 +92,8 @@ struct freemap_cut {
 };
 int freemap_cut(struct freemap *map, uint64_t units, struct freemap_cut *cut);
 
-/* Forgets the last `units` units, all free, in whole quads; the file keeps them. The bits of regions
- * that go with them must not lie anywhere any more. */
+/* Forgets the last `units` units, all free, in whole quads; the file keeps them. The bits of
+ * regions that go with them must not lie anywhere any more. */
 void freemap_shrink(struct freemap *map, uint64_t units);
 
 /* Reads the bits of a region, if that has not been done. */

@@ -69,7 +69,7 @@ void idmap_remove(struct idmap *map, struct idmap_slot *slot)
 		const size_t wanted = home(map, map->slots[i].id);
 
 		if (((i - wanted) & mask) < ((i - hole) & mask))
-			continue;	/* it lies between its home and the hole's next: fine there */
+			continue;	/* it lies between its home and the hole: fine there */
 		map->slots[hole] = map->slots[i];
 		hole = i;
 	}

@@ -12,7 +12,7 @@
 
 enum {
 	DEAD_PER_BLOCK = (KEPT_BLOCK - KEPT_HEADER) / DEAD_SIZE,
-	WORK_OFF = 128,			/* blocks of a dropped one's list to a checkpoint, at most */
+	WORK_OFF = 128,			/* blocks of a dropped one's list to a checkpoint */
 	BLOCK_UNITS = KEPT_BLOCK / UNIT,
 };
 
@@ -129,7 +129,8 @@ static int decode_record(struct slice bytes, uint64_t units, struct kept_snapsho
 	if (s->name_size == 0 || from[KEPT_RECORD_DROPPED] > 1 ||
 	    s->name_size > bytes.size - KEPT_RECORD_NAME ||
 	    (s->root.length && !ref_plausible(&s->root, units)) ||
-	    (s->dead.length && !ref_plausible(&s->dead, units)) || s->root.generation > s->generation)
+	    (s->dead.length && !ref_plausible(&s->dead, units)) ||
+	    s->root.generation > s->generation)
 		return -EUCLEAN;
 	memcpy(s->name, from + KEPT_RECORD_NAME, s->name_size);
 	return (int)record_size(s);
@@ -681,7 +682,8 @@ int kept_walk(struct kept *kept, int (*own)(void *arg, const struct ref *ref),
 
 		rc = own(arg, &at);
 		if (rc == 0)
-			rc = read_block(kept->pages, &at, KEPT_MAGIC_LIST, block, &count, &next, err);
+			rc = read_block(kept->pages, &at, KEPT_MAGIC_LIST, block, &count, &next,
+					err);
 		at = next;
 	}
 	for (size_t i = 0; rc == 0 && i < kept->now.count; i++)

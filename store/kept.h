@@ -1,11 +1,11 @@
 /* kept.h - the snapshots that are kept, by name: their list, and the lists of their dead.
  *
- * Every block knows the generation of the first tree that named it: its birth. A block that the tree
- * does not name any more stays taken if it was born before the newest kept snapshot; it joins that
- * snapshot's list of the dead. So each list has what died after its snapshot and before the next
- * younger one. When a snapshot is dropped, what of its list was born after the next older one is
- * free, and the rest joins that one's list. Nothing else is ever looked at, neither trees nor other
- * lists.
+ * Every block knows the generation of the first tree that named it: its birth. A block that the
+ * tree does not name any more stays taken if it was born before the newest kept snapshot; it joins
+ * that snapshot's list of the dead. So each list has what died after its snapshot and before the
+ * next younger one. When a snapshot is dropped, what of its list was born after the next older one
+ * is free, and the rest joins that one's list. Nothing else is ever looked at, neither trees nor
+ * other lists.
  *
  *      created                    kept_store, by a checkpoint
  *         |                                   |
@@ -79,8 +79,8 @@ struct kept_change {
 };
 
 /* The part of a checkpoint between the tree's writing and the map's: decides what of the dead goes,
- * and writes the lists. `change` may be NULL. `super` has the root, the entries and the mark of the frozen tree, and gets
- * the references to the lists. */
+ * and writes the lists. `change` may be NULL. `super` has the root, the entries and the mark of
+ * the frozen tree, and gets the references to the lists. */
 int kept_store(struct kept *kept, uint64_t generation, const struct kept_change *change,
 	       struct super *super);
 void kept_durable(struct kept *kept);

@@ -82,8 +82,8 @@ static int make_segment(struct log *log, struct segment **out) NEEDS(log->making
 	return rc;
 }
 
-/* Is there so little left on the disk that the log, growing to its cap, could fill it? What remains is
- * for values then: what was removed must be room for as much again. The log does with the
+/* Is there so little left on the disk that the log, growing to its cap, could fill it? What remains
+ * is for values then: what was removed must be room for as much again. The log does with the
  * files that it has, at the price of more checkpoints. */
 static bool disk_is_short(struct log *log, uint64_t growth)
 {
@@ -92,8 +92,8 @@ static bool disk_is_short(struct log *log, uint64_t growth)
 	return log->os->space(log->dir, &free_bytes, &total_bytes) == 0 && free_bytes < growth;
 }
 
-/* Makes a spare unless there are `wanted`. Unless beyond_cap: -EAGAIN, the cap is reached; -ENOSPC, the
- * disk is short. */
+/* Makes a spare unless there are `wanted`. Unless beyond_cap: -EAGAIN, the cap is reached; -ENOSPC,
+ * the disk is short. */
 static int make_spare(struct log *log, unsigned wanted, bool beyond_cap)
 	WITHOUT(log->making, log->lock)
 {
@@ -225,8 +225,8 @@ static bool take_gathered(struct log *log, struct plan *p)
 	return true;
 }
 
-/* Writes the group in `out`, and zeros to the end of its last unit, unless the group before has left
- * them there: whole pages need not be read first, and nothing old follows directly. */
+/* Writes the group in `out`, and zeros to the end of its last unit, unless the group before has
+ * left them there: whole pages need not be read first, and nothing old follows directly. */
 static int write_group(struct log *log, const struct plan *p, uint64_t *written)
 	NEEDS(log->baton)
 {

@@ -38,7 +38,7 @@ struct log_options {
 	uint8_t store[STORE_ID_SIZE];
 	uint64_t segment_size;	/* bytes of a segment file, a multiple of UNIT, at least 8 units;
 				 * an existing file keeps the size it has */
-	uint64_t cap;		/* bytes of all segments together; at least three segments are kept */
+	uint64_t cap;		/* bytes of all segments together; at least three are kept */
 
 	/* Called by whoever leads a sync, after the group was written and before its sync begins;
 	 * 0, or a negative errno, which kills the log as a failed sync does. May be NULL. The page
@@ -57,7 +57,7 @@ struct log_mark {
 	uint64_t chain;
 	uint64_t seen;		/* revisions up to here were given out, although some may be lost */
 	unsigned files;		/* that there were, at least */
-	bool closed;		/* nothing was appended behind it: there need be no search for that */
+	bool closed;		/* nothing was appended behind it: that need not be searched for */
 };
 
 /* Makes the first segment and its spare in an empty folder, durably, and opens the log there.
@@ -65,14 +65,14 @@ struct log_mark {
 int log_create(struct os *os, struct os_dir *dir, const struct log_options *options,
 	       struct log_mark *mark, struct log **out, struct err *err);
 
-/* What log_open tells of each batch after the mark, in order. All of them are shown to `note` first,
- * before it is known which will stand, and before anything else is done. `check` is asked then, for every
- * batch of a group that no later group proves to have been synced: -ENODATA says that what the
- * batch relies on never reached the disk, and the log is cut off before its group. `apply` then
- * gets every batch that stands, and the mark of a checkpoint of just what was applied, this
- * batch included: the reader may write one, for all that the mark covers is on disk by then. Any
- * other negative answer ends the opening with that error. Both arguments are lent until the call
- * returns. */
+/* What log_open tells of each batch after the mark, in order. All of them are shown to `note`
+ * first, before it is known which will stand, and before anything else is done. `check` is asked
+ * then, for every batch of a group that no later group proves to have been synced: -ENODATA says
+ * that what the batch relies on never reached the disk, and the log is cut off before its group.
+ * `apply` then gets every batch that stands, and the mark of a checkpoint of just what was
+ * applied, this batch included: the reader may write one, for all that the mark covers is on disk
+ * by then. Any other negative answer ends the opening with that error. Both arguments are lent
+ * until the call returns. */
 struct log_reader {
 	int (*note)(void *arg, uint64_t revision, struct slice batch);
 	int (*check)(void *arg, struct slice batch);
@@ -142,8 +142,8 @@ unsigned log_files(struct log *log);
 
 enum { LOG_SPARES = 2 };	/* as many segments ahead of need do */
 
-/* Makes spare segments, durably, until there are `spares`. Slow (fills files with zeros): for a thread
- * that nobody waits for, or one that cannot go on without. Appends go on meanwhile.
+/* Makes spare segments, durably, until there are `spares`. Slow (fills files with zeros): for a
+ * thread that nobody waits for, or one that cannot go on without. Appends go on meanwhile.
  *   -EAGAIN  the cap is reached: a checkpoint must recycle segments first
  *   -ENOSPC  the disk has no room; that and any other but -EROFS is no failure of the log */
 int log_prepare(struct log *log, unsigned spares);

@@ -181,8 +181,8 @@ static int check_live(const struct log_found *found, const struct log_mark *mark
 
 	if (!first || first->header.sequence != mark->segment)
 		return err_set(err, -EUCLEAN,
-			       "damaged: segment %llu of the log, with which it begins, is in none of "
-			       "the files %s*",
+			       "damaged: segment %llu of the log, with which it begins, is in none "
+			       "of the files %s*",
 			       (unsigned long long)mark->segment, FILE_LOG_PREFIX);
 	if (first->header.number != mark->number || first->header.chain != mark->chain)
 		return err_set(err, -EUCLEAN,
@@ -194,7 +194,8 @@ static int check_live(const struct log_found *found, const struct log_mark *mark
 			return err_set(err, -EUCLEAN, "%s: damaged: cut off at byte %llu", s->name,
 				       (unsigned long long)s->size);
 		if (s->next && s->next->header.sequence == s->header.sequence)
-			return err_set(err, -EUCLEAN, "%s and %s: damaged: one is a copy of the other",
+			return err_set(err, -EUCLEAN,
+				       "%s and %s: damaged: one is a copy of the other",
 				       s->name, s->next->name);
 	}
 	return 0;
@@ -235,10 +236,11 @@ static int write_again(const struct log *log, const struct segment *s, uint64_t 
 }
 
 /* What was replayed may be in the page cache only, since the process that wrote it was killed, or
- * was told that a sync failed: then no sync will ever write it, unless it is written again; and with it
- * the headers behind it, of which log_rotate may name the last. Nothing vouches for it more than before,
- * so what it relies on may come later: see log_open. */
-static int sync_tail(const struct log *log, const struct log_found *found, const struct log_end *end)
+ * was told that a sync failed: then no sync will ever write it, unless it is written again; and
+ * with it the headers behind it, of which log_rotate may name the last. Nothing vouches for it
+ * more than before, so what it relies on may come later: see log_open. */
+static int sync_tail(const struct log *log, const struct log_found *found,
+		     const struct log_end *end)
 {
 	bool doubtful = false;
 	int rc = 0;
@@ -259,7 +261,8 @@ static int sync_tail(const struct log *log, const struct log_found *found, const
 
 /* A spare whose maker was killed may be nameless yet, and its size not durable; from now on it
  * counts. Those before it were durable before it was made. */
-static int sync_last_spare(const struct log *log, const struct log_found *found, unsigned last_index)
+static int sync_last_spare(const struct log *log, const struct log_found *found,
+			   unsigned last_index)
 {
 	int rc = log->os->sync_dir(log->dir);
 

@@ -251,8 +251,8 @@ static int torn_or_damaged(struct scan *scan, const struct segment *others)
 	if (rc < 0 || !proof.segment)
 		return rc;
 	return err_set(scan->err, -EUCLEAN,
-		       "%s: damaged at byte %llu: group %llu of the log is broken or missing there, "
-		       "but byte %llu of %s says that it was on disk",
+		       "%s: damaged at byte %llu: group %llu of the log is broken or missing "
+		       "there, but byte %llu of %s says that it was on disk",
 		       c->segment->name, (unsigned long long)missing_offset(scan),
 		       (unsigned long long)c->number, (unsigned long long)proof.offset,
 		       proof.segment->name);
@@ -301,8 +301,8 @@ static int cut_short(struct scan *scan)
 	const struct cursor *c = &scan->at;
 
 	return err_set(scan->err, -EUCLEAN,
-		       "%s: damaged at byte %llu: group %llu of the log is broken or missing there, "
-		       "but the superblock says that commits up to %llu were on disk",
+		       "%s: damaged at byte %llu: group %llu of the log is broken or missing "
+		       "there, but the superblock says that commits up to %llu were on disk",
 		       c->segment->name, (unsigned long long)missing_offset(scan),
 		       (unsigned long long)c->number, (unsigned long long)scan->vouched);
 }
@@ -440,8 +440,8 @@ static struct log_end scan_end(const struct scan *scan)
 	};
 }
 
-/* Only when the end was found is it known up to where the last group tells that all is on disk; so the
- * segment in which that is is looked at once more. */
+/* Only when the end was found is it known up to where the last group tells that all is on disk; so
+ * the segment in which that is is looked at once more. */
 static int find_doubt(struct scan *scan, struct segment *live, struct log_end *end)
 {
 	const uint64_t number = end->synced + 1;

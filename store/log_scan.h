@@ -14,11 +14,11 @@ struct log_end {
 	struct segment *last;	/* the segment it lies in */
 	uint64_t number;	/* of the group that would come next */
 	uint64_t chain;		/* the sum of the group before that */
-	uint64_t revision;	/* the last one found, or skipped by the writer of the last header */
+	uint64_t revision;	/* the last one found, or skipped by the last header's writer */
 	uint64_t last_batch;	/* the last that a batch has, or the mark */
 	uint64_t synced;	/* the last group that a later one proves to be on disk */
-	struct segment *doubt;	/* where the first group lies that nothing proves to be on disk; NULL: */
-	uint64_t doubt_offset;	/* there is none. From here on; the segment's header too if it is 0 */
+	struct segment *doubt;	/* where the first group lies that nothing proves to be on disk, */
+	uint64_t doubt_offset;	/* or NULL. From here on; the segment's header too if it is 0 */
 	bool torn;		/* something behind it was cut off */
 };
 
@@ -33,8 +33,8 @@ struct log_found {
 int log_find_end(struct os *os, const struct log_found *found, const struct log_mark *mark,
 		 const struct log_reader *reader, struct log_end *end, struct err *err);
 
-/* Replays what lies before *end, which log_find_end found; moves it forward if `check` says so. Fills
- * in end->last_batch, and the `end` of each segment. */
+/* Replays what lies before *end, which log_find_end found; moves it forward if `check` says so.
+ * Fills in end->last_batch, and the `end` of each segment. */
 int log_replay(struct os *os, const struct log_found *found, const struct log_mark *mark,
 	       const struct log_reader *reader, struct log_end *end, struct err *err);
 

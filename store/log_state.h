@@ -24,7 +24,7 @@
 #include "log_segment.h"
 
 enum {
-	SEGMENTS_MIN = 3,			/* one in use, one to turn to, one that is being made */
+	SEGMENTS_MIN = 3,			/* one in use, one to turn to, one in the making */
 	GATHER_HEAD = UNIT + GROUP_HEADER,	/* room before the batches, for both headers */
 	GATHER_MAX = 1 << 20,			/* more than this is written, wanted or not */
 };
@@ -48,13 +48,13 @@ struct log {
 	struct buffer out;		/* the group being written; else empty */
 	uint64_t chain;			/* sum of the last group */
 	uint32_t salt;			/* for the next segment; 0: not chosen yet */
-	uint64_t zeros_end;		/* in `current`: up to here there are zeros behind the last group */
+	uint64_t zeros_end;		/* in `current`: up to here zeros follow the last group */
 
 	struct mutex lock;		/* guards the rest, but for the atomics */
 	bool dead;
 	struct err failure;
 
-	struct buffer gather;		/* GATHER_HEAD bytes, then batches; empty if there are none */
+	struct buffer gather;		/* GATHER_HEAD bytes, then batches; empty without */
 	uint64_t gather_revision;	/* of its first batch */
 	uint64_t revision;		/* the last that was appended, or skipped at the opening */
 	uint64_t last;			/* the last that a batch has */
@@ -75,15 +75,15 @@ struct log {
 	bool has_remains;		/* `current` holds what recovery cut off */
 	bool rotated;			/* log_rotate turned, and nothing was recycled since */
 	bool align;			/* the next group begins a unit */
-	struct segment *dirty[2];	/* written to, oldest first, by next_dirty; one list is of the */
-	unsigned collects;		/* sync under way, the other, with this index, of the next */
+	struct segment *dirty[2];	/* written, oldest first, by next_dirty; one list is of */
+	unsigned collects;		/* the sync under way, the other, of this index, the next */
 
 	bool syncing, open;		/* see log_sync.c */
 	bool has_next;
 	uint32_t sync;			/* the number of the sync under way, or of the last one */
 	uint64_t covered;		/* the last revision that a closed sync vouches for */
-	uint64_t barrier;		/* revisions from here on need the next sync, for the sake of a */
-	uint64_t barrier_syncing;	/* header that log_rotate wrote; here: the one under way */
+	uint64_t barrier;		/* revisions from here need the next sync, for a header */
+	uint64_t barrier_syncing;	/* that log_rotate wrote; here: the one under way */
 	struct queue joined;		/* wait for the sync under way */
 	struct queue waiting;		/* for the next one */
 	struct log_stats stats;

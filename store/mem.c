@@ -162,7 +162,8 @@ void mem_block_free(void *block)
 		slab->next = heap.first;
 		heap.first = slab;
 	}
-	slab->free[slab->count++] = (uint16_t)((at - (uintptr_t)slab) / MEM_BLOCK | (cold ? COLD : 0));
+	slab->free[slab->count++] =
+		(uint16_t)((at - (uintptr_t)slab) / MEM_BLOCK | (cold ? COLD : 0));
 	mutex_unlock(&heap.lock);
 }
 

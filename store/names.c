@@ -139,7 +139,7 @@ int store_make(struct store *store, struct place place, const struct store_new *
 struct emptiness {
 	uint64_t now_ms;
 	bool expired;		/* there was an entry that has expired */
-	uint64_t shared;	/* the walk met this shared entry, which must be asked for; 0: none */
+	uint64_t shared;	/* the walk met this shared entry, to be asked for; 0: none */
 	struct record_key next;	/* then it goes on here */
 };
 
@@ -661,7 +661,8 @@ static int item_complete(struct store *store, uint64_t in, bool names_only, stru
 }
 
 static int visit_page(struct store *store, uint64_t table, struct item_page *page,
-		      int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg)
+		      int (*visit)(void *arg, struct slice name, const struct attr *attr),
+		      void *arg)
 {
 	int rc = 0;
 

@@ -7,7 +7,8 @@
 
 struct node *node_new(uint32_t capacity, uint8_t level, uint64_t generation)
 {
-	struct node *node = capacity == NODE_BYTES ? mem_block() : mem_alloc(sizeof(*node) + capacity);
+	struct node *node =
+		capacity == NODE_BYTES ? mem_block() : mem_alloc(sizeof(*node) + capacity);
 
 	if (node) {
 		node->capacity = capacity;

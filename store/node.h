@@ -3,8 +3,9 @@
  * A leaf's entries are keys with values, an inner node's are separators with children. Entries
  * lie in the node's bytes much as they do on disk, filled from the front; their slots, in key
  * order, from the back: where the entry is, and the two bytes of its key that follow what all keys
- * share, so that a search rarely looks at an entry that it does not want. Nothing here allocates but node_new, and nothing locks: who may touch a
- * node, and when, is the tree's business (tree.h).
+ * share, so that a search rarely looks at an entry that it does not want. Nothing here allocates
+ * but node_new, and nothing locks: who may touch a node, and when, is the tree's business
+ * (tree.h).
  *
  * Nodes come in one size, NODE_BYTES; only an entry that does not fit one has a larger node, in
  * which it is alone.
@@ -26,10 +27,10 @@ struct node {
 	uint32_t refs;		/* parents in memory, and roots */
 	bool superseded;	/* no longer in the tree that changes, only in one being written */
 	bool copied;		/* to be written early, and not changed since */
-	struct ref ref;		/* where it lies on disk; length 0: nowhere yet, but space may be held for it
-				 * at the offset, if that is not 0 */
+	struct ref ref;		/* where it lies on disk; length 0: nowhere yet, but space may be
+				 * held for it at the offset, if that is not 0 */
 	uint64_t visited;	/* by the commit of this number: see tree.c */
-	uint8_t recent;		/* used since the clock's hand went by; readers set it, atomically */
+	uint8_t recent;		/* used since the clock's hand went by; set atomically */
 
 	uint64_t generation;	/* immutable; the one that may change the rest */
 	uint8_t level;		/* immutable; 0 is a leaf */
@@ -38,9 +39,9 @@ struct node {
 	uint32_t removed;	/* bytes of removed ones */
 	uint32_t capacity;	/* immutable; of `bytes` */
 	uint32_t inserted;	/* a leaf's latest insertion was before this index */
-	uint8_t shared_size;	/* all keys (but an inner node's first) begin with these bytes: ... */
+	uint8_t shared_size;	/* all keys (but an inner node's first) begin with these: ... */
 	uint8_t shared[15];
-	uint8_t bytes[];	/* entries -> ... <- slots, 4 bytes each: offset, and two bytes of key */
+	uint8_t bytes[];	/* entries -> ... <- slots of 4 bytes: offset, two bytes of key */
 };
 
 enum {

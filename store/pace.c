@@ -4,13 +4,14 @@
  * The later it begins, the fewer bytes are written for each byte that was put: a leaf that changes
  * ten times in between is written once. So it begins when what writers would add to the log, as
  * fast as they were lately, while it lasts as long as the last one did, and half as much
- * again, would fill the log; but never before half of it is full, nor later than at three quarters.
+ * again, would fill the log; but never before half of it is full, nor later than at three
+ * quarters.
  *
  * From there each byte costs time: little at first, and without bound as the rest fills up. With
- * `x` of the rest full a byte costs x / (1 - x) of what would let the checkpoint's expected duration
- * fill it; so if that holds, two thirds of the rest are full at the end, whatever the
- * writers' appetite. What is owed is one sum for all: who comes next waits until it is paid, so that
- * ten writers are slowed as much as one. */
+ * `x` of the rest full a byte costs x / (1 - x) of what would let the checkpoint's expected
+ * duration fill it; so if that holds, two thirds of the rest are full at the end, whatever the
+ * writers' appetite. What is owed is one sum for all: who comes next waits until it is paid, so
+ * that ten writers are slowed as much as one. */
 #include <errno.h>
 #include <time.h>
 
@@ -69,12 +70,13 @@ static void sample(struct engine *engine, uint64_t bytes, uint64_t limit)
 		     now > since + NS_PER_MS ? grown / ((now - since) / NS_PER_MS) : grown);
 }
 
-/* In floating point: a long checkpoint, a large batch and what a byte costs towards the end are more
- * than 64 bits when they are multiplied. */
+/* In floating point: a long checkpoint, a large batch and what a byte costs towards the end are
+ * more than 64 bits when they are multiplied. */
 uint64_t pace_cost(uint64_t took_ns, uint64_t began, uint64_t fill, uint64_t limit, uint64_t bytes)
 {
 	const uint64_t full = limit - limit / RESERVE;
-	const double rest = (double)(full > began + limit / RESERVE ? full - began : limit / RESERVE);
+	const double rest =
+		(double)(full > began + limit / RESERVE ? full - began : limit / RESERVE);
 	double x = fill > began ? (double)(fill - began) / rest : 0, cost;
 
 	if (x > X_MAX)

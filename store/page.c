@@ -13,7 +13,7 @@ struct pages {
 	struct os_file *file;
 	_Atomic uint64_t units;
 	_Atomic uint64_t writes;	/* begun since opening */
-	struct mutex lock;		/* held across a sync: whoever comes second shares the result */
+	struct mutex lock;		/* held across a sync: who comes second shares the result */
 	uint64_t synced;		/* guarded by lock; how many of the writes are durable */
 	atomic_int failed;		/* sticky; set under lock */
 	struct err failure;		/* why; written before `failed` is, and never again */
@@ -301,8 +301,10 @@ int pages_shrink(struct pages *pages, uint64_t units)
 
 int pages_blame(const struct ref *ref, struct err *err)
 {
-	return err_set(err, -EBADMSG, FILE_PAGES ": the block at offset %" PRIu64 ", length %" PRIu32
-		       ", is damaged: wrong checksum", ref->offset, ref->length);
+	return err_set(err, -EBADMSG,
+		       FILE_PAGES ": the block at offset %" PRIu64 ", length %" PRIu32
+				  ", is damaged: wrong checksum",
+		       ref->offset, ref->length);
 }
 
 int pages_read(struct pages *pages, const struct ref *ref, void *bytes, struct err *err)
@@ -310,8 +312,10 @@ int pages_read(struct pages *pages, const struct ref *ref, void *bytes, struct e
 	ssize_t got = 0;
 
 	if (!ref_plausible(ref, pages_units(pages)))
-		return err_set(err, -EBADMSG, FILE_PAGES ": a reference points to offset %" PRIu64
-			       ", length %" PRIu32 ", where no block can be", ref->offset, ref->length);
+		return err_set(err, -EBADMSG,
+			       FILE_PAGES ": a reference points to offset %" PRIu64
+					  ", length %" PRIu32 ", where no block can be",
+			       ref->offset, ref->length);
 	for (uint32_t i = 0; i < ref_pieces(ref); i++) {
 		const struct ref piece = ref_piece(ref, i);
 

@@ -71,8 +71,8 @@ int pages_write(struct pages *pages, uint64_t offset, uint64_t generation, struc
 struct ref page_ref(uint64_t offset, uint64_t generation, struct slice bytes);
 int pages_put(struct pages *pages, uint64_t offset, struct slice blocks);
 
-/* A run, which may be scattered: writes run->length bytes to its place, and fills in the rest of *run;
- * or writes again what is there. */
+/* A run, which may be scattered: writes run->length bytes to its place, and fills in the rest of
+ * *run; or writes again what is there. */
 int pages_write_run(struct pages *pages, uint64_t generation, const void *bytes, struct ref *run);
 int pages_put_run(struct pages *pages, const struct ref *run, const void *bytes);
 
@@ -91,8 +91,8 @@ int pages_write_super(struct pages *pages, const struct super *super);
 /* The sentence that says what made pages_sync final; false if nothing did. */
 bool pages_failure(struct pages *pages, struct err *err);
 
-/* Units of the file that are there to be written to: whole quads, although a power cut may have left
- * a part of one behind them. */
+/* Units of the file that are there to be written to: whole quads, although a power cut may have
+ * left a part of one behind them. */
 uint64_t pages_units(const struct pages *pages);
 
 /* Grows the file to `units` units of real blocks; -ENOSPC changes nothing. */

@@ -61,8 +61,8 @@ static int check_unlocked(struct store *store, uint64_t value, int max, bool *wh
 /* One of the two above. */
 typedef int doomed_check(struct store *store, uint64_t value, int max, bool *whole);
 
-/* So many chunks are no longer waited for. They may hold less than they could, and two may count the
- * same ones: then the sum is too small until the next value is doomed, and never too large. */
+/* So many chunks are no longer waited for. They may hold less than they could, and two may count
+ * the same ones: then the sum is too small until the next value is doomed, and never too large. */
 static void count_gone(struct store *store, int chunks)
 {
 	const uint64_t gone = (uint64_t)chunks * STORE_CHUNK;

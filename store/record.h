@@ -11,7 +11,7 @@
 
 enum {
 	RECORD_NAME = 'N',		/* table, name: an entry, or a reference to a shared one */
-	RECORD_SHARED = 'L',		/* entry: a shared entry; entry, table, name: one of its names */
+	RECORD_SHARED = 'L',		/* entry: a shared one; entry, table, name: its names */
 	RECORD_TABLE = 'T',		/* table: its times and counts */
 	RECORD_CHUNK = 'V',		/* value, chunk: a piece of a value */
 	RECORD_DOOMED = 'D',		/* value: its chunks are to be deleted */

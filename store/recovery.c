@@ -46,8 +46,8 @@ static int replay(struct engine *engine, const struct super *super, struct err *
 	int rc = replay_begin(engine, &replay, &reader);
 
 	if (rc == 0)
-		rc = log_open(engine->os, engine->dir, &options, &super->mark, REVISION_LEAP, &reader,
-			      &engine->log, NULL, err);
+		rc = log_open(engine->os, engine->dir, &options, &super->mark, REVISION_LEAP,
+			      &reader, &engine->log, NULL, err);
 	rc = replay_end(replay, rc);
 	if (rc < 0 && err && !err->text[0])
 		*err = engine->trouble;
@@ -63,8 +63,9 @@ static int blame_super(int rc, const struct super *super, struct err *err)
 {
 	struct err log = *err;
 
-	return err_set(err, rc, FILE_PAGES ": the superblock in slot %u (offset %d) is damaged, and "
-		       "the log does not reach back to the other one: %.300s",
+	return err_set(err, rc,
+		       FILE_PAGES ": the superblock in slot %u (offset %d) is damaged, and "
+				  "the log does not reach back to the other one: %.300s",
 		       (unsigned)((super->generation + 1) % SUPER_SLOTS),
 		       (int)((super->generation + 1) % SUPER_SLOTS) * UNIT, log.text);
 }

@@ -3,8 +3,8 @@
  * A block that is lost, stale, torn or somebody else's does not match the generation and sum in
  * the reference to it, so it is never taken for the right one. A length of 0 is no block.
  *
- * A block lies in one piece, but for a run of 5 to 16 units that found no place in a row: that one is
- * *scattered*, in pieces of 4 units, the last of which may be shorter.
+ * A block lies in one piece, but for a run of 5 to 16 units that found no place in a row: that one
+ * is *scattered*, in pieces of 4 units, the last of which may be shorter.
  */
 #ifndef CUBBY_REF_H
 #define CUBBY_REF_H
@@ -20,8 +20,8 @@ struct ref {
 	uint64_t generation;
 	uint64_t sum;
 	uint32_t length;	/* bytes; the block occupies whole units */
-	uint64_t more[REF_PIECES - 1];	/* of a scattered block: offsets of its second piece and on, then
-					 * zeros */
+	uint64_t more[REF_PIECES - 1];	/* of a scattered block: offsets of its second piece and on,
+					 * then zeros */
 };
 
 static inline uint64_t ref_units(const struct ref *ref)

@@ -1,11 +1,11 @@
 /* Replay puts what the log says back into the tree.
  *
- * It goes by chunks of the log. The operations of a chunk are applied in the order of their keys, those of
- * one key in the order of the log: so each leaf is met once a chunk, and the tree can write and
- * forget it when the hand has passed it, should the memory be short. Where a chunk ends the tree is
- * as it was after some commit; if memory is short a checkpoint is made there, so that inner nodes can be
- * forgotten too, the space of what was replaced can be used again, and the next crash need not
- * begin at the beginning.
+ * It goes by chunks of the log. The operations of a chunk are applied in the order of their keys,
+ * those of one key in the order of the log: so each leaf is met once a chunk, and the tree can
+ * write and forget it when the hand has passed it, should the memory be short. Where a chunk ends
+ * the tree is as it was after some commit; if memory is short a checkpoint is made there, so that
+ * inner nodes can be forgotten too, the space of what was replaced can be used again, and the next
+ * crash need not begin at the beginning.
  *
  * Runs of all the log are held before anything is written, or a node might be written to where a
  * later commit says that a run lies. */
@@ -63,15 +63,16 @@ static int note(void *arg, uint64_t revision, struct slice batch)
 	struct replay *r = arg;
 	int rc = engine_check_batch(batch);
 
-	if (rc < 0)			/* it was refused before it was logged, if it is one of ours */
-		return err_set(&r->engine->trouble, -EUCLEAN, "log: commit %" PRIu64 " is none that "
-			       "can be made", revision);
+	if (rc < 0)			/* one of ours would have been refused, not logged */
+		return err_set(&r->engine->trouble, -EUCLEAN,
+			       "log: commit %" PRIu64 " is none that can be made", revision);
 	rc = hold_runs(r, batch);
 	return rc == -EUCLEAN ? 0 : rc;
 }
 
-/* Did the run reach the disk? Asked of commits that nobody was told are on disk. It is written again,
- * for whoever wrote it may have been told that a sync failed, and what is read be in memory only. */
+/* Did the run reach the disk? Asked of commits that nobody was told are on disk. It is written
+ * again, for whoever wrote it may have been told that a sync failed, and what is read be
+ * in memory only. */
 static int check_run(struct engine *engine, const struct ref *run, void *bytes)
 {
 	int rc;
@@ -141,8 +142,10 @@ static int apply_slice(struct replay *r)
 	put32(r->slice.data, (uint32_t)(r->slice.size - BATCH_HEADER));
 	rc = tree_apply(engine->tree, buffer_slice(&r->slice), admit_all, NULL, &engine->trouble);
 	if (rc == -EINVAL)
-		rc = err_set(&engine->trouble, -EUCLEAN, "log: commit %" PRIu64 ", or one before, "
-			     "is none that can be made of what is there before it", r->mark.revision);
+		rc = err_set(&engine->trouble, -EUCLEAN,
+			     "log: commit %" PRIu64 ", or one before, "
+			     "is none that can be made of what is there before it",
+			     r->mark.revision);
 	return rc;
 }
 
@@ -268,7 +271,8 @@ int replay_begin(struct engine *engine, struct replay **replay, struct log_reade
 	if (!r)
 		return -ENOMEM;
 	r->engine = engine;
-	r->chunk_max = engine->options.cache / 4 < CHUNK_MAX ? engine->options.cache / 4 : CHUNK_MAX;
+	r->chunk_max =
+		engine->options.cache / 4 < CHUNK_MAX ? engine->options.cache / 4 : CHUNK_MAX;
 	*reader = (struct log_reader){ note, check, apply, r };
 	return 0;
 }

@@ -19,13 +19,13 @@
  * So that a checkpoint does not fail for want of units in a row, blocks lie aligned: one of 3 or 4
  * units, as tree nodes are at most, fills a *quad* of 4; smaller ones share quads; larger ones
  * begin with a quad. As long as there is a free quad for each node to be written, there is room.
- * Only blocks of more than 4 units (entries over 16 KiB, runs) may find the free quads scattered; runs
- * are scattered then, too (ref.h).
+ * Only blocks of more than 4 units (entries over 16 KiB, runs) may find the free quads scattered;
+ * runs are scattered then, too (ref.h).
  *
- * Snapshots keep the dead from being free. What a *kept* one needs (snapshot.h) stays TAKEN, and is
- * dropped by the checkpoint that finds that none needs it any more. What a *reader* needs, a moment
- * that lives only as long as this process, stays HELD until the reader is closed: 32 bytes of
- * memory for each block that was replaced under an open reader.
+ * Snapshots keep the dead from being free. What a *kept* one needs (snapshot.h) stays TAKEN, and
+ * is dropped by the checkpoint that finds that none needs it any more. What a *reader* needs, a
+ * moment that lives only as long as this process, stays HELD until the reader is closed: 32 bytes
+ * of memory for each block that was replaced under an open reader.
  *
  * A file with a long free end is cut: a checkpoint leaves the end out of the map, and the file is
  * truncated when no superblock counts it any more.
@@ -59,9 +59,9 @@ void space_close(struct space *space);
  * it must. -ENOSPC: neither free space nor room for more. */
 int space_alloc(struct space *space, uint64_t units, uint64_t *offset);
 
-/* Holds a place for a run of `length` bytes, if at least `leave` units in whole quads are free then. Fills in
- * *place but for sum and generation. If there are not enough units in a row, and no more than 16 are
- * wanted, the place is scattered. */
+/* Holds a place for a run of `length` bytes, if at least `leave` units in whole quads are free
+ * then. Fills in *place but for sum and generation. If there are not enough units in a row, and no
+ * more than 16 are wanted, the place is scattered. */
 int space_alloc_run(struct space *space, uint32_t length, uint64_t leave, struct ref *place);
 
 /* As space_alloc, but never grows the file: quick. */
@@ -80,7 +80,8 @@ bool space_has(struct space *space, uint64_t units);
  * once, unless `row` is 0. -ENOSPC. */
 int space_ensure(struct space *space, uint64_t units, uint64_t row);
 
-/* Makes room on the lists for `count` births and `count` deaths of pieces, which then cannot fail. */
+/* Makes room on the lists for `count` births and `count` deaths of pieces, which
+ * then cannot fail. */
 int space_reserve(struct space *space, uint64_t count);
 
 /* The block is now named by a tree that the next checkpoint will contain; or no longer. The
@@ -187,8 +188,8 @@ struct space_stats {
 
 void space_stats(struct space *space, struct space_stats *out);
 
-/* Units in whole quads that checkpoints will free of what is dead now; what was born in `generation`
- * or before, or what a reader may need, is not counted. Looks at all the lists. */
+/* Units in whole quads that checkpoints will free of what is dead now; what was born in
+ * `generation` or before, or what a reader may need, is not counted. Looks at all the lists. */
 uint64_t space_coming(struct space *space, uint64_t generation);
 
 /* For verification, after a checkpoint and before the next: calls visit for each run of units the

@@ -22,7 +22,7 @@ struct piece {
 	uint8_t *bytes;		/* owned; NULL if it is not in memory whole, or if there are none */
 	struct ref run;		/* length 0: not spilled; owned, until a commit names it */
 	struct changes *changes;	/* owned; NULL: it is whole, here or in its run */
-	struct chunk_shape base;	/* what is published there, and this will replace or change */
+	struct chunk_shape base;	/* what is published there, and this replaces or changes */
 	bool base_known;	/* else it has not been looked at yet */
 };
 

@@ -225,7 +225,8 @@ static void batch_record(struct batch *batch, struct place home, const struct en
 
 	batch_expiry(batch, home, old ? old->expires_ms : 0, fresh ? fresh->expires_ms : 0);
 	batch_mark(batch, record_unpublished(home.table, home.name),
-		   old && old->flags & ENTRY_UNPUBLISHED, fresh && fresh->flags & ENTRY_UNPUBLISHED);
+		   old && old->flags & ENTRY_UNPUBLISHED,
+		   fresh && fresh->flags & ENTRY_UNPUBLISHED);
 	if (fresh)
 		rc = entry_encode(fresh, &record);
 	if (rc < 0 && !batch->failed)
@@ -268,7 +269,8 @@ void batch_name(struct batch *batch, struct place place, const struct entry *old
 	const struct entry *old_here = was ? NULL : old, *fresh_here = is ? NULL : fresh;
 
 	if (was)
-		batch_mark(batch, record_shared_name(old->id, place.table, place.name), true, false);
+		batch_mark(batch, record_shared_name(old->id, place.table, place.name), true,
+			   false);
 	if (is)
 		batch_mark(batch, record_shared_name(fresh->id, place.table, place.name), false,
 			   true);

@@ -6,9 +6,9 @@
  * table's id is what its entries are filed under, so renaming a table moves nothing below it.
  *
  * A value changes whole: bytes are staged in a draft (draft.h) and *published* as one new
- * version. An entry made by store_make as `staged` does not count until it is first published: it is seen
- * and may be changed, renamed and removed like any other, its version is 0, and after a crash it
- * never was.
+ * version. An entry made by store_make as `staged` does not count until it is first published: it
+ * is seen and may be changed, renamed and removed like any other, its version is 0, and after a
+ * crash it never was.
  *
  * Each change is one commit: it happens whole or not at all, and is visible when the call
  * returns. It hands out a `revision`, for store_wait to make safe; 0 says that there is nothing to
@@ -53,9 +53,9 @@ enum { STORE_LINKS_MAX = 65000 };	/* names of one entry */
 
 struct store_options {
 	bool create;		/* make the store if the folder is missing or empty */
-	bool background;	/* threads for checkpoints and for giving back the space of dead values */
+	bool background;	/* threads for checkpoints and for giving back dead values' space */
 	uint32_t uid, gid;	/* who owns the root table of a new store (mode 0755) */
-	uint64_t segment_size, log_cap, cache, commit_ns;	/* as in engine.h; 0: its defaults */
+	uint64_t segment_size, log_cap, cache, commit_ns;	/* see engine.h; 0: its defaults */
 	uint64_t draft_memory;	/* bytes that one draft may hold in memory; 0: 4 MiB */
 };
 
@@ -74,12 +74,12 @@ struct attr {
 	uint32_t links;		/* names; for a table 2 and its tables */
 	bool shared;		/* has, or once had, several names: see place_shared */
 	uint64_t rdev;		/* of a device node */
-	uint64_t size;		/* bytes of the value, or of a symbolic link's target; 0 for a table */
+	uint64_t size;		/* bytes of the value, or of a link's target; 0 for a table */
 	uint64_t stored;	/* how many of them are kept, holes not counted */
 	uint64_t version;	/* 0: not published yet; 0 for tables */
 	bool unpublished;	/* does not count yet (its version may have been set already) */
 	uint64_t expires_ms;	/* milliseconds since 1970-01-01 UTC; 0: never */
-	uint64_t entries;	/* of a table: how many it has, expired ones not yet removed included */
+	uint64_t entries;	/* of a table: how many it has, with expired ones not yet removed */
 	int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;
 };
 
@@ -115,24 +115,26 @@ int store_lookup(struct store *store, struct place place, struct attr *out);
 
 /* Calls visit for the live entries of `table` in the order of their names, beginning with the
  * first name greater than `after` (empty: from the start), until the end or a non-zero answer,
- * which is returned. `name`, which a NUL follows, is lent until visit returns. No lock is held meanwhile: visit may
- * call the store. An entry that is there all along is met exactly once, whatever comes and goes
- * around it. -ENOENT: no such table. */
+ * which is returned. `name`, which a NUL follows, is lent until visit returns. No lock is held
+ * meanwhile: visit may call the store. An entry that is there all along is met exactly once,
+ * whatever comes and goes around it. -ENOENT: no such table. */
 int store_list(struct store *store, uint64_t table, struct slice after,
 	       int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg);
 
 /* The same, but of *attr only the id and the type (in `mode`) count: half the work. */
 int store_list_names(struct store *store, uint64_t table, struct slice after,
-		     int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg);
+		     int (*visit)(void *arg, struct slice name, const struct attr *attr),
+		     void *arg);
 
 /* Reads the published value: up to `size` bytes at `offset`; returns how many there are (0 at
  * and beyond its end). -EISDIR for a table, -EINVAL for what has no value. */
 ssize_t store_read(struct store *store, struct place place, uint64_t offset, void *bytes,
 		   size_t size);
 
-/* Finds the first place at or behind `offset` in the published value that is in a hole, or that is not.
- * Holes are whole chunks of which nothing is kept, and the end of the value counts as one; not every
- * stretch of zeros is a hole, but every hole is zeros. -ENXIO: at or beyond the end, or no data there. */
+/* Finds the first place at or behind `offset` in the published value that is in a hole, or that is
+ * not. Holes are whole chunks of which nothing is kept, and the end of the value counts as one;
+ * not every stretch of zeros is a hole, but every hole is zeros. -ENXIO: at or beyond the end, or
+ * no data there. */
 int store_seek(struct store *store, struct place place, uint64_t offset, bool hole,
 	       uint64_t *found);
 
@@ -160,8 +162,8 @@ int store_make(struct store *store, struct place place, const struct store_new *
 	       struct attr *out, uint64_t *revision);
 
 enum {
-	STORE_TABLE = 1,	/* it must be a table, and empty (-ENOTDIR, -ENOTEMPTY); else it must not
-				 * be one (-EISDIR) */
+	STORE_TABLE = 1,	/* it must be a table, and empty (-ENOTDIR, -ENOTEMPTY); else it
+				 * must not be one (-EISDIR) */
 	STORE_EXPIRED = 2,	/* only if it has expired; -EAGAIN if it has not */
 };
 
@@ -172,8 +174,8 @@ int store_link(struct store *store, struct place from, struct place to, struct a
 	       uint64_t *revision);
 
 /* Removes a name, and with its last name the entry, as it was then described in *out (unless NULL).
- * The value stays readable through drafts that hold it. -EKEYEXPIRED: a table that has only expired entries; store_due and remove those first.
- * -EBUSY: the root. */
+ * The value stays readable through drafts that hold it. -EKEYEXPIRED: a table that has only
+ * expired entries; store_due and remove those first. -EBUSY: the root. */
 int store_remove(struct store *store, struct place place, unsigned flags, struct attr *out,
 		 uint64_t *revision);
 
@@ -192,8 +194,8 @@ enum {
 int store_rename(struct store *store, struct place from, struct place to, unsigned flags,
 		 uint64_t *revision);
 
-/* The same, and what has no expiry gets this one (0: none) in the same step, unless it is a table, changes
- * places, or has other names. */
+/* The same, and what has no expiry gets this one (0: none) in the same step, unless it is a table,
+ * changes places, or has other names. */
 int store_rename_due(struct store *store, struct place from, struct place to, unsigned flags,
 		     uint64_t expires_ms, uint64_t *revision);
 
@@ -208,8 +210,8 @@ enum {
 	SET_CTIME = 32,		/* else every change sets ctime to now */
 	SET_VERSION = 64,	/* raising only, or the same: else -EINVAL; -EINVAL for a table */
 	SET_EXPIRES = 128,	/* -EINVAL for a table */
-	SET_STAGED = 256,	/* with SET_VERSION: a draft of it has staged bytes, whose publication is
-				 * to keep this version */
+	SET_STAGED = 256,	/* with SET_VERSION: a draft of it has staged bytes, whose
+				 * publication is to keep this version */
 };
 
 /* Sets what `mask` names from `values`, and describes the result in *out (unless NULL). */
@@ -260,8 +262,8 @@ struct due {
  * their expiry, and returns how many. A shared entry is listed with each of its names. */
 int store_due(struct store *store, struct due *list, int max);
 
-/* Fills `list` with up to `max` names of a shared entry, expired or not, those behind `after` (NULL:
- * from the first), and returns how many; their expires_ms is 0. */
+/* Fills `list` with up to `max` names of a shared entry, expired or not, those behind `after`
+ * (NULL: from the first), and returns how many; their expires_ms is 0. */
 int store_names(struct store *store, uint64_t id, const struct due *after, struct due *list,
 		int max);
 
@@ -281,9 +283,10 @@ int store_sync(struct store *store);
 /* The last revision committed. */
 uint64_t store_revision(struct store *store);
 
-/* A revision no earlier than the last change of `table` since the store was opened: of its names, of the
- * entries under them (if these have no other name), and of its own attributes. 0: there was none. It may
- * be later, since a table shares it with those whose ids differ by a multiple of 1024. */
+/* A revision no earlier than the last change of `table` since the store was opened: of its names,
+ * of the entries under them (if these have no other name), and of its own attributes. 0: there was
+ * none. It may be later, since a table shares it with those whose ids differ by a
+ * multiple of 1024. */
 uint64_t store_table_revision(struct store *store, uint64_t table);
 
 int store_checkpoint(struct store *store);

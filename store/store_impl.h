@@ -31,7 +31,7 @@ struct store {
 	bool reclaim_pending;		/* guarded by lock */
 	bool reclaim_stop;		/* guarded by lock */
 	bool reclaim_runs;		/* immutable after opening: there is a thread */
-	atomic_ullong doomed;		/* bytes of values whose chunks are still to be deleted, about */
+	atomic_ullong doomed;		/* about the bytes of values with chunks still to delete */
 	pthread_t reclaimer;
 };
 
@@ -94,7 +94,8 @@ static inline void store_lock_to_change(struct store *store) ACQUIRES(store->loc
 	mutex_lock(&store->lock);
 }
 
-/* Commits what was gathered, unless gathering it failed. If there is no room, what is doomed goes first. */
+/* Commits what was gathered, unless gathering it failed. If there is no room, what is
+ * doomed goes first. */
 int store_commit(struct store *store, const struct batch *batch, bool reclaim,
 		 uint64_t *revision) NEEDS(store->lock);
 

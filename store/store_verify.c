@@ -366,7 +366,8 @@ static int check_rest(struct verify *v)
 		const struct idmap_slot *slot = &v->shared.slots[i];
 
 		if (slot->id && slot->a != slot->b)
-			return FAULT(v, "entry %" PRIu64 " counts %" PRIu64 " names, and has %" PRIu64,
+			return FAULT(v,
+				     "entry %" PRIu64 " counts %" PRIu64 " names, and has %" PRIu64,
 				     slot->id, slot->a, slot->b);
 	}
 	if (!tally_equal(&v->shared_named, &v->shared_index))

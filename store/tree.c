@@ -8,12 +8,12 @@
 
 enum {
 	LEVEL_ANY = 255,		/* of a root that is only on disk */
-	INNER_FREE = 8 << 20,		/* so many bytes of inner nodes that are not on disk, which only a
-					 * checkpoint writes, do not count */
-	RETRY_ROOM = 1 << 18,		/* for a search that came in vain, to find its way again ... */
-	RETRY_MOST = 4 << 20,		/* ... as long as no more than this is in memory beyond the cache */
-	DIRTY_SHARE = 4,		/* leaves are written early when so much of the cache is still clean: a
-					 * checkpoint needs room for copies */
+	INNER_FREE = 8 << 20,		/* so many bytes of inner nodes that are not on disk, which
+					 * only a checkpoint writes, do not count */
+	RETRY_ROOM = 1 << 18,		/* for a search that came in vain to find its way ... */
+	RETRY_MOST = 4 << 20,		/* ... while so much at most is in memory over the cache */
+	DIRTY_SHARE = 4,		/* leaves are written early when so much of the cache is
+					 * still clean: a checkpoint needs room for copies */
 };
 
 /* ---- nodes' lives ----------------------------------------------------------------------- */
@@ -240,9 +240,9 @@ static struct node *pass(struct tree *tree, struct node *parent, uint32_t index)
 	return NULL;
 }
 
-/* Turns the hand of one root past the lowest inner node in memory where it stands: past its leaves, and
- * then those nodes above of which that was the last. A node is passed once a round, or what somebody
- * has just brought in would be gone before he looks again. */
+/* Turns the hand of one root past the lowest inner node in memory where it stands: past its leaves,
+ * and then those nodes above of which that was the last. A node is passed once a round, or what
+ * somebody has just brought in would be gone before he looks again. */
 static uint32_t turn(struct tree *tree, const struct root *root, struct bound *hand,
 		     struct node **cold, uint32_t max) NEEDS(tree->lock)
 {
@@ -325,8 +325,9 @@ void tree_shrink(struct tree *tree)
 	}
 }
 
-/* If it came in vain, since what leads there was forgotten meanwhile, nobody forgets anything until the
- * next try is through: the hand may go round a view, or be turned by others, faster than we come. */
+/* If it came in vain, since what leads there was forgotten meanwhile, nobody forgets anything until
+ * the next try is through: the hand may go round a view, or be turned by others, faster
+ * than we come. */
 static void undisturbed(struct tree *tree, const struct root *root, struct slice key,
 			const struct miss *miss) NEEDS(tree->lock)
 {
@@ -348,8 +349,8 @@ int tree_fetch(struct tree *tree, struct root *root, struct slice key, const str
 	rwlock_read(&tree->lock);
 	over = tree_over(tree);
 	rwlock_read_done(&tree->lock);
-	if (over)	/* before, not after, and once round: the node, and that above it, must still be
-			 * there when their reader looks again */
+	if (over)	/* before, not after, and once round: the node, and that above it, must
+			 * still be there when their reader looks again */
 		tree_relieve(tree, 1);
 	rc = read_node(tree->pages, miss, &node, err);
 	if (rc == -ENOMEM)

@@ -66,15 +66,15 @@ int tree_peek(struct tree *tree, struct slice key,
 /* Looks for what lies behind some place in the page file, leaf by leaf. All zeros but for the first
  * three: it begins at the first leaf. */
 struct tree_search {
-	uint64_t limit;		/* what lies before this offset, as a whole, is not looked for, ... */
+	uint64_t limit;		/* what lies wholly before this offset is not looked for, ... */
 	uint64_t floor;		/* ... nor what was born in this generation or before */
 	bool runs;		/* runs are looked for, too: then every leaf is read */
 	bool left_out;		/* set if something was born too early */
 	bool ended;		/* set behind the last leaf */
 	uint32_t next_size, found_size;
-	uint8_t next[NODE_KEY_MAX];	/* the search goes on with the leaf where this key belongs */
-	uint8_t found[NODE_KEY_MAX];	/* the first key of the leaf just looked at; size 0: it, and the
-					 * nodes above it, lie before the limit */
+	uint8_t next[NODE_KEY_MAX];	/* it goes on with the leaf where this key belongs */
+	uint8_t found[NODE_KEY_MAX];	/* the first key of the leaf just looked at; size 0: it, and
+					 * the nodes above it, lie before the limit */
 };
 
 /* Looks at the next leaf, or passes it by: visits each of its entries whose run lies behind the

@@ -49,15 +49,15 @@ struct tree {
 	uint64_t early;			/* leaves written early */
 	uint64_t visit;			/* number of the latest prepare() */
 	uint64_t cache;			/* immutable; bytes of memory to keep to, 0: no bound */
-	uint64_t tried;			/* memory up to which nothing is to be forgotten; 0: not known */
+	uint64_t tried;			/* memory up to which nothing is forgotten; 0: not known */
 	struct bound hand;		/* of the clock: it goes on from here */
 	struct tree_view *newest;
-	struct tree_view *turned;	/* where the clock was turned last; NULL: in the tree itself */
+	struct tree_view *turned;	/* where the clock was turned last; NULL: the tree itself */
 	uint32_t warming;		/* batches that need what they brought in to stay */
 	bool places;			/* an entry without a place for its leaf is refused */
 	struct node **pool;		/* set aside, of NODE_BYTES */
 	size_t pool_count, pool_capacity;
-	struct node **large;		/* set aside for entries too large for those, in their order */
+	struct node **large;		/* for entries too large for those, in their order */
 	size_t large_count, large_capacity, large_taken;
 
 	struct mutex relief;		/* outside of `lock`; guards the next three: */

@@ -125,7 +125,8 @@ int tree_search(struct tree *tree, struct tree_search *s,
 			rc = look(s, &w, visit, arg);
 		rwlock_read_done(&tree->lock);
 		if (missed)
-			rc = tree_fetch(tree, &tree->root, slice_of(s->next, s->next_size), &miss, err);
+			rc = tree_fetch(tree, &tree->root, slice_of(s->next, s->next_size), &miss,
+					err);
 	} while (missed && rc == 0);
 	if (rc == 0)
 		go_on(s, &w.next);

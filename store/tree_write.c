@@ -1,5 +1,5 @@
-/* How nodes reach the disk. A *pen* gathers blocks, side by side in the page file as far as there is
- * room, and puts many of them there with one write; then their nodes learn where they lie.
+/* How nodes reach the disk. A *pen* gathers blocks, side by side in the page file as far as there
+ * is room, and puts many of them there with one write; then their nodes learn where they lie.
  *
  * The free map hears of a block when the node above it has been written, and of the root's at the
  * end: until then no tree that will be on disk names it. */
@@ -17,10 +17,10 @@ enum {
 	QUAD_UNITS = 4,			/* blocks up to this size lie within a quad (space.h) */
 	TURNS = 16,			/* of the clock's hand, under the lock */
 	EARLY_WRITES = 4,		/* by one thread, before it lets others do it */
-	RELIEF_SLACK = 4 << 20,		/* over the cache by so much, nobody goes on without doing it */
-	TRY_MIN = 1 << 18,		/* when nothing can be forgotten it is tried again when so many bytes */
+	RELIEF_SLACK = 4 << 20,		/* over the cache by so much, everybody does it first */
+	TRY_MIN = 1 << 18,		/* if it was in vain it is tried again when so many bytes */
 	TRY_FRACTION = 64,		/* or so much of the cache have been added */
-	FLUSH_BYTES = 4 << 20,		/* given to the disk at a time, so that the sync finds little */
+	FLUSH_BYTES = 4 << 20,		/* given to the disk at a time; the sync finds little */
 };
 
 /* A block, and whose it is. */
@@ -36,8 +36,8 @@ struct stroke {
 struct pen {
 	struct tree *tree;
 	bool early;			/* copies of nodes that may change any time */
-	uint64_t view;			/* only views of this generation or older reach what is written;
-					 * 0: it is the tree that is being checkpointed */
+	uint64_t view;			/* only views of this generation or older reach what is
+					 * written; 0: it is the tree that is being checkpointed */
 	struct stroke strokes[PEN_BLOCKS];
 	uint32_t count;
 	uint8_t *buffer;		/* whole units, of PEN_BYTES; one larger block if need be */
@@ -242,7 +242,8 @@ static void settle(struct tree *tree, const struct stroke *stroke) NEEDS(tree->l
 	struct node *node = stroke->node;
 	const uint64_t used = units_of(stroke), held = tree_node_units(node);
 	const struct ref rest = {
-		.offset = stroke->ref.offset + used * UNIT, .length = (uint32_t)((held - used) * UNIT),
+		.offset = stroke->ref.offset + used * UNIT,
+		.length = (uint32_t)((held - used) * UNIT),
 	};
 
 	if (node->ref.offset && rest.length)
@@ -417,7 +418,8 @@ static int write_below(struct pen *pen, struct node *node, struct node *parent, 
 		rc = write_below(pen, child, node, i);
 	if (rc == 0 && node->level)
 		rc = pen_empty(pen);
-	return rc == 0 ? write_frozen(pen, &(struct stroke){ node, parent, index, 0, { 0 }, 0 }) : rc;
+	return rc == 0 ? write_frozen(pen, &(struct stroke){ node, parent, index, 0, { 0 }, 0 })
+		       : rc;
 }
 
 /* Writes `root` and all below it that is not on disk. */
@@ -531,7 +533,8 @@ static bool write_early(struct pen *pen)
 static void relieve(struct tree *tree, int most_rounds) NEEDS(tree->relief)
 {
 	struct pen pen = {
-		.tree = tree, .early = true, .buffer = tree->relief_buffer, .capacity = tree->relief_capacity,
+		.tree = tree, .early = true, .buffer = tree->relief_buffer,
+		.capacity = tree->relief_capacity,
 		.written = tree->relief_written,
 	};
 	uint64_t more;

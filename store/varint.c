@@ -12,15 +12,6 @@ size_t varint_put(uint8_t *to, uint64_t v)
 	return n;
 }
 
-size_t varint_size(uint64_t v)
-{
-	size_t n = 1;
-
-	for (; v >= 0x80; v >>= 7)
-		n++;
-	return n;
-}
-
 int varint_take_long(struct slice *from, uint64_t *v)
 {
 	const uint8_t *p = from->data;

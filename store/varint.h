@@ -14,13 +14,11 @@ enum { VARINT_MAX = 10 };	/* bytes of the longest one */
 /* Writes `v` to `to`, which has VARINT_MAX bytes, and returns how many it took. */
 size_t varint_put(uint8_t *to, uint64_t v);
 
-/* How many bytes varint_put would write. */
-size_t varint_size(uint64_t v);
-
 /* varint_take for a number of any length. */
 int varint_take_long(struct slice *from, uint64_t *v);
 
-/* Takes a number off the front of `from`, or answers -EUCLEAN and takes nothing. Most are one byte. */
+/* Takes a number off the front of `from`, or answers -EUCLEAN and takes nothing. Most
+ * are one byte. */
 static inline int varint_take(struct slice *from, uint64_t *v)
 {
 	const uint8_t *p = from->data;

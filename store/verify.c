@@ -53,8 +53,10 @@ static int reach(struct verify *v, const struct ref *ref)
 	int rc = 0;
 
 	if (!ref_plausible(ref, v->units))
-		return err_set(v->err, -EUCLEAN, FILE_PAGES ": a reference to offset %" PRIu64
-			       ", length %" PRIu32 ", leads out of the file", ref->offset, ref->length);
+		return err_set(v->err, -EUCLEAN,
+			       FILE_PAGES ": a reference to offset %" PRIu64 ", length %" PRIu32
+					  ", leads out of the file",
+			       ref->offset, ref->length);
 	for (uint32_t i = 0; rc == 0 && i < ref_pieces(ref); i++) {
 		const struct ref piece = ref_piece(ref, i);
 
@@ -187,7 +189,8 @@ static int check_node(struct verify *v, const struct ref *ref, int level, struct
 		rc = check_leaf(v, node, range, ref);
 	for (uint32_t i = 0; node->level && rc == 0 && i < node->count; i++) {
 		const struct ref child = inner_ref(node, i);
-		const struct slice high = i + 1 < node->count ? node_key(node, i + 1) : slice_of("", 0);
+		const struct slice high =
+			i + 1 < node->count ? node_key(node, i + 1) : slice_of("", 0);
 		const struct range below = {
 			.low = i > 0 ? node_key(node, i) : range.low,
 			.high = i + 1 < node->count ? &high : range.high,
@@ -225,8 +228,10 @@ static int check_dead(void *arg, const struct kept_snapshot *snapshot, struct ex
 	const char *wrong = NULL;
 
 	if (e.count == 0 || e.first >= v->units || e.count > v->units - e.first)
-		return err_set(v->err, -EUCLEAN, FILE_PAGES ": on a list of the dead is unit %" PRIu64
-			       ", which cannot be", e.first);
+		return err_set(v->err, -EUCLEAN,
+			       FILE_PAGES ": on a list of the dead is unit %" PRIu64
+					  ", which cannot be",
+			       e.first);
 	if (!snapshot->dropped && (e.birth > snapshot->generation || !bit(v->starts, e.first)))
 		wrong = "is kept for a snapshot that never had it";
 	for (uint64_t u = e.first; u < e.first + e.count; u++) {
@@ -272,13 +277,16 @@ static int check_kept(struct verify *v, const struct collected *all)
 	v->shared = true;
 	for (size_t i = all->count; rc == 0 && i-- > 0;)
 		if (!all->items[i].dropped)
-			rc = check_tree(v, &all->items[i].root, all->items[i].generation, UINT64_MAX);
+			rc = check_tree(v, &all->items[i].root, all->items[i].generation,
+					UINT64_MAX);
 	if (rc == 0)
 		rc = kept_walk(v->engine->kept, reach_own, check_dead, v, v->err);
 	for (uint64_t u = 0; rc == 0 && u < v->units; u++)
 		if (bit(v->reached, u) && !bit(v->current, u) && !bit(v->dead, u))
-			rc = err_set(v->err, -EUCLEAN, FILE_PAGES ": offset %" PRIu64 " is in a kept "
-				     "snapshot only, and on no list of the dead", u * UNIT);
+			rc = err_set(v->err, -EUCLEAN,
+				     FILE_PAGES ": offset %" PRIu64 " is in a kept "
+						"snapshot only, and on no list of the dead",
+				     u * UNIT);
 	return rc;
 }
 

@@ -1,12 +1,13 @@
-/* bench - the same work on cubby, on file systems that do nothing, and on the disk below, in one run.
+/* bench - the same work on cubby, on file systems that do nothing, and on the disk below, in one
+ * run.
  *
  *     bench PLAIN NULLFS PASSTHROUGH STANDARD CLOSE
  *
  * are folders: on the disk, in a mount of nullfs, of libfuse's passthrough_ll over that disk ("-":
  * there is none), and in two mounts of stores on that disk. Rounds are short and interleaved, so
  * that what disturbs the machine disturbs all alike; each figure is the median of its rounds
- * (BENCH_ROUNDS, 5). BENCH_ONLY=small, durable or big: only that part. BENCH_QUICK=1: a minute. The
- * table is Markdown. */
+ * (BENCH_ROUNDS, 5). BENCH_ONLY=small, durable or big: only that part. BENCH_QUICK=1: a minute.
+ * The table is Markdown. */
 #include <err.h>
 #include <stdio.h>
 #include <stdlib.h>

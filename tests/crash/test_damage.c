@@ -1,7 +1,7 @@
 /* Bytes of a small store's files are flipped, one at a time: all of the first of each unit, where
  * headers are, and every seventh behind them; which ones, the seed says. EVERY=1 flips them all.
- * What comes of it must be right data, a clear error that names the file, or, in the log's torn tail
- * only, the state before; never a crash, a hang or wrong data.
+ * What comes of it must be right data, a clear error that names the file, or, in the log's torn
+ * tail only, the state before; never a crash, a hang or wrong data.
  *
  * Units that hold nothing are flipped whole, so that a mostly empty file does not take all day. */
 #include <errno.h>
@@ -188,7 +188,8 @@ static void flip(struct sim *disk, const char *name, uint64_t from, uint64_t to,
 			continue;
 		copy = sim_clone(disk);
 		for (uint64_t i = at; i < (together ? to : at + 1); i++)
-			assert_int_equal(sim_flip(copy, name, i, (uint8_t)(1 << ((i * 5 + i / 8) % 8))), 0);
+			assert_int_equal(
+				sim_flip(copy, name, i, (uint8_t)(1 << ((i * 5 + i / 8) % 8))), 0);
 		open_damaged(copy, name, t);
 		sim_free(copy);
 	}
@@ -310,7 +311,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_flipped_byte_of_the_page_file_is_found_or_harmless),
-		cmocka_unit_test(a_flipped_byte_of_the_log_is_found_or_cuts_off_the_last_commit_only),
+		cmocka_unit_test(
+			a_flipped_byte_of_the_log_is_found_or_cuts_off_the_last_commit_only),
 		cmocka_unit_test(a_missing_log_segment_is_noticed),
 	};
 	const char *seed = getenv("SEED");

@@ -117,7 +117,8 @@ static void holds_all(struct engine *e, uint32_t round)
 			value_of(wanted, k, round, RUN);
 			assert_memory_equal(bytes, wanted, RUN);
 		} else {
-			assert_true(slice_equal(buffer_slice(&value), value_of(wanted, k, round, VALUE)));
+			assert_true(slice_equal(buffer_slice(&value),
+						value_of(wanted, k, round, VALUE)));
 		}
 	}
 	buffer_done(&value);
@@ -132,7 +133,7 @@ static struct {
 	struct engine *engine;
 	int countdown;		/* syncs until then; negative: never */
 	bool late;		/* when the disk is done, and the sync has not returned yet */
-	bool making;		/* the next sync is that of a new segment, where others would have to wait */
+	bool making;		/* the next sync is a new segment's, where others would wait */
 } meanwhile;
 
 /* 0 once the power is gone. */
@@ -274,8 +275,8 @@ static void nor_does_what_they_do_when_the_disk_is_done(void **state)
 		      (unsigned long long)others_go_on_in_each_sync(true));
 }
 
-/* The process is killed when the superblock is in the page cache only. The next one relies on it: it
- * takes what only the older one names for free, and writes there when memory is short. */
+/* The process is killed when the superblock is in the page cache only. The next one relies on it:
+ * it takes what only the older one names for free, and writes there when memory is short. */
 static void a_superblock_is_durable_before_what_it_frees_is_used(void **state)
 {
 	enum { LAST = 4, FATES = 3 };
@@ -325,7 +326,8 @@ static void a_checkpoint_after_one_that_failed_is_no_less_durable(void **state)
 			put_all(e, 2);
 			sim_fail(disk, SIM_WRITE, 2, -EIO);
 			assert_int_equal(engine_checkpoint(e), -EIO);
-			assert_int_equal(engine_wait_blocking(e, engine_revision(e), LOG_SYNCED), 0);
+			assert_int_equal(engine_wait_blocking(e, engine_revision(e), LOG_SYNCED),
+					 0);
 			before = sim_changes(disk);
 			sim_cut_after(disk, cut);
 			(void)engine_checkpoint(e);
@@ -343,9 +345,10 @@ static void a_checkpoint_after_one_that_failed_is_no_less_durable(void **state)
 	sim_free(base);
 }
 
-/* A store whose newest superblock has all there is, and names a segment of the log that is not at its
- * beginning: it stayed there after a checkpoint that failed. So closing is nothing but a new segment
- * and another superblock, in the other slot, each of which must wait for the one before. */
+/* A store whose newest superblock has all there is, and names a segment of the log that is not at
+ * its beginning: it stayed there after a checkpoint that failed. So closing is nothing but a new
+ * segment and another superblock, in the other slot, each of which must wait for
+ * the one before. */
 static struct sim *store_that_needs_only_to_be_closed(struct engine **e)
 {
 	struct sim *disk = store_of_two_checkpoints();
@@ -380,7 +383,7 @@ static void the_power_may_go_at_any_moment_of_closing(void **state)
 	(void)state;
 
 	sim_free(disk);
-	assert_in_range(operations, 5, 8);	/* header, sync, two copies, sync: and no checkpoint */
+	assert_in_range(operations, 5, 8);	/* header, sync, two copies, sync: no checkpoint */
 	for (int64_t cut = 0; cut <= operations; cut++)
 		for (int fate = 0; fate < FATES; fate++) {
 			close_and_cut(&disk, cut);

@@ -46,7 +46,8 @@ static void told(struct play *p, uint64_t seed, size_t steps)
 	if (!play(p, &story))
 		fail_msg("%s", p->wrong);
 	story_done(&story);
-	story = (struct story){ (struct step *)two_syncs, sizeof(two_syncs) / sizeof(two_syncs[0]) };
+	story = (struct story){ (struct step *)two_syncs,
+				sizeof(two_syncs) / sizeof(two_syncs[0]) };
 	if (!play(p, &story))
 		fail_msg("%s", p->wrong);
 }
@@ -190,7 +191,7 @@ static void must_be_unreadable(struct engine *e, const char *wrong)
 
 	if (!strstr(wrong, "-74") && !strstr(wrong, "-117"))
 		fail_msg("taken for what it is not: %s", wrong);
-	if (strncmp(wrong, "run ", 4) != 0)	/* of a run it is said by who knows that it is needed */
+	if (strncmp(wrong, "run ", 4) != 0)	/* of a run who needs it says so */
 		assert_true(engine_trouble(e, &err) && strstr(err.text, FILE_PAGES));
 }
 
@@ -381,8 +382,9 @@ static void a_segment_of_another_store_is_refused(void **state)
 
 		put_back(disk, p.disk, f.names[i]);
 		if (sequence_of(disk, f.names[i], &used)) {
-			assert_int_equal(engine_open(sim_os(disk), "/store", &mix.options, &e, &err),
-					 -EUCLEAN);
+			assert_int_equal(
+				engine_open(sim_os(disk), "/store", &mix.options, &e, &err),
+				-EUCLEAN);
 			assert_non_null(strstr(err.text, f.names[i]));
 			refused++;
 		}
@@ -427,7 +429,8 @@ static void each_older_segment(const struct play *p, const struct copy *copy, st
 		const bool last = is_last(disk, f.names[n]);
 
 		put_back(disk, copy->disk, f.names[n]);
-		look_back(disk, p, last ? copy->commit : p->progress.acknowledged, FILE_LOG_PREFIX, t);
+		look_back(disk, p, last ? copy->commit : p->progress.acknowledged, FILE_LOG_PREFIX,
+			  t);
 	}
 }
 

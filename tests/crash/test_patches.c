@@ -17,7 +17,7 @@ static uint8_t content[VALUE_MAX];
 static size_t size;
 
 struct change {
-	size_t offset, size;		/* what is written; size 0: cut off, or grown, to `offset` */
+	size_t offset, size;		/* what is written; size 0: cut or grown to `offset` */
 	uint8_t stamp;
 };
 

@@ -81,10 +81,11 @@ static bool open_for_a_while(struct watch *w, struct sim *disk, struct play_prog
 	sim_cut_after(disk, (int64_t)(chance(&w->random) % 24));
 	if (play_open(disk, w->play->mix, &engine, cut)) {
 		w->count->states++;
-		right = look_compare(engine, &w->play->moments, p->acknowledged, p->tried, &seen, cut);
+		right = look_compare(engine, &w->play->moments, p->acknowledged, p->tried, &seen,
+				     cut);
 		if (right)
 			p->acknowledged = p->tried = seen.commit;
-		else if (sim_is_cut(disk))	/* by reading: with a small cache, others are written */
+		else if (sim_is_cut(disk))	/* by reading, which may write nodes */
 			right = true;
 		else
 			strcpy(wrong, cut);
@@ -124,7 +125,8 @@ static void add_context(const struct watch *w, const char *ending, char *wrong)
 static bool look(struct watch *w, struct sim *disk, char *wrong)
 {
 	static const char *const fates[SIM_FATES] = {
-		"all kept", "all lost", "torn", "scattered", "file by file", "the odd one", "shredded",
+		"all kept",     "all lost",    "torn",     "scattered",
+		"file by file", "the odd one", "shredded",
 	};
 	bool right = true;
 
@@ -213,8 +215,8 @@ static void after_a_power_cut_the_store_is_as_after_some_commit(void **state)
 			continue;
 		if (!tell(&tale, tell_given("STORY", STEPS)))
 			fail_msg("what came back was not what had been there");
-		print_message("%s: %llu operations, %llu cut points, %llu states opened\n", mix->name,
-			      (unsigned long long)arg.count->operations,
+		print_message("%s: %llu operations, %llu cut points, %llu states opened\n",
+			      mix->name, (unsigned long long)arg.count->operations,
 			      (unsigned long long)arg.count->cuts,
 			      (unsigned long long)arg.count->states);
 		sum.operations += arg.count->operations;

@@ -61,7 +61,8 @@ static void put(struct engine *e, struct batch *batch, struct slice key, unsigne
 	for (size_t i = 0; i < model[k].size; i++)
 		model[k].bytes[i] = (uint8_t)(n * 31 + k + i * 7);
 	if (k % RUN_EVERY == 0) {
-		assert_int_equal(engine_run_write(e, slice_of(model[k].bytes, model[k].size), &run), 0);
+		assert_int_equal(engine_run_write(e, slice_of(model[k].bytes, model[k].size), &run),
+				 0);
 		batch_put_run(batch, key, &run, slice_of("", 0));
 	} else {
 		batch_put(batch, key, slice_of(model[k].bytes, model[k].size));
@@ -238,8 +239,9 @@ static void a_crash_in_the_recovery_of_a_crash_loses_nothing(void **state)
 		      (unsigned long long)states, (long long)operations);
 }
 
-/* Cut in the replay, and opened once more: a superblock that the replay wrote has forgotten nothing that
- * the one before it knew, of revisions that were given out and are lost, and of files of the log. */
+/* Cut in the replay, and opened once more: a superblock that the replay wrote has forgotten nothing
+ * that the one before it knew, of revisions that were given out and are lost, and of
+ * files of the log. */
 static void a_checkpoint_of_the_replay_forgets_nothing(void **state)
 {
 	enum { CUT_EVERY = 7 };
@@ -252,8 +254,8 @@ static void a_checkpoint_of_the_replay_forgets_nothing(void **state)
 	uint64_t given;
 	(void)state;
 
-	/* Opened with memory enough, so that the log is as long as before; then one commit, of which
-	 * no trace is left. */
+	/* Opened with memory enough, so that the log is as long as before; then one commit, of
+	 * which no trace is left. */
 	assert_int_equal(engine_open(sim_os(base), "/store", &large, &e, NULL), 0);
 	given = engine_revision(e) + 1;
 	sim_cut_after(base, 0);
@@ -327,7 +329,8 @@ static void a_replay_that_fails_half_way_leaves_the_log_to_the_next(void **state
 	sim_free(base);
 }
 
-/* Only a checkpoint may be refused for want of room: what else says so must not pass for applied. */
+/* Only a checkpoint may be refused for want of room: what else says so must not
+ * pass for applied. */
 static void no_error_passes_for_a_full_disk(void **state)
 {
 	enum { READS = 400 };

@@ -1,5 +1,5 @@
-/* A full disk whose free space lies in single quads: what is promised there can be had, in runs that are
- * scattered, and the power may go at any moment.
+/* A full disk whose free space lies in single quads: what is promised there can be had, in runs
+ * that are scattered, and the power may go at any moment.
  *
  * SEED=n changes the fates. */
 #include <errno.h>
@@ -154,7 +154,8 @@ static uint64_t room(struct engine *e)
 	return stats.room_bytes;
 }
 
-/* Gives a full disk on which every second small value was deleted; *count is how many there were. */
+/* Gives a full disk on which every second small value was deleted; *count is how
+ * many there were. */
 static struct sim *scattered_disk(uint64_t bytes, uint32_t *count)
 {
 	struct sim *disk = sim_new(base_seed);
@@ -200,7 +201,8 @@ static void what_is_promised_on_a_scattered_disk_can_be_had(void **state)
 		int rc;
 
 		assert_true(promised > DISK);
-		for (i = 0; (rc = put_large(e, LARGE_KEYS + i, i + 1, sizes[s], &scattered)) == 0; i++)
+		for (i = 0; (rc = put_large(e, LARGE_KEYS + i, i + 1, sizes[s], &scattered)) == 0;
+		     i++)
 			written += taken;
 		assert_int_equal(rc, -ENOSPC);
 		assert_true(scattered);
@@ -292,7 +294,8 @@ static void scattered_runs_survive_a_power_cut_at_any_moment(void **state)
 			struct sim *clone = sim_clone(disk);
 
 			sim_limit(clone, DISK);
-			sim_reboot(clone, (enum sim_fate)((base_seed + (uint64_t)n + fate) % SIM_FATES),
+			sim_reboot(clone,
+				   (enum sim_fate)((base_seed + (uint64_t)n + fate) % SIM_FATES),
 				   base_seed + (uint64_t)n);
 			look_after(clone, done, count);
 			sim_free(clone);

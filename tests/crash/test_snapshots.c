@@ -1,7 +1,7 @@
 /* The power goes at every single operation of a workload that keeps and drops snapshots, holds some
- * in memory, fills the page file and gives its end back. What comes back must be the store as it was
- * after some commit, with just the snapshots that were kept, each as it was then, and nothing lost
- * or taken twice.
+ * in memory, fills the page file and gives its end back. What comes back must be the store as it
+ * was after some commit, with just the snapshots that were kept, each as it was then, and nothing
+ * lost or taken twice.
  *
  * CUTS=n checks n cut points spread over each workload; SEED=n changes everything. */
 #include <errno.h>
@@ -181,7 +181,8 @@ static int change_names(struct engine *engine, uint32_t i, struct progress *p)
 static int open_engine(struct sim *disk, struct engine **engine, struct err *err)
 {
 	const struct engine_options options = {
-		.create = true, .segment_size = 48 * 1024, .log_cap = 192 * 1024, .cache = 64 * 1024,
+		.create = true, .segment_size = 48 * 1024, .log_cap = 192 * 1024,
+		.cache = 64 * 1024,
 	};
 
 	return engine_open(sim_os(disk), "/store", &options, engine, err);

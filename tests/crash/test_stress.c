@@ -76,7 +76,8 @@ static int put(struct writer *w, struct batch *batch, uint32_t k, uint32_t stamp
 
 	if (k % 8 == 0) {
 		moments_fill(bytes, stamp, 1000 + stamp % 60000);
-		rc = engine_run_write(w->crowd->engine, slice_of(bytes, 1000 + stamp % 60000), &run);
+		rc = engine_run_write(w->crowd->engine, slice_of(bytes, 1000 + stamp % 60000),
+				      &run);
 		moments_fill(bytes, stamp, 4);
 		if (rc == 0)
 			batch_put_run(batch, key, &run, slice_of(bytes, 4));

@@ -25,7 +25,8 @@ static void named(struct slice record)
 
 	CHECK(rc < 0 || glimpsed == rc);
 	if (rc == 1)
-		CHECK(id == again && slice_equal(slice_of(small, reference_encode(id, small)), record));
+		CHECK(id == again &&
+		      slice_equal(slice_of(small, reference_encode(id, small)), record));
 	if (rc == 0)
 		CHECK(glimpse.id == entry.id && glimpse.type == (entry.mode & S_IFMT) &&
 		      glimpse.expires_ms == entry.expires_ms);

@@ -57,15 +57,17 @@ static void fill(struct kit *k)
 		snprintf(name, sizeof(name), "key number %d of the table", i);
 		put(k, at(t, name), name);
 		if (i % 5 == 0)
-			assert_int_equal(store_xattr_set(k->store, at(t, name), slice_str("user.a"), value,
-							 0, &k->revision), 0);
+			assert_int_equal(store_xattr_set(k->store, at(t, name), slice_str("user.a"),
+							 value, 0, &k->revision),
+					 0);
 		if (i % 5 == 0)
 			assert_int_equal(store_xattr_set(k->store, at(t, name), slice_str("user.b"),
 							 slice_str(""), 0, &k->revision), 0);
 		if (i % 20 == 0)
 			assert_int_equal(store_sync(k->store), 0);
 		if (i % 7 == 0)
-			assert_int_equal(set_expires(k, at(t, name), 1800000000000 + (uint64_t)i), 0);
+			assert_int_equal(set_expires(k, at(t, name), 1800000000000 + (uint64_t)i),
+					 0);
 	}
 	for (size_t size = 1; size <= sizeof(large); size *= 9) {
 		snprintf(name, sizeof(name), "value of %zu", size);
@@ -103,7 +105,8 @@ static struct slice whole_file(struct sim *disk, const char *name)
 
 static void take_apart_map(const uint8_t *pages, const uint8_t *block)
 {
-	uint8_t bytes[3 + SPACE_REGION_SIZE + UNIT] = { (uint8_t)get32(block + SPACE_COUNT), 0xff, 3 };
+	uint8_t bytes[3 + SPACE_REGION_SIZE + UNIT] = { (uint8_t)get32(block + SPACE_COUNT), 0xff,
+							3 };
 	const struct ref bits = ref_decode(block + SPACE_HEADER + SPACE_REGION_REF);
 
 	memcpy(bytes + 3, block + SPACE_HEADER, SPACE_REGION_SIZE);
@@ -138,7 +141,8 @@ static void take_apart_log(struct slice log)
 		struct slice batches, batch;
 		size_t offset = 0;
 
-		if (g.size == 0 || g.size > log.size - at - GROUP_HEADER || !group_is_whole(&g, bytes + at)) {
+		if (g.size == 0 || g.size > log.size - at - GROUP_HEADER ||
+		    !group_is_whole(&g, bytes + at)) {
 			at = unit_up(at + 1);
 			continue;
 		}
@@ -197,7 +201,8 @@ int main(int argc, char **argv)
 	kit_begin(&k);
 	fill(&k);
 	for (int i = 0; i < 2; i++) {
-		file = whole_file(k.disk, i ? FILE_LOG_PREFIX "00000001" : FILE_LOG_PREFIX "00000000");
+		file = whole_file(k.disk,
+				  i ? FILE_LOG_PREFIX "00000001" : FILE_LOG_PREFIX "00000000");
 		take_apart_log(file);
 		free((void *)file.data);
 	}

@@ -1,9 +1,10 @@
 /* conform.h - what every local file system does, tried on the disk's own and on cubby.
  *
  * conform_run runs each test twice: as NAME_on_disk in a plain folder, so that a wrong expectation
- * shows, and as NAME_on_cubby on a mount. Without an ext4 below (TMPDIR, or /var/tmp), and under the
- * address sanitizer, the first is left out. Each test starts in an empty directory of its own that everybody may write, with the
- * umask 022, and as root if we are. Afterwards what it left open is closed, and it is root again.
+ * shows, and as NAME_on_cubby on a mount. Without an ext4 below (TMPDIR, or /var/tmp), and under
+ * the address sanitizer, the first is left out. Each test starts in an empty directory of its own
+ * that everybody may write, with the umask 022, and as root if we are. Afterwards what it left
+ * open is closed, and it is root again.
  *
  * Where cubby means to differ, differs() says so; conform.c lists why.
  */

@@ -311,9 +311,9 @@ void mount_start(const char *options)
 	assert_ok(chdir(m.point));
 }
 
-/* A shell does not wait for a process whose output it has taken from <( ), and one that has closed its
- * files may still be in its working directory. Nobody can be asked to wait for such; so the mount may
- * be busy for a while after the last command has ended. */
+/* A shell does not wait for a process whose output it has taken from <( ), and one that has closed
+ * its files may still be in its working directory. Nobody can be asked to wait for such; so the
+ * mount may be busy for a while after the last command has ended. */
 static bool wait_for_leaving(int64_t begin)
 {
 	return is_patient(begin + DYING_MS);

@@ -3,7 +3,8 @@
  * Each test gets a folder of its own (below TMPDIR or /var/tmp: a disk, not tmpfs) with a
  * store, a mount point and the daemon's output in it. While mounted, the working directory is the
  * mount point, so that tests and the shell commands in them use plain names. The daemon is
- * the one built with the test (or $CUBBY) and runs as our child, so that its exit status (and so a sanitizer's finding) counts.
+ * the one built with the test (or $CUBBY) and runs as our child, so that its exit status (and so a
+ * sanitizer's finding) counts.
  *
  * Whatever a test does, mount_end unmounts, ends the daemon and removes the folder; a watchdog
  * thread aborts the FUSE connection and ends the program if a test takes too long.

@@ -24,7 +24,8 @@ static const char *acl(const char *name)
 {
 	static char list[1024];
 
-	snprintf(list, sizeof(list), "%s", run("getfacl -nc %s | sed 's/\\t.*//' | xargs echo", name));
+	snprintf(list, sizeof(list), "%s",
+		 run("getfacl -nc %s | sed 's/\\t.*//' | xargs echo", name));
 	return list;
 }
 
@@ -90,9 +91,10 @@ static void a_default_list_is_inherited_whatever_the_umask(void **state)
 	assert_string_equal(mode("d/f"), "660");
 	assert_string_equal(acl("d/g"), "user::rw- user:1001:rwx group::r-x mask::rw- other::---");
 	assert_string_equal(acl("d/p"), "user::rw- user:1001:rwx group::r-x mask::rw- other::---");
-	assert_string_equal(acl("d/s"), "user::rwx user:1001:rwx group::r-x mask::rwx other::--- "
-					"default:user::rwx default:user:1001:rwx default:group::r-x "
-					"default:mask::rwx default:other::---");
+	assert_string_equal(acl("d/s"),
+			    "user::rwx user:1001:rwx group::r-x mask::rwx other::--- "
+			    "default:user::rwx default:user:1001:rwx default:group::r-x "
+			    "default:mask::rwx default:other::---");
 	same_acl("d/s/t", "d/s");
 	assert_string_equal(mode("d/l"), "777");
 	run("setfacl -k d; umask 027; touch d/n; mkdir d/m");
@@ -174,7 +176,8 @@ static void copies_and_archives_keep_lists(void **state)
 	run("mkdir c; rsync -aAX a/ c/; cd c; getfacl -nR . | diff ../want -");
 	run("tar --acls --xattrs -cf t.tar a; mkdir d; tar --acls --xattrs -xf t.tar -C d; cd d/a;"
 	    "getfacl -nR . | diff ../../want -");
-	run("mkdir e; cp -r a/. e; cd e; setfacl --restore=../want; getfacl -nR . | diff ../want -");
+	run("mkdir e; cp -r a/. e; cd e; setfacl --restore=../want; getfacl -nR . | "
+	    "diff ../want -");
 }
 
 /* ---- other name spaces --------------------------------------------------------------------- */

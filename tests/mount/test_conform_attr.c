@@ -327,8 +327,8 @@ static void sizes_and_names_have_limits(void **state)
 /* The names that are listed, sorted, but for our own. */
 static const char *names_of(const char *path)
 {
-	return run("getfattr --absolute-names -h -m - '%s' | grep -v -e '^#' -e '^$' -e '%s' | sort | "
-		   "paste -sd ' '",
+	return run("getfattr --absolute-names -h -m - '%s' | grep -v -e '^#' -e '^$' -e '%s' | "
+		   "sort | paste -sd ' '",
 		   path, differs(VERSION_IS_LISTED) ? "user.cubby.version" : "^-");
 }
 
@@ -435,9 +435,10 @@ static void access_lists_decide(void **state)
 	assert_ok(mkdir("d/d", 0777));
 	put("d/f", "x");
 	umask(022);
-	assert_int_equal(mode_of("d/f"), 0664 & ~022 & 0644); /* 0666 from open, lists instead of umask */
-	run("getfacl -c d/f | grep -q user:%d:rwx && getfacl -c d/d | grep -q default:user:%d:rwx", USER,
-	    USER);
+	/* 0666 from open, lists instead of umask */
+	assert_int_equal(mode_of("d/f"), 0664 & ~022 & 0644);
+	run("getfacl -c d/f | grep -q user:%d:rwx && getfacl -c d/d | grep -q default:user:%d:rwx",
+	    USER, USER);
 }
 
 int main(void)

@@ -672,7 +672,8 @@ static void writing_takes_setuid_away(void **state)
 	become(USER, GROUP);
 	assert_ok(close(open("f", O_WRONLY | O_TRUNC)));
 	assert_int_equal(stat_of("f").st_mode & 07777, 0777);
-	/* Without the group's x the other bit means something else, and stays for those in the group. */
+	/* Without the group's x the other bit means something else, and stays for those
+	 * in the group. */
 	become_root();
 	assert_ok(chown("f", 0, GROUP));
 	assert_ok(chmod("f", 06767));

@@ -163,7 +163,8 @@ static void modes_decide_who_opens(void **state)
 	for (mode_t bits = 0; bits < 8; bits++)
 		for (size_t u = 0; u < COUNT(users); u++) {
 			/* Everybody else may do everything: only the right bits may count. */
-			const mode_t mode = (0777 & ~(7 << users[u].shift)) | bits << users[u].shift;
+			const mode_t mode =
+				(0777 & ~(7 << users[u].shift)) | bits << users[u].shift;
 
 			put("f", "x");
 			assert_ok(chown("f", USER, GROUP));

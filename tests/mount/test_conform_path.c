@@ -923,7 +923,7 @@ static void try_effect(const struct effect *e)
 	got = moved_around(before, e->as);
 	assert_ok(close(file));
 	if (got == e->moves)
-		got = moved_around(before, e->as);	/* what closing publishes is no other time */
+		got = moved_around(before, e->as);	/* closing changes no time */
 	for (size_t i = 0; i < COUNT(bits); i++)
 		if ((got ^ e->moves) & 1 << i)
 			fail_msg("%s: %s %s", e->name, bits[i],

@@ -231,7 +231,7 @@ static int look(const char *path, const struct stat *st, int type, struct FTW *w
 {
 	(void)type, (void)where;
 	if (S_ISDIR(st->st_mode))
-		assert_int_equal(directories_in(path), st->st_nlink); /* itself and its parent too */
+		assert_int_equal(directories_in(path), st->st_nlink); /* . and .. too */
 	else
 		count_file(st);
 	if (S_ISREG(st->st_mode))

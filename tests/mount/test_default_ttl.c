@@ -47,8 +47,8 @@ static double ttl(const char *file)
 static void a_table_is_given_one_in_many_forms(void **state)
 {
 	static const char *const forms[][2] = {
-		{ "90", "90" }, { "1.5", "1.5" }, { "+90s", "90" }, { "+2m", "120" }, { "+1h", "3600" },
-		{ "+7d", "604800" },
+		{ "90", "90" },   { "1.5", "1.5" },  { "+90s", "90" },
+		{ "+2m", "120" }, { "+1h", "3600" }, { "+7d", "604800" },
 	};
 	static const char *const bad[] = { "0", "-1", "x", "+0s", "2030-01-01T00:00:00Z", "9e9" };
 
@@ -80,7 +80,8 @@ static void what_is_made_there_gets_it(void **state)
 	only_cubby();
 	run("mkdir d e; echo old > d/old");
 	assert_ok(set("d", DEFAULT, "1000"));
-	run("cd d; echo new > new; touch empty; mknod node b 7 0; mkdir sub; ln -s new link; > sub/k;"
+	run("cd d; echo new > new; touch empty; mknod node b 7 0; mkdir sub; ln -s new link; "
+	    "> sub/k;"
 	    "echo more >> old; echo x > ../e/k");
 	for (int i = 0; i < 2; i++) {
 		assert_lives("d/new", 1000);

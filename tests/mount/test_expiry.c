@@ -237,7 +237,8 @@ static void an_instant_just_past_removes_the_key(void **state)
 	run("echo x > k; cat k");
 	expire_in("k", -1);
 	run("while test -e k; do :; done");
-	run("echo x > k; cat k; setfattr -n user.cubby.expires -v +0s k; while test -e k; do :; done");
+	run("echo x > k; cat k; setfattr -n user.cubby.expires -v +0s k; "
+	    "while test -e k; do :; done");
 	assert_string_equal(run("ls"), "");
 }
 

@@ -1,4 +1,5 @@
-/* Parts of a file as a whole: allocated, punched, found, copied inside the mount, sent and spliced. */
+/* Parts of a file as a whole: allocated, punched, found, copied inside the mount,
+ * sent and spliced. */
 #include "mount/mount.h"
 
 #include <errno.h>
@@ -261,7 +262,8 @@ static void a_file_without_holes_has_one_at_its_end(void **state)
 static void sparse_copies_and_archives_come_out_the_same(void **state)
 {
 	(void)state;
-	run("truncate -s 40M s; printf middle | dd of=s bs=1 seek=20000000 conv=notrunc status=none");
+	run("truncate -s 40M s; printf middle | "
+	    "dd of=s bs=1 seek=20000000 conv=notrunc status=none");
 	run("cp --sparse=always s c; cmp s c; tar -cSf t.tar s; mkdir out; tar -xSf t.tar -C out");
 	run("cmp s out/s; rsync --sparse s r; cmp s r; test $(stat -c %%s t.tar) -lt 1000000");
 	run("dd if=s of=d conv=sparse bs=64K status=none; cmp s d");

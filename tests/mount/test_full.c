@@ -297,7 +297,8 @@ static void what_df_promises_can_be_written(void **state)
 			int error;
 
 			snprintf(name, sizeof(name), "v%u", i);
-			error = sizes[s] >= 1 << 20 ? try_big(name, sizes[s], i) : put_size(name, sizes[s], i);
+			error = sizes[s] >= 1 << 20 ? try_big(name, sizes[s], i)
+						    : put_size(name, sizes[s], i);
 			if (error)
 				fail_msg("%s after %llu of %llu bytes", strerror(error),
 					 (unsigned long long)written, (unsigned long long)promised);

@@ -413,8 +413,8 @@ static int make_what_expires(void *arg)
 	}
 }
 
-/* A dying daemon's thread that tells the kernel of an expiry may wait for a lock on the table, whose
- * owner waits for the daemon. Here its guard, which would help, was killed before. */
+/* A dying daemon's thread that tells the kernel of an expiry may wait for a lock on the table,
+ * whose owner waits for the daemon. Here its guard, which would help, was killed before. */
 static void a_daemon_killed_while_keys_expire_leaves_a_mount_that_can_be_taken_away(void **state)
 {
 	static char names[][2] = { "a", "b", "c", "d" };

@@ -181,7 +181,8 @@ struct linux_dirent {
 	char name[];
 };
 
-/* Lists with a buffer that holds hardly more than one name, and removes every other one on the way. */
+/* Lists with a buffer that holds hardly more than one name, and removes every other
+ * one on the way. */
 static void small_buffers_and_removals_skip_and_repeat_nothing(void **state)
 {
 	char bytes[400] __attribute__((aligned(8)));
@@ -340,7 +341,8 @@ static void many_clients_and_a_forgetful_kernel_agree(void **state)
 	if (forgetful == 0) {
 		/* What it starts may outlive it, and must not be found in the mount. */
 		execlp("bash", "bash", "-c",
-		       "cd /; while kill -0 $PPID; do echo 2 > /proc/sys/vm/drop_caches; sleep 0.02; done",
+		       "cd /; while kill -0 $PPID; do echo 2 > /proc/sys/vm/drop_caches; "
+		       "sleep 0.02; done",
 		       NULL);
 		_exit(127);
 	}

@@ -355,7 +355,8 @@ static void all_names_expire_together_whatever_is_cached(void **state)
 
 	(void)state;
 	only_cubby();
-	run("mkdir d; echo x > a; ln a b; ln a d/c; echo y > stays; stat a b d/c; ls -lR; cat a b d/c");
+	run("mkdir d; echo x > a; ln a b; ln a d/c; echo y > stays; stat a b d/c; ls -lR; "
+	    "cat a b d/c");
 	fd = open("b", O_RDONLY);
 	assert_ok(fd);
 	expire_in("d/c", 700);
@@ -420,7 +421,8 @@ static void tools_keep_links(void **state)
 		run("%s", copy[i]);
 		run("diff <(cd tree; find . -type f -printf '%%n %%P\\n' | sort) "
 		    "<(cd copy; find . -type f -printf '%%n %%P\\n' | sort)");
-		run("diff -r tree copy && [ copy/1 -ef copy/sub/one ] && [ copy/big -ef copy/sub/big ] "
+		run("diff -r tree copy && [ copy/1 -ef copy/sub/one ] && "
+		    "[ copy/big -ef copy/sub/big ] "
 		    "&& ! [ copy/1 -ef tree/1 ]");
 		run("rm -r copy");
 	}

@@ -252,7 +252,8 @@ static long copy(const struct step *s, int side)
 	if (to < 0)
 		return 0;
 	while ((size_t)done < s->size &&
-	       (n = copy_file_range(slots[side][s->slot], &in, to, &out, s->size - (size_t)done, 0)) > 0)
+	       (n = copy_file_range(slots[side][s->slot], &in, to, &out, s->size - (size_t)done,
+				    0)) > 0)
 		done += n;
 	return n < 0 ? -1 : done;
 }
@@ -517,8 +518,9 @@ static void look_at_everything(uint64_t step)
 		for (size_t i = 0; i < sizeof(looks) / sizeof(*looks); i++)
 			act_on_both(&(struct step){ .action = looks[i], .path = path }, step);
 		for (unsigned name = 0; name < 3; name++)
-			act_on_both(&(struct step){ .action = XATTR_GET, .path = path, .other = name },
-				    step);
+			act_on_both(
+				&(struct step){ .action = XATTR_GET, .path = path, .other = name },
+				step);
 	}
 }
 

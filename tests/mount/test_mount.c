@@ -329,7 +329,8 @@ static void an_ordinary_user_mounts_and_is_held_to_the_modes(void **state)
 	(void)state;
 	only_cubby();
 	only_with_namespaces();
-	run("chmod 755 . && install -d -o 65534 -g 65534 user user/point && cp %s user/cubby", cubby());
+	run("chmod 755 . && install -d -o 65534 -g 65534 user user/point && cp %s user/cubby",
+	    cubby());
 	run("cat > as-user <<'END'\n"
 	    "set -ex\n"
 	    "cd user\n"

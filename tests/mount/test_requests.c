@@ -2,9 +2,9 @@
  *
  * Every request costs a program more than all that the store does for it, so a flag forgotten or
  * an answer that may not be kept would make everything slower, and nothing else would show it. The
- * daemon runs in debug mode, in which libfuse writes each request to our log. Requests that nobody waits
- * for (RELEASE, FORGET) are left out. A STATFS, which is never answered from a cache, marks where an
- * action begins and ends. */
+ * daemon runs in debug mode, in which libfuse writes each request to our log. Requests that nobody
+ * waits for (RELEASE, FORGET) are left out. A STATFS, which is never answered from a cache, marks
+ * where an action begins and ends. */
 #include "mount/mount.h"
 
 #include <errno.h>
@@ -140,7 +140,7 @@ static void begin(void)
 	settle();
 }
 
-/* ---- what the kernel forgets ------------------------------------------------------------------ */
+/* ---- what the kernel forgets ----------------------------------------------------------------- */
 
 static uint64_t forgotten_before;
 
@@ -199,7 +199,8 @@ static int without_log(void **state)
 	return mount_end(state);
 }
 
-/* An ordinary user's mount has default_permissions, with which the kernel asks more (MEASURED 21). */
+/* An ordinary user's mount has default_permissions, with which the kernel asks more
+ * (MEASURED 21). */
 static void only_here(void **state)
 {
 	(void)state;
@@ -261,8 +262,8 @@ static void only_with_killpriv(void)
 
 /* ---- what is asked -------------------------------------------------------------------------- */
 
-/* The kernel asks for the capabilities of what it writes to, once a file that it has just met; not to
- * be asked one must write past its page cache (fs/DESIGN.md, "Requests"). */
+/* The kernel asks for the capabilities of what it writes to, once a file that it has just met; not
+ * to be asked one must write past its page cache (fs/DESIGN.md, "Requests"). */
 static void a_new_file_is_looked_up_created_written_and_flushed(void **state)
 {
 	only_here(state);
@@ -461,8 +462,8 @@ static void tools_cost_no_more_than_they_ask_for(void **state)
 		{ "cp /etc/passwd $M/c", "LOOKUP LOOKUP CREATE GETXATTR WRITE FLUSH" },
 		{ "cp /etc/passwd $M/c", "GETATTR OPEN GETXATTR GETATTR GETXATTR WRITE FLUSH" },
 		{ "rsync -a /etc/passwd $M/r",
-		  "LOOKUP GETATTR LOOKUP CREATE SETATTR GETXATTR WRITE FLUSH GETATTR SETATTR OPEN SETATTR "
-		  "LOOKUP RENAME" },
+		  "LOOKUP GETATTR LOOKUP CREATE SETATTR GETXATTR WRITE FLUSH GETATTR SETATTR OPEN "
+		  "SETATTR LOOKUP RENAME" },
 	};
 
 	only_here(state);

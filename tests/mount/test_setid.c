@@ -113,7 +113,8 @@ static int punches(const char *name)
 {
 	const int fd = open(name, O_RDWR);
 
-	return close_all(fd, fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 70000) == 0);
+	return close_all(fd,
+			 fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 70000) == 0);
 }
 
 static int copies(const char *name)
@@ -203,7 +204,8 @@ static void chmod_by_a_stranger_to_the_group_takes_set_group_id_off(void **state
 {
 	(void)state;
 	only_root();
-	run("touch k; chown 1000:5 k; setpriv --reuid=1000 --regid=1000 --clear-groups chmod 2777 k");
+	run("touch k; chown 1000:5 k; setpriv --reuid=1000 --regid=1000 --clear-groups "
+	    "chmod 2777 k");
 	assert_int_equal(mode_of("k"), 0777);
 	run("setpriv --reuid=1000 --regid=1000 --groups=5 chmod 2777 k");
 	assert_int_equal(mode_of("k"), 02777);
@@ -216,7 +218,8 @@ static void a_set_group_id_directory_hands_its_group_down(void **state)
 	(void)state;
 	only_root();
 	run("mkdir d; chown 0:7 d; chmod 2777 d; cd d; setpriv --reuid=1000 --regid=1000 "
-	    "--clear-groups bash -c 'umask 022; touch f; mkdir s; ln -s f l; mknod p p; mkdir s/t'");
+	    "--clear-groups bash -c 'umask 022; touch f; mkdir s; ln -s f l; mknod p p; "
+	    "mkdir s/t'");
 	assert_string_equal(run("cd d; stat -c '%%n %%a %%u %%g' f s l p s/t"),
 			    "f 644 1000 7\ns 2755 1000 7\nl 777 1000 7\np 644 1000 7\n"
 			    "s/t 2755 1000 7");

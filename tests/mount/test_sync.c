@@ -194,7 +194,7 @@ static void appending_processes_lose_and_mix_nothing(void **state)
 	assert_string_equal(run("awk 'length != %d' log", LINE - 1), "");
 }
 
-/* ---- what was only made or emptied ------------------------------------------------------------ */
+/* ---- what was only made or emptied ----------------------------------------------------------- */
 
 static void whoever_asks_sees_the_version_of_what_was_just_closed(void **state)
 {

@@ -11,13 +11,13 @@
 /* Prints one line for each thing below $1: path, type, mode, owner, size (but of directories),
  * mtime to the nanosecond and link target; then all attributes but those of cubby. */
 #define DESCRIBE                                                                                   \
-	"describe() { (cd ${1:?} && find . \\( -type d -printf '%%P %%y %%m %%U %%G %%T@\n' \\) -o "   \
-	"-printf '%%P %%y %%m %%U %%G %%s %%T@ %%l\n' | sort; find . -print0 | sort -z | "            \
+	"describe() { (cd ${1:?} && find . \\( -type d -printf '%%P %%y %%m %%U %%G %%T@\n' \\) "  \
+	"-o -printf '%%P %%y %%m %%U %%G %%s %%T@ %%l\n' | sort; find . -print0 | sort -z | "      \
 	"xargs -0 getfattr -h -d -m '^user\\.' 2> /dev/null | "                                    \
 	"awk '/^# file/ { file = $0; next } /=/ && !/^user\\.cubby\\./ { print file, $0 }'); }; "
 
-/* A tree of at least 5 000 files, made once, for all tests: HEADERS= of the system's headers (1500),
- * a repository with history, and everything that tends to get lost. */
+/* A tree of at least 5 000 files, made once, for all tests: HEADERS= of the system's headers
+ * (1500), a repository with history, and everything that tends to get lost. */
 static char tree[512];
 
 static void fill_tree(void)
@@ -145,7 +145,8 @@ static void copies_within_the_mount_keep_versions_and_expiries(void **state)
 		assert_string_equal(run("getfattr --only-values -n user.cubby.expires copy/due"),
 				    run("getfattr --only-values -n user.cubby.expires d/due"));
 		/* By content: not all of them keep the times. */
-		assert_string_equal(run("rsync -aXci --no-times d/ copy/ | grep -v '/$'; true"), "");
+		assert_string_equal(run("rsync -aXci --no-times d/ copy/ | grep -v '/$'; true"),
+				    "");
 		run("rm -r copy");
 	}
 }
@@ -167,7 +168,8 @@ static void a_key_that_has_expired_since_does_not_spoil_a_restore(void **state)
 		skip();
 	for (size_t i = 0; i < sizeof(tools) / sizeof(*tools); i++) {
 		run("from=%s/from; %s", base_path(), tools[i]);
-		run("while test -e copy/due; do sleep .1; done; test $(cat copy/stays) = 2; rm -r copy");
+		run("while test -e copy/due; do sleep .1; done; test $(cat copy/stays) = 2; "
+		    "rm -r copy");
 	}
 }
 

@@ -129,7 +129,8 @@ static void root_of_the_mount_keeps_what_chown_gave_away(void **state)
 	only_root();
 	run("chmod 711 . && chmod 777 point");
 	mount_start("allow_other");
-	run("chmod 755 .; mkdir -m 700 theirs; echo secret > theirs/k; chown -R 65534:65534 theirs");
+	run("chmod 755 .; mkdir -m 700 theirs; echo secret > theirs/k; "
+	    "chown -R 65534:65534 theirs");
 	assert_string_equal(run("cat theirs/k"), "secret"); /* root sees all, as anywhere */
 	assert_string_equal(run(NOBODY " cat theirs/k"), "secret");
 	run(NOBODY " bash -c 'echo new > theirs/k && mv theirs/k theirs/l'");

@@ -58,7 +58,7 @@ enum sim_fate {
 	SIM_LOSE,		/* whatever was not synced is gone */
 	SIM_TEAR,		/* things happened in order, up to some sector of some write */
 	SIM_SCATTER,		/* any subset of sectors and names, in any order */
-	SIM_FILES,		/* each file is as it was at a moment of its own; any names are lost */
+	SIM_FILES,		/* each file is as at a moment of its own; any names are lost */
 	SIM_ODD,		/* all is kept but one write or name, or all is lost but one */
 	SIM_SHRED,		/* scattered, and sectors of 512 or of 4096 bytes torn inside */
 	SIM_FATES

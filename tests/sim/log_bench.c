@@ -45,8 +45,8 @@ static int check(void *arg, struct slice batch)
 
 	b->checked++;
 	assert_true(batch.size >= BATCH_HEADER + 8);
-	return b->missing_from && get64((const uint8_t *)batch.data + BATCH_HEADER) >= b->missing_from ?
-		-ENODATA : 0;
+	return b->missing_from &&
+	       get64((const uint8_t *)batch.data + BATCH_HEADER) >= b->missing_from ? -ENODATA : 0;
 }
 
 /* Every batch must be the one after the last, and as it was appended. */
@@ -81,8 +81,8 @@ int reopen(struct bench *b)
 	b->err.text[0] = '\0';
 	b->rc = b->os->open_dir(b->os, "/store", 0, &b->dir);
 	if (b->rc == 0)
-		b->rc = log_open(b->os, b->dir, &options, &b->mark, LEAP, &reader, &b->log, &b->torn,
-				 &b->err);
+		b->rc = log_open(b->os, b->dir, &options, &b->mark, LEAP, &reader, &b->log,
+				 &b->torn, &b->err);
 	return b->rc;
 }
 

@@ -38,7 +38,7 @@ struct bench {
 	uint64_t acked;		/* the last one that is known to be synced */
 	uint64_t found;		/* the last one that was replayed */
 	uint64_t revision;	/* of the last one appended or found */
-	uint64_t missing_from;	/* `check` says that these batches rely on what is not there; 0: none */
+	uint64_t missing_from;	/* `check` says that these rely on what is not there; 0: none */
 	uint64_t checked;	/* how many it was asked about */
 	bool torn;
 	int rc;			/* of the last log_open */
@@ -61,8 +61,8 @@ void reboot(struct bench *b, enum sim_fate fate, uint64_t seed);
 /* A second disk in the same state, with no log open on it. */
 struct bench twin(const struct bench *b);
 
-/* Opens the log, which must succeed with all that was acknowledged and nothing that never was appended;
- * appending goes on behind what was found. */
+/* Opens the log, which must succeed with all that was acknowledged and nothing that never was
+ * appended; appending goes on behind what was found. */
 void assert_opens(struct bench *b);
 void assert_history(const struct bench *b);
 

@@ -149,7 +149,8 @@ static bool find_now(struct engine *engine, struct engine_snapshot *snapshot, ui
 	else if (rc == -ENOENT)
 		*now = 0;
 	else
-		right = look_is_wrong(wrong, "the number of the last commit cannot be read: %d", rc);
+		right = look_is_wrong(wrong, "the number of the last commit cannot be read: %d",
+				      rc);
 	buffer_done(&value);
 	return right;
 }
@@ -173,9 +174,10 @@ static bool look_at_kept(struct engine *engine, const struct moments *moments, u
 		return look_is_wrong(wrong, "snapshot %u cannot be opened: %d", name, rc);
 	}
 	if (right && *found != k->since && *found != k->tried)
-		right = look_is_wrong(wrong, "snapshot %u is that of commit %d, not of %d or %d (-1: "
-				      "there is none)", name, (int)*found - 1, (int)k->since - 1,
-				      (int)k->tried - 1);
+		right = look_is_wrong(wrong,
+				      "snapshot %u is that of commit %d, not of %d or %d (-1: "
+				      "there is none)",
+				      name, (int)*found - 1, (int)k->since - 1, (int)k->tried - 1);
 	if (rc == 0 && right)
 		right = look_at_moment(engine, snapshot, moments, commit, wrong);
 	if (rc == 0)
@@ -205,7 +207,8 @@ static bool look_at_names(struct engine *engine, const struct moments *moments, 
 	}
 	engine_snapshot_list(engine, count_one, &listed);
 	if (right && listed != count)
-		right = look_is_wrong(wrong, "%u snapshots are listed, %u are there", listed, count);
+		right = look_is_wrong(wrong, "%u snapshots are listed, %u are there", listed,
+				      count);
 	return right;
 }
 
@@ -215,7 +218,8 @@ bool look_compare(struct engine *engine, const struct moments *moments, uint32_t
 	bool right = find_now(engine, NULL, &seen->commit, wrong);
 
 	if (right && (seen->commit < from || seen->commit > to))
-		right = look_is_wrong(wrong, "commit %u came back; %u was acknowledged, %u was tried",
+		right = look_is_wrong(wrong,
+				      "commit %u came back; %u was acknowledged, %u was tried",
 				      seen->commit, from, to);
 	return right && look_at_moment(engine, NULL, moments, seen->commit, wrong) &&
 	       look_at_names(engine, moments, seen, wrong);

@@ -74,7 +74,7 @@ struct medium {
 /* The next number of a sequence that `state` determines (splitmix64). */
 uint64_t chance(uint64_t *state);
 
-/* ---- changes: noted first, then applied to `now`; one that was caught by a cut is only noted --- */
+/* ---- changes: noted first, then applied to `now`; one caught by a cut is only noted ------ */
 
 struct change *note_write(struct medium *m, struct file *f, const void *bytes, size_t size,
 			  uint64_t offset);

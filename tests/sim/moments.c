@@ -48,7 +48,8 @@ static pthread_once_t pool_once = PTHREAD_ONCE_INIT;
 /* Random bytes and words, in turn. */
 static void fill_pool(void)
 {
-	static const char words[] = "{\"name\": \"some value\", \"size\": 17, \"kind\": \"plain\"} ";
+	static const char words[] =
+		"{\"name\": \"some value\", \"size\": 17, \"kind\": \"plain\"} ";
 	uint64_t random = 1;
 
 	for (size_t i = 0; i < sizeof(pool); i++)

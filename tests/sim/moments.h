@@ -1,5 +1,5 @@
-/* moments.h - what a map held after each of many commits, and which of those moments are kept by name:
- * the model that an engine is compared with.
+/* moments.h - what a map held after each of many commits, and which of those moments are kept by
+ * name: the model that an engine is compared with.
  *
  * Keys are numbers below a bound, and stand for byte strings of many lengths; values are described
  * by what they were made of. Commits are numbered from 1; moment 0 is the empty map. Plain data.

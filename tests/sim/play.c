@@ -385,7 +385,8 @@ static bool change_name(struct play *p, const struct step *s)
 		return false;
 	if (!possible)
 		return rc == (keeps ? -EEXIST : -ENOENT) ||
-		       look_is_wrong(p->wrong, "%s: %d", keeps ? "kept twice" : "deleted twice", rc);
+		       look_is_wrong(p->wrong, "%s: %d", keeps ? "kept twice" : "deleted twice",
+				     rc);
 	if (rc == 0)
 		k->since = k->tried;
 	else if (rc == -EROFS && keeps && before)	/* an earlier try, that failed, has made it so */
@@ -493,7 +494,8 @@ static int get_value(struct play *p, uint32_t number, struct buffer *value, stru
 	const struct slice key = slice_of(bytes, lent.size);
 	int rc;
 
-	/* Reading may write, when memory is short, and whoever watches the disk then asks for keys. */
+	/* Reading may write, when memory is short, and whoever watches the disk then
+	 * asks for keys. */
 	memcpy(bytes, lent.data, lent.size);
 	rc = engine_get(p->engine, key, value, run);
 	if (p->allowed && rc == p->allowed) {

@@ -75,8 +75,9 @@ const struct mix mixes[] = {
 		.name = "a full disk and a small memory", .keys = 1500, .value_max = 40000,
 		.run_max = 100000,
 		.weights = {
-			[STEP_PUT] = 300, [STEP_RUN] = 10, [STEP_DROP] = 5, [STEP_DELETE] = 60, [STEP_PATCH] = 150,
-			[STEP_COMMIT] = 150, [STEP_WRITTEN] = 30, [STEP_SYNCED] = 30,
+			[STEP_PUT] = 300, [STEP_RUN] = 10, [STEP_DROP] = 5, [STEP_DELETE] = 60,
+			[STEP_PATCH] = 150, [STEP_COMMIT] = 150, [STEP_WRITTEN] = 30,
+			[STEP_SYNCED] = 30,
 			[STEP_CHECKPOINT] = 6, [STEP_REOPEN] = 1, [STEP_KILL] = 1,
 			[STEP_POWER] = 1, [STEP_GET] = 40,
 		},
@@ -288,7 +289,8 @@ static const char *const words[STEP_KINDS] = {
 	[STEP_WRITTEN] = "written",
 	[STEP_SYNCED] = "synced", [STEP_CHECKPOINT] = "checkpoint", [STEP_LOOK] = "look",
 	[STEP_GET] = "get", [STEP_KEEP] = "keep", [STEP_FORGET] = "forget",
-	[STEP_MOMENT] = "moment", [STEP_LOOK_BACK] = "look back", [STEP_REOPEN] = "reopen", [STEP_KILL] = "kill",
+	[STEP_MOMENT] = "moment", [STEP_LOOK_BACK] = "look back", [STEP_REOPEN] = "reopen",
+	[STEP_KILL] = "kill",
 	[STEP_POWER] = "power cut", [STEP_CLEAR] = "clear", [STEP_COMPACT] = "compact",
 };
 

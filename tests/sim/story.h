@@ -28,8 +28,8 @@ enum step_kind {
 	STEP_GET,		/* key: it is compared */
 	STEP_KEEP,		/* key: a snapshot is made, of one of a few names; size as above */
 	STEP_FORGET,		/* ... or deleted */
-	STEP_MOMENT,		/* key: one of a few readers is closed, and opened on the present; or, if */
-				/* `size` is not 0, on a kept snapshot */
+	STEP_MOMENT,		/* key: one of a few readers is closed, and opened on the present */
+				/* or, if `size` is not 0, on a kept snapshot */
 	STEP_LOOK_BACK,		/* key: what that reader sees is compared */
 	STEP_REOPEN,
 	STEP_KILL,		/* kill -9, `size` changing operations from now */
@@ -56,7 +56,7 @@ struct mix {
 	uint32_t value_max, run_max;	/* bytes */
 	uint16_t weights[STEP_KINDS];
 	uint32_t meanwhile;		/* most steps that happen while a checkpoint is under way */
-	uint64_t limit;			/* of the disk, bytes; 0: none. Then -ENOSPC is no mistake */
+	uint64_t limit;			/* of the disk, bytes; else 0. -ENOSPC is no mistake then */
 	struct engine_options options;
 };
 

@@ -1,5 +1,5 @@
-/* store_kit.h - the vocabulary of the store's tests: a store on a lying disk, and short words for what
- * is done to it. Each word fails the test if the store answers otherwise. */
+/* store_kit.h - the vocabulary of the store's tests: a store on a lying disk, and short words for
+ * what is done to it. Each word fails the test if the store answers otherwise. */
 #ifndef CUBBY_STORE_KIT_H
 #define CUBBY_STORE_KIT_H
 

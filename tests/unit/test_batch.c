@@ -23,7 +23,8 @@ static void make(struct batch *batch)
 	assert_int_equal(batch->failed, 0);
 }
 
-/* How many operations are read before the end (0) or the fault (*rc). Every byte they lend is looked at. */
+/* How many operations are read before the end (0) or the fault (*rc). Every byte they lend
+ * is looked at. */
 static int read_all(struct slice bytes, int *rc)
 {
 	size_t offset = BATCH_HEADER;
@@ -95,7 +96,8 @@ static void what_was_put_in_comes_out(void **state)
 	assert_int_equal(batch_next(bytes, &offset, &op), 1);
 	assert_int_equal(op.kind, BATCH_PATCH);
 	assert_int_equal(op.offset, 70000);
-	assert_true(slice_equal(op.key, slice_str("e")) && slice_equal(op.value, slice_str("three")));
+	assert_true(slice_equal(op.key, slice_str("e")) &&
+		    slice_equal(op.value, slice_str("three")));
 	assert_int_equal(batch_next(bytes, &offset, &op), 0);
 	batch_done(&batch);
 }

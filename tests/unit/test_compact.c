@@ -239,13 +239,15 @@ static void becomes_short(const struct kind *kind)
 	before = stats_of(e);
 	idle(e);
 	after = stats_of(e);
-	print_message("%llu KiB -> %llu KiB (new: %llu), %llu KiB moved, %llu checkpoints, log %llu KiB\n",
+	print_message("%llu KiB -> %llu KiB (new: %llu), %llu KiB moved, %llu checkpoints, "
+		      "log %llu KiB\n",
 		      (unsigned long long)before.page_bytes / 1024,
 		      (unsigned long long)after.page_bytes / 1024,
 		      (unsigned long long)fresh_size(kind) / 1024,
 		      (unsigned long long)after.moved_bytes / 1024,
 		      (unsigned long long)(after.checkpoints - before.checkpoints),
-		      (unsigned long long)(after.log.bytes_written - before.log.bytes_written) / 1024);
+		      (unsigned long long)(after.log.bytes_written - before.log.bytes_written) /
+			      1024);
 	assert_true(before.page_bytes > 3 * fresh_size(kind));
 	is_about_as_short_as_a_new_one(e, kind);
 	/* It moves no more than it gives back. */
@@ -368,7 +370,8 @@ static void what_an_open_one_has_stays_until_that_is_closed(void **state)
 	}
 }
 
-/* What is left of a store is scattered, and a snapshot's: to move it would take space, not give it. */
+/* What is left of a store is scattered, and a snapshot's: to move it would take
+ * space, not give it. */
 static void what_a_snapshot_has_is_not_doubled(void **state)
 {
 	const struct kind *kinds[] = { &small_memory, &large_values };

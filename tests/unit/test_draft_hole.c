@@ -1,21 +1,7 @@
 /* Holes of values: punched, found, published, and costing nothing. */
-#include "store_kit.h"
-
-#define KEY ((struct place){ STORE_ROOT, { "key", 3 } })
-
-enum { KIB = 1024, CHUNK = STORE_CHUNK };
+#include "draft_kit.h"
 
 /* ---- vocabulary ------------------------------------------------------------------------------ */
-
-static uint64_t seed;
-
-static uint64_t pick(uint64_t below)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return (seed >> 11) % below;
-}
 
 /* Where the next data or hole is; -1 if there is none. The draft's answer, or the store's. */
 static int64_t seek(struct kit *k, struct draft *d, uint64_t offset, bool hole)
@@ -55,14 +41,6 @@ static bool all(struct draft *d, uint64_t offset, size_t size, int byte)
 		ok = bytes[i] == byte;
 	free(bytes);
 	return ok;
-}
-
-static uint64_t entries(struct kit *k)
-{
-	struct engine_stats stats;
-
-	assert_int_equal(store_stats(k->store, &stats), 0);
-	return stats.entries;
 }
 
 static struct draft *begin(struct kit *k)
@@ -303,7 +281,7 @@ static void without_memory_a_hole_is_made_in_part(void **state)
 	kit_end(&k);
 }
 
-/* ---- a model ----------------------------------------------------------------------------------- */
+/* ---- a model --------------------------------------------------------------------------------- */
 
 enum { MODEL_CHUNKS = 12, MODEL_MAX = MODEL_CHUNKS * CHUNK };
 

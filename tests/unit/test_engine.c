@@ -673,11 +673,13 @@ static void full_and_empty_and_full(uint32_t size, bool run)
 	for (int round = 0; round < 4; round++) {
 		for (uint32_t k = 0; k < count / 2; k++)
 			assert_int_equal(try_delete(e, k), 0);
-		/* Not to the last one: leaves are no longer as full, nor free units in rows as long. */
+		/* Not to the last one: leaves are no longer as full, nor free units in
+		 * rows as long. */
 		for (uint32_t k = 0; k < count * 9 / 20; k++)
 			assert_int_equal(try_put(e, k, k, size, run), 0);
 		for (uint32_t k = 0; k < count; k++)
-			assert_int_equal(holds(e, k, k, size), k < count * 9 / 20 || k >= count / 2);
+			assert_int_equal(holds(e, k, k, size),
+					 k < count * 9 / 20 || k >= count / 2);
 	}
 	verified(e);
 	assert_int_equal(engine_close(e), 0);
@@ -747,12 +749,14 @@ static void *puts_and_reads(void *arg)
 		int rc;
 
 		fill(bytes, i, 100 + i);
-		batch_put(&batch, key_of(text, c->number * 1000 + i % 50), slice_of(bytes, 100 + i));
+		batch_put(&batch, key_of(text, c->number * 1000 + i % 50),
+			  slice_of(bytes, 100 + i));
 		rc = engine_commit(c->e, &batch, false, &revision);
 		if (rc == 0)
 			rc = engine_wait_blocking(c->e, revision, i % 3 ? LOG_WRITTEN : LOG_SYNCED);
 		if (rc == 0)
-			rc = engine_get(c->e, key_of(text, c->number * 1000 + i % 50), &value, NULL);
+			rc = engine_get(c->e, key_of(text, c->number * 1000 + i % 50), &value,
+					NULL);
 		if (rc == 0 && !slice_equal(buffer_slice(&value), slice_of(bytes, 100 + i)))
 			rc = -EILSEQ;
 		batch_done(&batch);
@@ -903,7 +907,8 @@ static bool says_closed(struct sim *disk)
 	assert_int_equal(os->open(dir, FILE_PAGES, 0, &file), 0);
 	for (uint64_t i = 0; i < SUPER_UNITS; i++) {
 		assert_int_equal(os->read(file, unit, UNIT, i * UNIT), UNIT);
-		if (super_decode(unit, &super, &version) == 0 && super.generation > newest.generation)
+		if (super_decode(unit, &super, &version) == 0 &&
+		    super.generation > newest.generation)
 			newest = super;
 	}
 	os->close(file);

@@ -244,7 +244,8 @@ static void a_shared_entry_and_references_are_each_in_their_place(void **state)
 		assert_int_equal(id, wanted);
 		assert_int_equal(entry_decode(whole, &back), -EUCLEAN);
 		for (size_t n = 0; n < size; n++)
-			assert_int_equal(named_decode(slice_of(reference, n), &back, &id), -EUCLEAN);
+			assert_int_equal(named_decode(slice_of(reference, n), &back, &id),
+					 -EUCLEAN);
 		reference[size] = 0;
 		assert_int_equal(named_decode(slice_of(reference, size + 1), &back, &id), -EUCLEAN);
 	}

@@ -13,7 +13,8 @@
 
 enum { MAX = 16 };
 
-/* A list from text: "u:7 U5:6 g:5 G9:4 m:6 o:4", with U and G for named ones; others as they are. */
+/* A list from text: "u:7 U5:6 g:5 G9:4 m:6 o:4", with U and G for named ones;
+ * others as they are. */
 static struct slice list_of(const char *text, uint8_t *to)
 {
 	static const char kinds[] = "uUgGmo";

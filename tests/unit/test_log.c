@@ -1,4 +1,5 @@
-/* The log as it should be: what was appended is found again, in order, and whoever waits is told. */
+/* The log as it should be: what was appended is found again, in order, and whoever
+ * waits is told. */
 #include "sim/log_bench.h"
 
 #include <errno.h>
@@ -167,8 +168,8 @@ static void whoever_comes_during_the_sync_that_covers_him_is_told_in_order(void 
 	options.before_sync = before_sync_asks_for_more;
 	options.arg = b;
 	assert_int_equal(b->os->open_dir(b->os, "/store", 0, &b->dir), 0);
-	assert_int_equal(log_open(b->os, b->dir, &options, &b->mark, 0, &reader, &b->log, NULL, NULL),
-			 0);
+	assert_int_equal(
+		log_open(b->os, b->dir, &options, &b->mark, 0, &reader, &b->log, NULL, NULL), 0);
 	told_count = 0;
 	append(b, SMALL);
 	log_wait(b->log, &first.waiter);
@@ -215,8 +216,8 @@ static bool next_has_a_leader(struct log *log)
 	return has;
 }
 
-/* The header is written when the disk is done, and the sync has not returned yet. Whoever waits for it
- * must lead the next one. Whoever asks before the disk has begun must not be told yet. */
+/* The header is written when the disk is done, and the sync has not returned yet. Whoever waits for
+ * it must lead the next one. Whoever asks before the disk has begun must not be told yet. */
 static int sync_meanwhile(struct os_file *file)
 {
 	int rc;
@@ -517,7 +518,7 @@ static void checkpoints_that_fail_use_up_one_spare_at_most(void **state)
 	struct log_stats stats;
 
 	assert_int_equal(log_prepare(b->log, LOG_SPARES), 0);
-	for (int i = 0; i < 6; i++) {	/* each in a unit of its own: they all fit the second segment */
+	for (int i = 0; i < 6; i++) {	/* a unit each: they all fit the second segment */
 		assert_int_equal(append_synced(b, SMALL), 0);
 		assert_int_equal(log_rotate(b->log, &mark), 0);
 		assert_int_equal(log_wait_blocking(b->log, mark.revision, LOG_SYNCED), 0);
@@ -575,7 +576,7 @@ static void a_closed_log_is_not_searched(void **state)
 	assert_true(sim_count(b->disk, SIM_READ) - reads <= 2 * b->mark.files + 4);
 	assert_int_equal(append_synced(b, SMALL), 0);
 	reboot(b, SIM_LOSE, 0);
-	assert_opens(b);		/* what was appended since is found, whatever the mark says */
+	assert_opens(b);		/* with what was appended since the mark */
 }
 
 /* ---- threads --------------------------------------------------------------------------- */
@@ -680,7 +681,8 @@ static void *checkpointer(void *arg)
 	return NULL;
 }
 
-/* Sixteen threads append and wait in every way, and one makes checkpoints. Returns what the first to fail was told. */
+/* Sixteen threads append and wait in every way, and one makes checkpoints. Returns what the first
+ * to fail was told. */
 static int run_crowd(struct bench *b)
 {
 	struct crowd c = { .b = b, .order = PTHREAD_MUTEX_INITIALIZER };

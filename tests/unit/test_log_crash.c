@@ -1,5 +1,5 @@
-/* The log through power cuts, kills and faults, at every operation: what was waited for is there, and
- * what is there is a prefix of what was appended.
+/* The log through power cuts, kills and faults, at every operation: what was waited for is there,
+ * and what is there is a prefix of what was appended.
  */
 #include "sim/log_bench.h"
 
@@ -191,8 +191,9 @@ static void after_a_failed_sync_the_log_is_dead(void **state)
 	fail_everywhere(SIM_SYNC, -EIO);
 }
 
-/* What a sync has failed on is shown to whoever comes next, and never written by itself: `synced` small
- * batches and then some large ones, in several segments, of which the sync of the nth failed. */
+/* What a sync has failed on is shown to whoever comes next, and never written by itself: `synced`
+ * small batches and then some large ones, in several segments, of which the sync of
+ * the nth failed. */
 static struct bench log_whose_sync_failed(unsigned synced, int64_t nth, uint64_t seed)
 {
 	enum { DOUBTFUL = 9 };
@@ -236,7 +237,8 @@ static void what_a_failed_sync_left_is_durable_once_the_log_is_open(void **state
 			}
 }
 
-/* Cut while it does that, again and again: by a kill, which takes nothing of it, or of the power. */
+/* Cut while it does that, again and again: by a kill, which takes nothing of it, or
+ * of the power. */
 static void cut_at_each_operation_it_is_done_at_last(void **state)
 {
 	enum { AGAIN = 5 };

@@ -134,8 +134,8 @@ static void copy(const struct bench *b, const char *name, uint8_t *bytes, bool i
 }
 
 /* Each file in turn is replaced by what it was some checkpoints ago. If it was in use, and later
- * files tell, that is noticed; a spare may be anything of ours. The last segment in use is the one that
- * nothing tells of. */
+ * files tell, that is noticed; a spare may be anything of ours. The last segment in use is the one
+ * that nothing tells of. */
 static void an_older_copy_of_a_segment_brings_nothing_back(void **state)
 {
 	static uint8_t old[4][SEGMENT];
@@ -333,8 +333,8 @@ static void the_first_group_after_a_sync_proves_it(void **state)
 	options.arg = b;
 	shut(b);
 	assert_int_equal(b->os->open_dir(b->os, "/store", 0, &b->dir), 0);
-	assert_int_equal(log_open(b->os, b->dir, &options, &b->mark, 0, &reader, &b->log, NULL, NULL),
-			 0);
+	assert_int_equal(
+		log_open(b->os, b->dir, &options, &b->mark, 0, &reader, &b->log, NULL, NULL), 0);
 	append_synced(b, SMALL);
 	assert_int_equal(b->appended, 2);
 	t = flipped(b, "log.00000001", SEGMENT_HEADER + 50);
@@ -355,7 +355,9 @@ static void a_value_that_looks_like_a_group_proves_nothing(void **state)
 {
 	struct bench *b = *state, t;
 	static uint8_t batch[2 * UNIT];
-	const struct group g = { .number = 100, .synced = 99, .revision = 100, .salt = 7, .size = 64 };
+	const struct group g = {
+		.number = 100, .synced = 99, .revision = 100, .salt = 7, .size = 64
+	};
 	uint64_t revision;
 
 	put32(batch, sizeof(batch) - BATCH_HEADER);

@@ -177,7 +177,8 @@ static void what_was_removed_leaves_room_and_no_trace(void **state)
 	(void)state;
 
 	for (uint32_t k = 0; k < 5000; k++) {
-		const struct leaf_entry entry = { .key = key_of(text, k % 999), .value = slice_of("v", 1) };
+		const struct leaf_entry entry = { .key = key_of(text, k % 999),
+						  .value = slice_of("v", 1) };
 		bool exact;
 		const uint32_t index = node_find(node, entry.key, &exact);
 
@@ -195,8 +196,8 @@ static void what_was_removed_leaves_room_and_no_trace(void **state)
 	node_free(node);
 }
 
-/* Short alphabets, long beginnings, zeros and prefixes of others: whatever might confuse a search that
- * looks at two bytes of a key first. */
+/* Short alphabets, long beginnings, zeros and prefixes of others: whatever might confuse a search
+ * that looks at two bytes of a key first. */
 static struct slice odd_key(uint8_t *bytes, uint64_t *random)
 {
 	const size_t shared = (size_t)(chance(random) % 24), more = (size_t)(chance(random) % 4);
@@ -239,7 +240,8 @@ static void is_found_rightly(const struct node *node, struct slice key)
 	bool exact = false;
 
 	if (node->level) {
-		assert_int_equal(node_find_child(node, key), has(node, right, key) ? right : right - 1);
+		assert_int_equal(node_find_child(node, key),
+				 has(node, right, key) ? right : right - 1);
 	} else {
 		assert_int_equal(node_find(node, key, &exact), right);
 		assert_int_equal(exact, has(node, right, key));

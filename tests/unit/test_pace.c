@@ -1,5 +1,5 @@
-/* What writers owe while the log fills up: nothing until a checkpoint begins, then more and more, and never
- * so much that anybody would stand still. */
+/* What writers owe while the log fills up: nothing until a checkpoint begins, then more and more,
+ * and never so much that anybody would stand still. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -43,7 +43,8 @@ static void from_there_it_costs_more_and_more(void **state)
 	}
 }
 
-/* Half-way between the two ends a byte costs what would let the checkpoint fill the log meanwhile. */
+/* Half-way between the two ends a byte costs what would let the checkpoint fill the
+ * log meanwhile. */
 static void in_the_middle_the_checkpoint_and_the_writers_are_as_fast(void **state)
 {
 	const uint64_t half = LIMIT / 2 - LIMIT / 16, pieces = half / BATCH;
@@ -128,8 +129,8 @@ static void whoever_commits_when_it_is_due_makes_the_next_one_wait(void **state)
 	sim_free(disk);
 }
 
-/* Puts to a log, with so much time in between, until a checkpoint is due; at how much of it that was,
- * in percent. */
+/* Puts to a log, with so much time in between, until a checkpoint is due; at how much of it that
+ * was, in percent. */
 static unsigned due_at(uint64_t between_ns)
 {
 	const struct engine_options options = {
@@ -152,11 +153,12 @@ static unsigned due_at(uint64_t between_ns)
 	return (unsigned)(100 * fill / limit);
 }
 
-/* A batch each 20 ms adds 75 KiB while a checkpoint may last; one each millisecond twenty times that, and
- * at the fastest it is more than there is. */
+/* A batch each 20 ms adds 75 KiB while a checkpoint may last; one each millisecond twenty times
+ * that, and at the fastest it is more than there is. */
 static void a_checkpoint_begins_the_later_the_slower_writers_are(void **state)
 {
-	const unsigned slow = due_at(20 * 1000 * 1000), fast = due_at(1000 * 1000), fastest = due_at(0);
+	const unsigned slow = due_at(20 * 1000 * 1000), fast = due_at(1000 * 1000),
+		       fastest = due_at(0);
 	(void)state;
 
 	assert_in_range(slow, 75, 77);

@@ -1,4 +1,5 @@
-/* The page file: superblocks that are damaged one by one, blocks that are not what they should be. */
+/* The page file: superblocks that are damaged one by one, blocks that are not what
+ * they should be. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -195,7 +196,8 @@ static void after_a_failed_sync_no_superblock_is_trusted(void **state)
 		assert_int_equal(pages_grow(pages, 8), 0);
 		assert_int_equal(pages_write(pages, 5 * UNIT, 1, slice_of("x", 1), &ref), 0);
 		sim_fail(disk, of_super ? SIM_WRITE : SIM_SYNC, 0, -EIO);
-		assert_int_equal(of_super ? pages_write_super(pages, &super) : pages_sync(pages), -EIO);
+		assert_int_equal(of_super ? pages_write_super(pages, &super) : pages_sync(pages),
+				 -EIO);
 		assert_int_equal(pages_sync(pages), -EROFS);
 		assert_int_equal(pages_write_super(pages, &super), -EROFS);
 		pages_close(pages);

@@ -129,7 +129,9 @@ static void commit(struct bench *b)
 		b->now.stamps[k] = stamp;
 		fill(bytes, stamp);
 		if (has_run(stamp)) {
-			assert_int_equal(engine_run_write(b->engine, slice_of(bytes, size_of(stamp)), &run), 0);
+			assert_int_equal(
+				engine_run_write(b->engine, slice_of(bytes, size_of(stamp)), &run),
+				0);
 			batch_put_run(&batch, key_of(text, k), &run, slice_str("run"));
 		} else {
 			batch_put(&batch, key_of(text, k), slice_of(bytes, size_of(stamp)));
@@ -454,7 +456,8 @@ static uint64_t used(struct bench *b)
 {
 	struct engine_stats stats;
 
-	/* What died is free behind the next superblock, and what a dropped one needed behind that. */
+	/* What died is free behind the next superblock, and what a dropped one
+	 * needed behind that. */
 	for (int i = 0; i < 3; i++) {
 		commit(b);
 		assert_int_equal(engine_checkpoint(b->engine), 0);
@@ -463,7 +466,8 @@ static uint64_t used(struct bench *b)
 	return stats.page_bytes - stats.page_bytes_free;
 }
 
-/* What verify walks, trees and all, is the brute force that the lists of the dead must agree with. */
+/* What verify walks, trees and all, is the brute force that the lists of the dead
+ * must agree with. */
 static void many_come_and_go_in_any_order(void **state)
 {
 	struct bench *b = *state;
@@ -609,7 +613,8 @@ static void there_may_be_a_thousand(void **state)
 	verify(b);
 	reopen(b);
 	for (uint32_t i = 0; i < SNAPSHOTS_MAX; i++)
-		assert_int_equal(engine_snapshot_delete(b->engine, name_of(text, i * 7 % SNAPSHOTS_MAX)), 0);
+		assert_int_equal(
+			engine_snapshot_delete(b->engine, name_of(text, i * 7 % SNAPSHOTS_MAX)), 0);
 	reopen(b);
 	list_is_right(b);
 	verify(b);
@@ -689,7 +694,8 @@ static void readers_writers_and_checkpoints_do_not_disturb_each_other(void **sta
 
 	write_crowd(c.b, 1);
 	for (int i = 0; i < 4; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, i ? read_moments : checkpoints, &c), 0);
+		assert_int_equal(
+			pthread_create(&threads[i], NULL, i ? read_moments : checkpoints, &c), 0);
 	for (uint32_t stamp = 2; stamp < 400; stamp++)
 		write_crowd(c.b, stamp);
 	atomic_store(&c.stop, true);

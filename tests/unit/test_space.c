@@ -355,9 +355,13 @@ static int open_with(struct bench *b, uint32_t field, uint32_t value)
 
 static void a_directory_that_makes_no_sense_is_refused(void **state)
 {
-	enum { TAKEN = SPACE_HEADER + SPACE_REGION_TAKEN, BROKEN = SPACE_HEADER + SPACE_REGION_BROKEN };
+	enum {
+		TAKEN = SPACE_HEADER + SPACE_REGION_TAKEN,
+		BROKEN = SPACE_HEADER + SPACE_REGION_BROKEN,
+	};
 	const uint32_t wrong[][2] = {
-		{ SPACE_MAGIC, 0 }, { SPACE_COUNT, 0 }, { SPACE_COUNT, 2 }, { SPACE_COUNT, UINT32_MAX },
+		{ SPACE_MAGIC, 0 },
+		{ SPACE_COUNT, 0 }, { SPACE_COUNT, 2 }, { SPACE_COUNT, UINT32_MAX },
 		{ TAKEN, 0 }, { TAKEN, 5 }, { TAKEN, UINT32_MAX },
 		{ BROKEN, 0 }, { BROKEN, 5 }, { BROKEN, UINT32_MAX },
 		{ SPACE_HEADER + REF_LENGTH, 1 }, { SPACE_HEADER + REF_LENGTH, UNIT },

@@ -52,7 +52,9 @@ static void ids_are_never_used_twice(void **state)
 
 static void a_made_entry_is_found_as_it_was_made(void **state)
 {
-	const struct store_new device = { .mode = S_IFBLK | 0600, .uid = 3, .gid = 4, .rdev = 0x801 };
+	const struct store_new device = {
+		.mode = S_IFBLK | 0600, .uid = 3, .gid = 4, .rdev = 0x801
+	};
 	const struct store_new link = { .mode = S_IFLNK | 0777, .target = slice_str("to/there") };
 	struct buffer target = { 0 };
 	struct attr attr;
@@ -245,8 +247,8 @@ static void ten_thousand_names_are_listed_in_order_from_any_of_them(void **state
 	kit_end(&k);
 }
 
-/* While a listing is under way, every name met is removed or renamed ahead of the listing, and others
- * come up before and behind it. */
+/* While a listing is under way, every name met is removed or renamed ahead of the listing, and
+ * others come up before and behind it. */
 static void disturb(struct names *n, struct slice met)
 {
 	const char *name = n->names[n->count - 1];
@@ -514,7 +516,7 @@ static void cp_restores_a_version_exactly(void **state)
 	kit_end(&k);
 }
 
-/* ---- what was never published ------------------------------------------------------------------ */
+/* ---- what was never published ---------------------------------------------------------------- */
 
 static void a_crash_before_publication_leaves_no_key(void **state)
 {
@@ -592,7 +594,7 @@ static void a_key_renamed_over_what_was_never_published_counts(void **state)
 	kit_end(&k);
 }
 
-/* ---- attributes -------------------------------------------------------------------------------- */
+/* ---- attributes ------------------------------------------------------------------------------ */
 
 static void attributes_are_set_one_by_one_and_kept(void **state)
 {
@@ -629,8 +631,9 @@ static void attributes_are_set_one_by_one_and_kept(void **state)
 		assert_true(before.gid == 12 && before.mtime_ns == 6 && before.ctime_ns == 7);
 		assert_true(before.mode == out.mode && before.atime_ns == -5 && before.uid == 11);
 	}
-	assert_int_equal(store_set(k.store, at(1, "table"), SET_EXPIRES, &values, NULL, &k.revision),
-			 -EINVAL);
+	assert_int_equal(
+		store_set(k.store, at(1, "table"), SET_EXPIRES, &values, NULL, &k.revision),
+		-EINVAL);
 	assert_int_equal(store_set(k.store, at(1, "none"), SET_UID, &values, NULL, &k.revision),
 			 -ENOENT);
 	kit_end(&k);
@@ -664,7 +667,8 @@ static void xattrs_are_kept_listed_and_removed(void **state)
 	assert_true(slice_equal(buffer_slice(&out), slice_str("blue")));
 	assert_int_equal(store_xattr_get(k.store, k1, slice_str("user.no"), &out), -ENODATA);
 	assert_int_equal(store_xattr_remove(k.store, k1, slice_str("user.c"), &k.revision), 0);
-	assert_int_equal(store_xattr_remove(k.store, k1, slice_str("user.c"), &k.revision), -ENODATA);
+	assert_int_equal(store_xattr_remove(k.store, k1, slice_str("user.c"), &k.revision),
+			 -ENODATA);
 	assert_int_equal(store_xattr_all(k.store, k1, &out), 0);
 	assert_true(slice_equal(buffer_slice(&out), slice_of("\6user.a\0\6user.b\4blue", 20)));
 	put(&k, k1, "rewritten");
@@ -674,7 +678,7 @@ static void xattrs_are_kept_listed_and_removed(void **state)
 	kit_end(&k);
 }
 
-/* ---- expiry ------------------------------------------------------------------------------------ */
+/* ---- expiry ---------------------------------------------------------------------------------- */
 
 static int count_names(void *arg, struct slice name, const struct attr *attr)
 {
@@ -797,7 +801,7 @@ static void an_expiry_stays_in_place_and_moves_with_its_value(void **state)
 	kit_end(&k);
 }
 
-/* ---- trouble ------------------------------------------------------------------------------------ */
+/* ---- trouble --------------------------------------------------------------------------------- */
 
 /* One life of a few entries. Stops at the first failure. */
 static int few_changes(struct kit *k)
@@ -818,8 +822,8 @@ static int few_changes(struct kit *k)
 			rc = draft_publish(d, at(t.id, "a"), NULL, &k->revision);
 	}
 	if (rc == 0)
-		rc = store_xattr_set(k->store, at(t.id, "a"), slice_str("user.a"), slice_str("x"), 0,
-				     &k->revision);
+		rc = store_xattr_set(k->store, at(t.id, "a"), slice_str("user.a"), slice_str("x"),
+				     0, &k->revision);
 	if (rc == 0)
 		rc = store_set(k->store, at(t.id, "a"), SET_EXPIRES, &values, NULL, &k->revision);
 	if (rc == 0)

@@ -61,7 +61,9 @@ static void an_entry_begins_with_what_it_is_given(void **state)
 {
 	const struct slice one = slice_str("1"), two = slice_str("2");
 	struct buffer first = { 0 }, set = { 0 }, all = { 0 };
-	struct store_new what = { .mode = S_IFREG | 0644, .staged = true, .expires_ms = UINT64_MAX };
+	struct store_new what = {
+		.mode = S_IFREG | 0644, .staged = true, .expires_ms = UINT64_MAX
+	};
 	struct attr attr;
 	struct kit k;
 	(void)state;
@@ -87,7 +89,8 @@ static void an_entry_begins_with_what_it_is_given(void **state)
 	assert_string_equal(xattr(&k, at(1, "d"), "a"), "1");
 	/* what was made and never published goes with what it was given */
 	assert_int_equal(store_make(k.store, at(1, "gone"), &(struct store_new){
-		.mode = S_IFREG, .staged = true, .xattrs = what.xattrs, .expires_ms = 99999999999999,
+		.mode = S_IFREG, .staged = true, .xattrs = what.xattrs,
+		.expires_ms = 99999999999999,
 	}, NULL, &k.revision), 0);
 	kit_reopen(&k);
 	assert_false(there(&k, at(1, "gone")));
@@ -115,7 +118,8 @@ static void a_rename_gives_an_expiry_to_what_has_none(void **state)
 	put(&k, at(1, "old"), "4");
 	table(&k, at(1, "table"));
 	assert_int_equal(set_expires(&k, at(1, "due"), own), 0);
-	assert_int_equal(store_link(k.store, at(1, "shared"), at(1, "other"), NULL, &k.revision), 0);
+	assert_int_equal(store_link(k.store, at(1, "shared"), at(1, "other"), NULL, &k.revision),
+			 0);
 	assert_int_equal(rename_due(&k, "plain", "old", 0, due), 0);
 	assert_int_equal(rename_due(&k, "due", "due2", 0, due), 0);
 	assert_int_equal(rename_due(&k, "shared", "shared2", 0, due), 0);

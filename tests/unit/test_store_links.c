@@ -84,7 +84,8 @@ static void all_names_have_one_value_version_expiry_and_attributes(void **state)
 		write_at(d, 0, &"two"[changed], 1);
 		publish(&k, d, all[changed]);
 		draft_close(d);
-		assert_int_equal(store_set(k.store, all[changed], SET_MODE, &mode, NULL, &revision), 0);
+		assert_int_equal(store_set(k.store, all[changed], SET_MODE, &mode, NULL, &revision),
+				 0);
 		assert_int_equal(set_expires(&k, all[changed], soon(&k) + (uint64_t)changed), 0);
 		assert_int_equal(store_xattr_set(k.store, all[changed], slice_str("user.colour"),
 						 slice_of(&"red"[changed], 1), 0, &revision), 0);
@@ -95,8 +96,9 @@ static void all_names_have_one_value_version_expiry_and_attributes(void **state)
 			assert_int_equal(attr.version, 2 + changed);
 			assert_int_equal(attr.mode & 07777, 0600 + changed);
 			assert_int_equal(attr.expires_ms, soon(&k) + (uint64_t)changed);
-			assert_int_equal(store_xattr_get(k.store, all[seen], slice_str("user.colour"),
-							 &colour), 0);
+			assert_int_equal(store_xattr_get(k.store, all[seen],
+							 slice_str("user.colour"), &colour),
+					 0);
 			assert_memory_equal(colour.data, &"red"[changed], 1);
 		}
 		kit_reopen(&k);
@@ -459,7 +461,8 @@ static void what_is_due_is_listed_with_each_name_until_none_is_left(void **state
 	let_pass(&k, 6000);
 	while ((count = store_due(k.store, list, 8)) > 0) {
 		for (int i = 0; i < count; i++) {
-			const struct place place = { list[i].table, { list[i].name, list[i].name_size } };
+			const struct place place = { list[i].table,
+						     { list[i].name, list[i].name_size } };
 
 			assert_int_equal(removed(&k, place, STORE_EXPIRED), 0);
 			kit_is_clean(&k);

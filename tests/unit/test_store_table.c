@@ -1,5 +1,5 @@
-/* What a table was when its last change was waited for is what it is after a power cut: its names, what is
- * under them, and what it says of itself. And nobody waits for the changes of others. */
+/* What a table was when its last change was waited for is what it is after a power cut: its names,
+ * what is under them, and what it says of itself. And nobody waits for the changes of others. */
 #include "store_kit.h"
 
 /* Two tables, and what happens to the first: each step is one change of it. */
@@ -123,10 +123,10 @@ static void begin(struct pair *p, int count)
 static int describe(void *arg, struct slice name, const struct attr *attr)
 {
 	char text[STORE_NAME_MAX + 128];
-	const int size = snprintf(text, sizeof(text), "%.*s id %ju mode %o version %ju size %ju ctime %jd\n",
-				  (int)name.size, (const char *)name.data, (uintmax_t)attr->id,
-				  attr->mode, (uintmax_t)attr->version, (uintmax_t)attr->size,
-				  (intmax_t)attr->ctime_ns);
+	const int size =
+		snprintf(text, sizeof(text), "%.*s id %ju mode %o version %ju size %ju ctime %jd\n",
+			 (int)name.size, (const char *)name.data, (uintmax_t)attr->id, attr->mode,
+			 (uintmax_t)attr->version, (uintmax_t)attr->size, (intmax_t)attr->ctime_ns);
 
 	return buffer_append(arg, text, (size_t)size);
 }
@@ -150,8 +150,10 @@ static void what_a_table_was_when_it_was_waited_for_is_there_after_a_power_cut(v
 		struct pair p;
 
 		begin(&p, count);
-		assert_int_equal(store_wait_blocking(p.k.store, store_table_revision(p.k.store, p.a),
-						     LOG_SYNCED), 0);
+		assert_int_equal(store_wait_blocking(p.k.store,
+						     store_table_revision(p.k.store, p.a),
+						     LOG_SYNCED),
+				 0);
 		before = words_of(&p, count);
 		put(&p.k, at(p.b, "later"), "lost");
 		kit_crash(&p.k, SIM_LOSE);
@@ -223,12 +225,14 @@ static void a_list_of_names_has_the_same_names_numbers_and_types(void **state)
 		if (i % 7 == 0)
 			assert_int_equal(set_version(&p.k, at(p.b, name), 1000000, 0), 0);
 		if (i % 3 == 0)
-			assert_int_equal(set_expires(&p.k, at(p.b, name), 1700000001000 + i % 2), 0);
+			assert_int_equal(set_expires(&p.k, at(p.b, name), 1700000001000 + i % 2),
+					 0);
 	}
 	assert_int_equal(store_link(p.k.store, at(p.b, "001"), at(p.b, "link"), NULL,
 				    &p.k.revision), 0);
 	assert_int_equal(store_list(p.k.store, p.b, slice_str(""), describe_little, &full), 0);
-	assert_int_equal(store_list_names(p.k.store, p.b, slice_str(""), describe_little, &little), 0);
+	assert_int_equal(store_list_names(p.k.store, p.b, slice_str(""), describe_little, &little),
+			 0);
 	assert_true(slice_equal(buffer_slice(&full), buffer_slice(&little)));
 	buffer_done(&full);
 	buffer_done(&little);
@@ -238,7 +242,8 @@ static void a_list_of_names_has_the_same_names_numbers_and_types(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_a_table_was_when_it_was_waited_for_is_there_after_a_power_cut),
+		cmocka_unit_test(
+			what_a_table_was_when_it_was_waited_for_is_there_after_a_power_cut),
 		cmocka_unit_test(every_change_of_a_table_is_noted_and_no_other),
 		cmocka_unit_test(a_table_that_nobody_changed_needs_no_waiting),
 		cmocka_unit_test(a_list_of_names_has_the_same_names_numbers_and_types),

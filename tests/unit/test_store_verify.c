@@ -1,4 +1,5 @@
-/* store_verify finds each promise that records may break with each other; here each is broken once. */
+/* store_verify finds each promise that records may break with each other; here each
+ * is broken once. */
 #include "store_impl.h"
 #include "store_kit.h"
 #include "value.h"

@@ -75,7 +75,8 @@ static void make_universe(struct bench *b)
 
 		memset(k, 0, sizeof(*k));
 		memset(k->bytes, 'k', shared);
-		k->size = shared + (uint32_t)sprintf((char *)k->bytes + shared, "%u.%u", pick(10), i);
+		k->size =
+			shared + (uint32_t)sprintf((char *)k->bytes + shared, "%u.%u", pick(10), i);
 	}
 	qsort(b->keys, KEYS, sizeof(b->keys[0]), by_key);
 }
@@ -364,7 +365,7 @@ static void changes_during_a_checkpoint_are_not_in_it(void **state)
 		end_checkpoint(b, &f);
 		holds_the_model(b);
 
-		memcpy(b->keys, before, sizeof(b->keys));	/* the power goes: that moment is what stays */
+		memcpy(b->keys, before, sizeof(b->keys));	/* the power goes: this stays */
 		b->there = there;
 		reopen(b);
 		holds_the_model(b);
@@ -434,7 +435,8 @@ static void a_scan_begins_at_any_key(void **state)
 
 		for (uint32_t k = c.next; k < KEYS; k++)
 			wanted += b->keys[k].there;
-		assert_int_equal(tree_scan(b->tree, key_of(&b->keys[c.next]), compare, &c, NULL), 0);
+		assert_int_equal(tree_scan(b->tree, key_of(&b->keys[c.next]), compare, &c, NULL),
+				 0);
 		assert_int_equal(c.seen, wanted);
 	}
 }
@@ -596,8 +598,9 @@ static void a_value_that_grows_by_small_patches_is_rarely_copied(void **state)
 	batch_done(&batch);
 }
 
-/* Leaves are written before their checkpoint begins, change again, die, are frozen; while it runs, and
- * when it fails. The free map must come out right, or space would be lost or given out twice. */
+/* Leaves are written before their checkpoint begins, change again, die, are frozen; while it runs,
+ * and when it fails. The free map must come out right, or space would be lost or
+ * given out twice. */
 static void leaves_may_be_written_early(void **state)
 {
 	struct bench *b = *state;
@@ -610,7 +613,8 @@ static void leaves_may_be_written_early(void **state)
 		for (uint32_t n = 0; n < 8; n++) {
 			random_batch(b, 1 + pick(30), i / 10 % 2 ? 3 : 8);
 			tree_stats(b->tree, &stats);
-			assert_true(stats.memory <= b->cache + 60 * NODE_ALLOCATION + 2 * VALUE_MAX);
+			assert_true(stats.memory <=
+				    b->cache + 60 * NODE_ALLOCATION + 2 * VALUE_MAX);
 		}
 		begin_checkpoint(b, &f);
 		for (uint32_t n = 0; n < 4; n++)
@@ -711,8 +715,8 @@ static int is_there(void *arg, const struct leaf_entry *entry)
 	return entry->value.size == DEEP_VALUE ? 0 : -EINVAL;
 }
 
-/* Each key is found with a few reads: what was read on the way is not forgotten before the search has
- * come by again. */
+/* Each key is found with a few reads: what was read on the way is not forgotten before the search
+ * has come by again. */
 static void finds_deep(struct bench *b, struct tree_view *view, uint32_t count)
 {
 	struct os *os = os_posix();
@@ -776,7 +780,8 @@ static void put_falling(struct bench *b, const char *large, char from, char to, 
 
 	batch_put(&batch, slice_str(large), slice_of(value, sizeof(value)));
 	if (!at_once) {
-		assert_int_equal(tree_apply(b->tree, buffer_slice(&batch.bytes), yes, NULL, NULL), 0);
+		assert_int_equal(tree_apply(b->tree, buffer_slice(&batch.bytes), yes, NULL, NULL),
+				 0);
 		checkpoint(b);
 		reopen(b);
 		batch_clear(&batch);
@@ -787,8 +792,8 @@ static void put_falling(struct bench *b, const char *large, char from, char to, 
 	batch_done(&batch);
 }
 
-/* Each lies between the large entry and the last one that was put behind it, and so in no leaf but the
- * large one's. */
+/* Each lies between the large entry and the last one that was put behind it, and so in no leaf but
+ * the large one's. */
 static void falling_keys_behind_a_large_entry_find_a_leaf_each(void **state)
 {
 	struct bench *b = *state;
@@ -800,7 +805,7 @@ static void falling_keys_behind_a_large_entry_find_a_leaf_each(void **state)
 
 /* ---- searching for what lies at the file's end ------------------------------------------- */
 
-enum { LAST_PIECE = (REF_PIECES - 1) * REF_PIECE_UNITS * UNIT };	/* where it begins in a run */
+enum { LAST_PIECE = (REF_PIECES - 1) * REF_PIECE_UNITS * UNIT };	/* where it begins */
 
 /* A run of four pieces, the second half of which lies so many units behind the first. */
 static struct ref put_scattered(struct bench *b, const char *key, uint64_t apart)

@@ -80,7 +80,8 @@ static void write_ops(void *arg, const struct op *ops, size_t count, bool durabl
 		check(h->env->txn_begin(h->env, NULL, &txn, 0), "begin");
 		rc = try_write(h, txn, ops, count);
 		if (rc == 0)
-			check(txn->commit(txn, durable ? DB_TXN_SYNC : DB_TXN_WRITE_NOSYNC), "commit");
+			check(txn->commit(txn, durable ? DB_TXN_SYNC : DB_TXN_WRITE_NOSYNC),
+			      "commit");
 		else
 			check(txn->abort(txn), "abort");
 	} while (rc == DB_LOCK_DEADLOCK);

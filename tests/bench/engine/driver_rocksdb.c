@@ -68,7 +68,8 @@ static void write_ops(void *db, const struct op *ops, size_t count, bool durable
 static bool get(void *db, struct slice key, struct buffer *value)
 {
 	char *error = NULL;
-	rocksdb_pinnableslice_t *found = rocksdb_get_pinned(db, reading, key.data, key.size, &error);
+	rocksdb_pinnableslice_t *found =
+		rocksdb_get_pinned(db, reading, key.data, key.size, &error);
 	const char *bytes;
 	size_t size;
 
