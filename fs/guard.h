@@ -3,8 +3,8 @@
  *
  * The kernel does that itself when the last descriptor of the connection is closed. But a thread
  * that is telling the kernel of an expiry may wait there for a lock whose owner waits for the
- * daemon: it cannot end then, and keeps the descriptor open (DESIGN.md, "What the kernel may keep").
- * The guard holds none.
+ * daemon: it cannot end then, and keeps the descriptor open (DESIGN.md, "What the kernel may
+ * keep"). The guard holds none.
  */
 #ifndef CUBBY_FS_GUARD_H
 #define CUBBY_FS_GUARD_H

@@ -296,8 +296,9 @@ static void block_signals(void)
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	sigaction(SIGNAL_LOOK, &interrupt, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGCHLD, SIG_DFL);	/* whoever started us may ignore it: then no child is waited for,
-					 * and the guard's number may be somebody else's (guard_stop) */
+	/* Whoever started us may ignore it: then no child is waited for, and the guard's number may
+	 * be somebody else's (guard_stop). */
+	signal(SIGCHLD, SIG_DFL);
 }
 
 /* The loop sleeps in the kernel, and between looking and sleeping it would miss a single call. */

@@ -91,7 +91,7 @@ static int mark(void *arg)
 
 	if (rc == 0) {
 		space_freeze(c->engine->space);
-		atomic_store(&c->engine->touched, false);	/* later ones are for the next checkpoint */
+		atomic_store(&c->engine->touched, false);	/* later ones are the next one's */
 	}
 	return rc;
 }

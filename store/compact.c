@@ -5,15 +5,16 @@
  *
  *   - a node is *touched*: copied, as for a change that changes nothing, so that the next
  *     checkpoint writes it anew, and before the goal, as all that is handed out meanwhile lies
- *     there if there is room (space_prefer). The log hears nothing of it: there is nothing to tell.
+ *     there if there is room (space_prefer). The log hears nothing of it: there is nothing to
+ *     tell.
  *   - a run is copied to a place before the goal, and its entry is put again with the new
  *     reference, by a commit that is refused if the entry is not what it was when the run was
  *     read. That is the engine's own business: whoever reads a run gets its entry again if the run
  *     is gone (engine.h), and nobody puts a reference that he has read.
  *
- * Nodes go first, since inner nodes tell where their children lie. Only if something is left behind
- * the goal then, all leaves are read for the runs that they name. The free map moves its own
- * blocks. When nothing is left there, checkpoints cut the end off.
+ * Nodes go first, since inner nodes tell where their children lie. Only if something is left
+ * behind the goal then, all leaves are read for the runs that they name. The free map moves its
+ * own blocks. When nothing is left there, checkpoints cut the end off.
  *
  *   NONE ---- begin: much to gain ----> NODES ---- all seen ----> RUNS ---- all seen ----> NONE,
  *    ^                                    |                         |       or NODES again with a
@@ -25,13 +26,14 @@
  *
  * It ends, and costs little. What lies behind the goal is no more than what the file gets shorter
  * by, so at most a byte is moved for each byte given back, and before that can be given back again
- * somebody must have made the file grow by it. Where it fails (snapshots, large runs in a scattered
- * file), it is tried again only when a sixteenth of the file has died since, or a snapshot is gone.
- * A piece moves 4 MiB and makes a checkpoint, whose own cost is a few units; a run costs the log
- * some 100 bytes, or as much as has been patched of it (34 KB at most).
+ * somebody must have made the file grow by it. Where it fails (snapshots, large runs in a
+ * scattered file), it is tried again only when a sixteenth of the file has died since, or a
+ * snapshot is gone. A piece moves 4 MiB and makes a checkpoint, whose own cost is a few units; a
+ * run costs the log some 100 bytes, or as much as has been patched of it (34 KB at most).
  *
  * All of it is an ordinary life of blocks and commits, so a crash at any moment finds what it
- * always finds. Nothing says how far it got: the next opening begins again, and finds less to do. */
+ * always finds. Nothing says how far it got: the next opening begins again, and
+ * finds less to do. */
 #include <assert.h>
 #include <errno.h>
 
@@ -42,7 +44,7 @@ enum {
 	PIECE = 1024,			/* units that are moved, then a checkpoint: 4 MiB */
 	GAIN_MIN = 256,			/* units: 1 MiB; less is not worth it, ... */
 	GAIN_FRACTION = 8,		/* ... nor is less than this of what remains, ... */
-	GAIN_STEPS = 3,			/* ... nor what the end of the file may have free anyway: see space.c */
+	GAIN_STEPS = 3,			/* ... nor what its end may have free anyway: see space.c */
 	DIED_FRACTION = 16,		/* of the file, since it was tried in vain */
 	SHIFT_FIRST = 5,		/* a 32th is left free at first, ... */
 	SHIFT_LAST = 1,			/* ... a half if large runs find no place otherwise */
@@ -285,7 +287,8 @@ static int move_run(struct piece *p, const struct batch_op *before)
 		return 0;
 	if (!p->bytes)
 		p->bytes = mem_alloc(ENGINE_RUN_MAX);
-	rc = p->bytes ? space_alloc_low(engine->space, units, engine_need(engine), &to.offset) : -ENOMEM;
+	rc = p->bytes ? space_alloc_low(engine->space, units, engine_need(engine), &to.offset)
+		      : -ENOMEM;
 	if (rc == -ENOSPC) {
 		p->c->stuck = true;
 		return 0;
@@ -333,7 +336,8 @@ static int move_found(struct piece *p, const struct tree_search *before)
 
 	if (c->search.found_size)
 		rc = touch(p, slice_of(c->search.found, c->search.found_size));
-	while (rc == 0 && p->found.count && goes_on(p) && (rc = batch_next(found, &offset, &op)) > 0)
+	while (rc == 0 && p->found.count && goes_on(p) &&
+	       (rc = batch_next(found, &offset, &op)) > 0)
 		rc = move_run(p, &op);
 	if (p->found.count && offset < found.size) {
 		c->search.next_size = before->next_size;

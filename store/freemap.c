@@ -326,7 +326,8 @@ int freemap_find_low(struct freemap *map, uint64_t units, uint64_t *first)
 	return find_low(map, (uint32_t)units, first);
 }
 
-/* Next fit: on from where the last one was found, so that what is written together lies together. */
+/* Next fit: on from where the last one was found, so that what is written together
+ * lies together. */
 static int find(struct freemap *map, uint32_t count, uint64_t *first)
 {
 	const size_t start = map->cursor / REGION_UNITS;
@@ -563,7 +564,8 @@ static int decode_directory(struct freemap *map, const uint8_t *block, uint32_t 
 	if (get32(block + SPACE_MAGIC) != SPACE_MAGIC_VALUE ||
 	    size != SPACE_HEADER + (uint64_t)count * SPACE_REGION_SIZE ||
 	    count > map->region_count)
-		return err_set(err, -EUCLEAN, FILE_PAGES ": the free map's directory makes no sense");
+		return err_set(err, -EUCLEAN,
+			       FILE_PAGES ": the free map's directory makes no sense");
 	for (size_t i = 0; i < count; i++, at += SPACE_REGION_SIZE) {
 		struct region *region = map->regions[i];
 

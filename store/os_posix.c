@@ -152,9 +152,9 @@ static int posix_space(struct os_dir *dir, uint64_t *free_bytes, uint64_t *total
 
 /* ---- files ---------------------------------------------------------------------------- */
 
-/* On Btrfs a write needs new room though it is over what was written before: on a full disk not even
- * the log could be written, and so nothing be removed. The flag, which only an empty file takes, has
- * it write in place. Other file systems do, or refuse the flag. */
+/* On Btrfs a write needs new room though it is over what was written before: on a full disk not
+ * even the log could be written, and so nothing be removed. The flag, which only an empty file
+ * takes, has it write in place. Other file systems do, or refuse the flag. */
 static void write_in_place(const struct os_file *file, const struct stat *st)
 {
 	int flags;

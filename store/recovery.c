@@ -105,9 +105,10 @@ int recovery_open(struct engine *engine, struct err *err)
 		return rc;
 	if (damaged)			/* the other one may have been newer */
 		super.mark.closed = false;
-	/* It may be in the page cache only. Before anything is written to what it says is free, or the
-	 * other one is overwritten, it must be on disk: written again, for what a failed sync left behind
-	 * no later one takes along. The same bytes: if they are there already, nothing can tear them. */
+	/* It may be in the page cache only. Before anything is written to what it says is free, or
+	 * the other one is overwritten, it must be on disk: written again, for what a failed sync
+	 * left behind no later one takes along. The same bytes: if they are there already, nothing
+	 * can tear them. */
 	rc = pages_write_super(engine->pages, &engine->super);
 	if (rc == 0)
 		rc = replay(engine, &super, err);

@@ -9,8 +9,8 @@
 
 enum {
 	TRIM_STEP = 16384,		/* units the file is cut by at a time: 64 MiB */
-	GOAL_RESERVE = 384,		/* units that a file made shorter has free, for deletes and the next
-					 * checkpoint's map */
+	GOAL_RESERVE = 384,		/* units that a file made shorter has free, for deletes and
+					 * the next checkpoint's map */
 };
 
 struct changes {
@@ -20,7 +20,7 @@ struct changes {
 struct space_reader {
 	struct space_reader *older, *newer;
 	uint64_t generation;
-	struct extents held;		/* born in it or before, and in no older reader that we know of */
+	struct extents held;		/* born in it or before, in no older reader we know of */
 };
 
 struct space {
@@ -37,8 +37,8 @@ struct space {
 	struct space_reader *newest;
 	size_t reader_count;
 	uint64_t reader_units;
-	uint64_t wanted, wanted_before;	/* units that had to be free: since the last checkpoint's map was
-					 * settled, and between that and the one before */
+	uint64_t wanted, wanted_before;	/* units that had to be free: since the last checkpoint's
+					 * map was settled, and between that and the one before */
 	bool untrimmable;		/* it was tried, and failed */
 	uint64_t died;			/* units, since opening */
 	uint64_t counted[SUPER_SLOTS];	/* units that the superblocks on disk count, at most */
@@ -167,7 +167,8 @@ void space_give_back(struct space *space, const struct ref *ref)
 		const struct extent e = extent_of(&piece);
 
 		freemap_mark(&space->map, e, false, false);
-		if (e.first + e.count == space->map.cursor)	/* handed out last, and next again */
+		/* Handed out last, and next again. */
+		if (e.first + e.count == space->map.cursor)
 			space->map.cursor = e.first;
 	}
 	mutex_unlock(&space->lock);
@@ -321,7 +322,8 @@ int space_reader_open(struct space *space, uint64_t generation, struct space_rea
 		return -ENOMEM;
 	reader->generation = generation;
 	mutex_lock(&space->lock);
-	rc = extents_reserve_one(&space->own);	/* a checkpoint under way counts on a place for us */
+	/* A checkpoint under way counts on a place for us. */
+	rc = extents_reserve_one(&space->own);
 	if (rc == 0) {
 		for (link = &space->newest; *link && (*link)->generation > generation;
 		     link = &(*link)->older)
@@ -542,7 +544,7 @@ static int move_all(struct space *space, bool *moved, size_t count) NEEDS(space-
 	while (rc == 0 && again) {
 		again = false;
 		if (map->region_count != count)
-			return -EAGAIN;		/* the file grew by a region: the directory is too small */
+			return -EAGAIN;		/* the file grew: the directory is too small */
 		for (size_t i = 0; rc == 0 && i < count; i++) {
 			if (moved[i] || !region_moves(map, i))
 				continue;
@@ -933,8 +935,8 @@ struct coming {
 	uint64_t units;
 };
 
-/* Of a block that shares its last quad with others only what is whole counts; but one of three units
- * had that quad for itself, as a rule. */
+/* Of a block that shares its last quad with others only what is whole counts; but one of three
+ * units had that quad for itself, as a rule. */
 static int count_coming(void *arg, struct extent e)
 {
 	struct coming *c = arg;

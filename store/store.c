@@ -288,8 +288,8 @@ void batch_table(struct batch *batch, uint64_t id, const struct table *table)
 	batch_put(batch, record_slice(&key), slice_of(record, table_encode(table, record)));
 }
 
-/* Here, and not where names are changed, so that no change can be forgotten: whatever a table shows of
- * itself or of its names is in records that begin with its id. */
+/* Here, and not where names are changed, so that no change can be forgotten: whatever a table shows
+ * of itself or of its names is in records that begin with its id. */
 static void note_tables(struct store *store, struct slice batch, uint64_t revision)
 	NEEDS(store->lock)
 {

@@ -23,7 +23,7 @@ struct store {
 	struct engine *engine;		/* immutable */
 	uint64_t draft_memory;		/* immutable */
 	struct mutex lock;
-	uint64_t noted[TABLES_NOTED];	/* guarded by lock; see store_table_revision; by id, modulo */
+	uint64_t noted[TABLES_NOTED];	/* guarded by lock; by id, modulo: store_table_revision */
 	uint64_t id_next;		/* guarded by lock: the next id to hand out */
 	uint64_t id_leased;		/* guarded by lock: ids below this may be handed out */
 	struct idmap held;		/* guarded by lock: values that drafts hold; see value.h */

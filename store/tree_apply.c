@@ -25,14 +25,14 @@ struct touched {
 
 /* What a batch may need, at most. */
 struct need {
-	uint64_t ops, bytes, wide;	/* entries of more than an eighth of a node split unevenly */
-	uint64_t large_units;		/* of nodes for one entry, which are set aside as they are met */
+	uint64_t ops, bytes, wide;	/* wide: over an eighth of a node, split unevenly */
+	uint64_t large_units;		/* of nodes for one entry, set aside as they are met */
 	uint64_t copies, leaves, inners, depth;
-	struct touched *touched;	/* a hash table, if the batch has a patch and something else */
-	uint64_t slots;			/* of it; a power of two, no more than half of them in use */
+	struct touched *touched;	/* a hash table, if the batch has a patch and more */
+	uint64_t slots;			/* of it; a power of two, at most half of them in use */
 	uint64_t again_units;		/* of leaves that were written early, and will be again */
 	struct slice greatest;		/* key put so far, and ... */
-	const struct node *behind;	/* ... the large leaf that the latest put came behind, or NULL */
+	const struct node *behind;	/* ... the large leaf the latest put came behind, or NULL */
 };
 
 static int set_aside(struct node ***list, size_t *count, size_t *capacity, struct node *node)
@@ -179,12 +179,13 @@ static int prepare_patch(struct tree *tree, const struct batch_op *op, const str
 	if (leaf && leaf->capacity <= NODE_BYTES ? more == 0 :
 						   first && ours && more <= node_room(leaf))
 		return 0;
-	return prepare_entry(tree, LEAF_ENTRY_HEADER + op->key.size + REF_SCATTERED_SIZE + size + more,
+	return prepare_entry(tree,
+			     LEAF_ENTRY_HEADER + op->key.size + REF_SCATTERED_SIZE + size + more,
 			     more > 0, need);
 }
 
-/* Walks to the leaf where `key` belongs, and counts what is on the way. -EAGAIN: not all of it is in
- * memory. */
+/* Walks to the leaf where `key` belongs, and counts what is on the way. -EAGAIN: not all of it is
+ * in memory. */
 static int walk(struct tree *tree, struct slice key, struct need *need, struct node **leaf)
 	NEEDS(tree->lock)
 {
@@ -210,8 +211,9 @@ static int walk(struct tree *tree, struct slice key, struct need *need, struct n
 	return 0;
 }
 
-/* May `key` come behind a large leaf, there already or made by this batch, and get a leaf of its own
- * there? Not if it follows one that did; so keys that rise need a leaf, keys that fall one each. */
+/* May `key` come behind a large leaf, there already or made by this batch, and get a leaf of its
+ * own there? Not if it follows one that did; so keys that rise need a leaf, keys that
+ * fall one each. */
 static bool opens_leaf(const struct tree *tree, struct slice key, const struct node *leaf,
 		       struct need *need) NEEDS(tree->lock)
 {
@@ -249,7 +251,8 @@ static int prepare_op(struct tree *tree, const struct batch_op *op, struct need 
  * costs up to two. Inner nodes alike, with a separator for each new node below. */
 static uint64_t nodes_needed(const struct need *need)
 {
-	const uint64_t leaves = 2 * need->leaves + need->bytes / (NODE_BYTES / 4) + 2 * need->wide + 1;
+	const uint64_t leaves =
+		2 * need->leaves + need->bytes / (NODE_BYTES / 4) + 2 * need->wide + 1;
 	const uint64_t inners = need->inners + leaves / (NODE_BYTES / 4 / SEPARATOR_MAX) +
 				2 * need->depth + 2;
 
@@ -471,7 +474,8 @@ static void insert_behind(struct tree *tree, struct path *path, struct slice key
 		step(path, top, 0);
 	}
 	path->index[path->depth - 1]++;
-	inner_insert(path->node[path->depth - 1], path->index[path->depth - 1], key, &nowhere, node);
+	inner_insert(path->node[path->depth - 1], path->index[path->depth - 1], key, &nowhere,
+		     node);
 }
 
 /* The shortest key that is greater than `left` and not greater than `right`. */
@@ -620,7 +624,8 @@ static void insert_splitting(struct tree *tree, struct path *path, struct node *
 	insert_leaf_behind(tree, path, leaf, right);
 }
 
-/* A value that takes the place of one as long, as a table's record does at each change of its names. */
+/* A value that takes the place of one as long, as a table's record does at each change
+ * of its names. */
 static bool fits_over(const struct leaf_entry *old, const struct leaf_entry *entry)
 {
 	return old->value.size == entry->value.size && !old->run.length && !entry->run.length;

@@ -411,8 +411,9 @@ static int64_t open_and_cut(struct sim *disk, int64_t cut)
 	return operations;
 }
 
-/* What says that the store is closed is in the page cache only, since the process was killed, or a sync
- * failed. Whoever opens it writes the next superblock over the one before that, the last that is durable. */
+/* What says that the store is closed is in the page cache only, since the process was killed, or a
+ * sync failed. Whoever opens it writes the next superblock over the one before that, the last
+ * that is durable. */
 static void what_says_that_it_is_closed_is_durable_before_the_other_superblock_goes(void **state)
 {
 	enum { LAST = 4, FATES = 2 * SIM_FATES };

@@ -1,6 +1,6 @@
 /* A full disk: ENOSPC to the writer, everything published before is intact, deleting makes room.
- * The disk is a small tmpfs, so that filling it harms nobody, and once Btrfs in a file: there what is
- * written over takes room as well. */
+ * The disk is a small tmpfs, so that filling it harms nobody, and once Btrfs in a file: there what
+ * is written over takes room as well. */
 #include "mount/mount.h"
 
 #include <errno.h>
@@ -315,7 +315,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_full_disk_is_told_and_loses_nothing_published),
 		TEST(deleting_works_on_a_full_disk_and_makes_room),
-		cmocka_unit_test_setup_teardown(deleting_works_on_a_full_btrfs, mount_fresh, disk_end),
+		cmocka_unit_test_setup_teardown(deleting_works_on_a_full_btrfs, mount_fresh,
+						disk_end),
 		TEST(small_changes_on_a_full_disk_fail_whole_or_happen_whole),
 		TEST(expired_values_make_room),
 		TEST(what_is_deleted_is_room_at_once),

@@ -389,7 +389,7 @@ static bool change_name(struct play *p, const struct step *s)
 				     rc);
 	if (rc == 0)
 		k->since = k->tried;
-	else if (rc == -EROFS && keeps && before)	/* an earlier try, that failed, has made it so */
+	else if (rc == -EROFS && keeps && before)	/* a try that failed has made it so */
 		k->tried = before;
 	return goes_on(p, rc, keeps ? "keep" : "forget");
 }
@@ -456,7 +456,8 @@ static bool clear(struct play *p, const struct step *s)
 	return commit(p);
 }
 
-/* A piece of it, while others go on; but not while it writes leaves early, which is under a lock. */
+/* A piece of it, while others go on; but not while it writes leaves early, which is
+ * under a lock. */
 static int compact_piece(struct play *p, bool *more)
 {
 	int rc;
