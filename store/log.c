@@ -48,7 +48,7 @@ void log_count_fill(struct log *log)
 
 void log_count_spares(struct log *log)
 {
-	const uint64_t cap = log->options.cap;
+	const uint64_t cap = log->cramped ? 0 : log->options.cap;
 
 	atomic_store_explicit(&log->limit, log->total_size > cap ? log->total_size : cap,
 			      memory_order_relaxed);
@@ -117,13 +117,16 @@ static int make_spare(struct log *log, unsigned wanted, bool beyond_cap)
 		rc = -ENOSPC;
 	else if (!enough)
 		rc = make_segment(log, &s);
+	mutex_lock(&log->lock);
+	log->cramped = rc == -ENOSPC;
 	if (s) {
-		mutex_lock(&log->lock);
 		log->files++;
 		log->total_size += s->size;
 		log_add_spare(log, s);
-		mutex_unlock(&log->lock);
+	} else {
+		log_count_spares(log);
 	}
+	mutex_unlock(&log->lock);
 	mutex_unlock(&log->making);
 	return rc;
 }

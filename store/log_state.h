@@ -67,6 +67,7 @@ struct log {
 	struct segment *current;	/* the one being written */
 	struct segment *spare;		/* those in which nothing matters */
 	unsigned spare_count;
+	bool cramped;			/* the disk has no room for another segment */
 	unsigned files;			/* all segments ... */
 	uint64_t total_size;		/* ... and their bytes */
 	uint64_t behind;		/* of the live ones before `current` */

@@ -411,6 +411,7 @@ static void a_log_that_could_fill_the_disk_does_not_grow(void **state)
 {
 	struct bench *b = *state;
 	struct log_stats stats;
+	uint64_t fill, limit;
 	int rc;
 
 	b->cap = 8 * SEGMENT;
@@ -423,12 +424,16 @@ static void a_log_that_could_fill_the_disk_does_not_grow(void **state)
 	assert_int_equal(rc, -ENOSPC);
 	log_stats(b->log, &stats);
 	assert_int_equal(stats.bytes, 3 * SEGMENT);
+	log_fill(b->log, &fill, &limit);
+	assert_int_equal(limit, 3 * SEGMENT);	/* so a checkpoint is due in time */
 	assert_int_equal(checkpoint(b), 0);
 	sim_limit(b->disk, 9 * SEGMENT);
 	for (int i = 0; i < 20; i++)
 		assert_int_equal(append_synced(b, LARGE), 0);
 	log_stats(b->log, &stats);
 	assert_in_range(stats.bytes, 3 * SEGMENT + 1, 8 * SEGMENT);
+	log_fill(b->log, &fill, &limit);
+	assert_int_equal(limit, 8 * SEGMENT);
 }
 
 static void prepared_segments_spare_appends_the_making(void **state)
