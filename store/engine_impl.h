@@ -60,7 +60,7 @@ struct engine {
 
 	atomic_ullong checkpoints;
 	atomic_ullong checkpoint_began;	/* of the one under way, monotonic ns; 0: there is none */
-	atomic_ullong checkpoint_took;	/* ns, lately */
+	atomic_ullong checkpoint_price;	/* ns for 1 KiB of log, lately; 0: not known yet */
 	atomic_ullong fill_began;	/* of the log, bytes, when the one under way began */
 	atomic_ullong fill_seen;	/* of the log, by pace_charge */
 	atomic_ullong grown;		/* by so many bytes since ... */

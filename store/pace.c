@@ -21,19 +21,30 @@ enum {
 	NAP_MIN_NS = 100 * 1000,	/* below that sleeping costs more than it saves */
 	NAP_MAX_NS = 10 * 1000 * 1000,
 	TOOK_MIN_NS = 250 * 1000 * 1000,
-	TOOK_MAX_MS = 1000 * 1000,
 	NS_PER_MS = 1000 * 1000,
 	RESERVE = 16,			/* a part of the log which is full before it is */
+	TELLING = 8,			/* what a checkpoint takes is told by one of such a part of it */
 	SAMPLE = 32,			/* writers' speed is taken each such part of the log */
 };
 
+static const uint64_t TOOK_MAX_NS = 1000 * 1000000000ULL;
 static const double X_MAX = 0.999;
 
-/* How long the checkpoint under way, or the next one, may take. */
+/* How long a checkpoint may take that begins with so much in the log; 0: nobody knows. */
+static uint64_t expected(struct engine *engine, uint64_t fill)
+{
+	const uint64_t price = atomic_load(&engine->checkpoint_price);
+	const uint64_t kib = fill / 1024;
+	const uint64_t took = price < TOOK_MAX_NS / (kib + 1) ? price * kib : TOOK_MAX_NS;
+
+	return price && took < TOOK_MIN_NS ? TOOK_MIN_NS : took;
+}
+
+/* The same of the one under way, or of one that should be. */
 static uint64_t duration(struct engine *engine, uint64_t now)
 {
 	const uint64_t began = atomic_load(&engine->checkpoint_began);
-	uint64_t took = atomic_load(&engine->checkpoint_took);
+	uint64_t took = expected(engine, atomic_load(&engine->fill_began));
 
 	if (began && now > began && now - began > took)
 		took = now - began;
@@ -49,11 +60,9 @@ bool pace_due(struct engine *engine)
 		return false;
 	if (fill > limit / 4 * 3)
 		return true;
-	took = atomic_load(&engine->checkpoint_took);
-	took = (took > TOOK_MIN_NS ? took : TOOK_MIN_NS) / NS_PER_MS;
-	took = took < TOOK_MAX_MS ? took : TOOK_MAX_MS;
-	return atomic_load(&engine->growth) >=
-	       (limit - limit / RESERVE - fill) / (took + took / 2);
+	took = expected(engine, fill) / NS_PER_MS;
+	return took == 0 || atomic_load(&engine->growth) >=
+				    (limit - limit / RESERVE - fill) / (took + took / 2);
 }
 
 /* Takes the writers' speed, now and then. Two of them at once make it a little wrong, once. */
@@ -97,6 +106,8 @@ void pace_charge(struct engine *engine)
 	sample(engine, fill - seen, limit);
 	began = atomic_load(&engine->checkpoint_began) ? atomic_load(&engine->fill_began) :
 							 limit / 4 * 3;
+	if (began < limit / 2)
+		began = limit / 2;
 	if (fill <= began)
 		return;
 	now = engine->os->monotonic_ns(engine->os);
@@ -129,7 +140,7 @@ void pace_begin(struct engine *engine)
 	uint64_t fill, limit;
 
 	log_fill(engine->log, &fill, &limit);
-	atomic_store(&engine->fill_began, fill < limit / 2 ? limit / 2 : fill);
+	atomic_store(&engine->fill_began, fill);
 	atomic_store(&engine->checkpoint_began, engine->os->monotonic_ns(engine->os));
 }
 
@@ -137,8 +148,11 @@ void pace_end(struct engine *engine)
 {
 	const uint64_t took = engine->os->monotonic_ns(engine->os) -
 			      atomic_load(&engine->checkpoint_began);
-	const uint64_t before = atomic_load(&engine->checkpoint_took);
+	const uint64_t covered = atomic_load(&engine->fill_began);
+	uint64_t fill, limit;
 
-	atomic_store(&engine->checkpoint_took, took > before ? took : (took + before) / 2);
+	log_fill(engine->log, &fill, &limit);
+	if (covered > limit / TELLING)
+		atomic_store(&engine->checkpoint_price, took / (covered / 1024) + 1);
 	atomic_store(&engine->checkpoint_began, 0);
 }
