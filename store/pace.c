@@ -23,7 +23,7 @@ enum {
 	TOOK_MIN_NS = 250 * 1000 * 1000,
 	NS_PER_MS = 1000 * 1000,
 	RESERVE = 16,			/* a part of the log which is full before it is */
-	TELLING = 8,			/* what a checkpoint takes is told by one of such a part of it */
+	TELLING = 8,			/* a checkpoint of such a part of it tells what they take */
 	SAMPLE = 32,			/* writers' speed is taken each such part of the log */
 };
 
