@@ -528,8 +528,14 @@ static bool write_early(struct pen *pen)
 	return rc == 0;
 }
 
-/* Turns the hand round a few times, and writes a few times at the most: whoever commits next can do
- * some of it too. */
+/* Much more than there should be: a batch, say, of keys that lie in a thousand leaves. */
+static bool is_far_over(const struct tree *tree)
+{
+	return tree->memory > tree->cache + RELIEF_SLACK;
+}
+
+/* Turns the hand round a few times, and writes a few times at the most, for whoever commits next can
+ * do some of it too; but what is far over goes as long as anything does. */
 static void relieve(struct tree *tree, int most_rounds) NEEDS(tree->relief)
 {
 	struct pen pen = {
@@ -538,13 +544,14 @@ static void relieve(struct tree *tree, int most_rounds) NEEDS(tree->relief)
 		.written = tree->relief_written,
 	};
 	uint64_t more;
-	bool over = true;
+	bool over = true, far = false;
 	int rounds = 0;
 
-	for (int writes = 0; over && rounds < most_rounds && writes < EARLY_WRITES;) {
+	for (int writes = 0; over && rounds < most_rounds && (far || writes < EARLY_WRITES);) {
 		rwlock_write(&pen.tree->lock);
 		rounds = turn(&pen, rounds);
 		over = tree_over(tree);
+		far = is_far_over(tree);
 		rwlock_write_done(&pen.tree->lock);
 		if (pen.count > 0) {
 			if (write_early(&pen) && most_rounds > 1)
@@ -567,7 +574,7 @@ void tree_relieve(struct tree *tree, int rounds)
 	bool far;
 
 	rwlock_read(&tree->lock);
-	far = tree->memory > tree->cache + RELIEF_SLACK;
+	far = is_far_over(tree);
 	rwlock_read_done(&tree->lock);
 	if (far)
 		mutex_lock(&tree->relief);

@@ -937,6 +937,38 @@ static void a_store_says_that_it_is_closed_only_while_it_is(void **state)
 	sim_free(disk);
 }
 
+/* Each brings in a thousand leaves, far more than the few that are written after a small one. */
+static void large_batches_leave_no_more_in_memory_than_small_ones(void **state)
+{
+	const struct engine_options options = { .create = true, .cache = 1 << 20 };
+	struct sim *disk = sim_new(1);
+	struct engine *e;
+	(void)state;
+
+	assert_int_equal(engine_open(sim_os(disk), "/store", &options, &e, NULL), 0);
+	for (uint32_t i = 0; i < 60000;) {
+		static const char value[200];
+		struct batch batch = { 0 };
+		struct engine_stats stats;
+		uint64_t revision;
+
+		for (int n = 0; n < 1000; n++, i++) {
+			const uint32_t key = i * 2654435761u;	/* in no order, each once */
+
+			batch_put(&batch, slice_of(&key, sizeof(key)), slice_of(value, 200));
+		}
+		assert_int_equal(engine_commit(e, &batch, false, &revision), 0);
+		batch_done(&batch);
+		assert_int_equal(engine_stats(e, &stats), 0);
+		if (stats.memory > 8 << 20)
+			fail_msg("%llu bytes after %u keys", (unsigned long long)stats.memory, i);
+		if (i % 10000 == 0)
+			assert_int_equal(engine_checkpoint(e), 0);
+	}
+	assert_int_equal(engine_close(e), 0);
+	sim_free(disk);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -964,6 +996,7 @@ int main(void)
 		cmocka_unit_test(what_readers_have_forgotten_is_no_concern_of_a_checkpoint),
 		cmocka_unit_test(a_store_whose_checkpoint_failed_is_not_called_damaged),
 		cmocka_unit_test(a_store_says_that_it_is_closed_only_while_it_is),
+		cmocka_unit_test(large_batches_leave_no_more_in_memory_than_small_ones),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
