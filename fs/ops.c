@@ -609,16 +609,16 @@ static void list(fuse_req_t req, const struct fuse_file_info *fi, off_t cookie, 
 		 bool plus)
 {
 	struct fs *fs = fs_of(req);
-	char *bytes = mem_alloc(size);
-	ssize_t got = -ENOMEM;
+	struct dir *dir = dir_of(fi);
+	char *bytes;
+	const ssize_t got = dir_read(fs, dir, (uint64_t)cookie, plus, size, &bytes);
 
-	if (bytes)
-		got = dir_read(fs, dir_of(fi), (uint64_t)cookie, plus, req, bytes, size);
 	if (got < 0)
 		reply_err(fs, req, (int)got);
 	else
 		fuse_reply_buf(req, bytes, (size_t)got);
 	mem_free(bytes);
+	dir_read_ahead(fs, dir);
 }
 
 static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t cookie,
