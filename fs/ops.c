@@ -378,10 +378,13 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 	struct wait wait = { .care = xattr_is_ours(name) ? CARE_KEPT : CARE_LOGGED };
 	struct node *node = node_of(req, ino);
 	const struct xattr_how how = { flags, keeps_setgid(req, node) };
-	const int rc = xattr_set(fs_of(req), node, name, slice_of(value, size), &how,
-				 &wait.revision);
+	struct fs *fs = fs_of(req);
+	const int rc = xattr_set(fs, node, name, slice_of(value, size), &how, &wait.revision);
 
-	finish(req, rc, wait);
+	if (rc == 0 && xattr_is_urgent(fs, node, name))
+		warden_answer(fs, req, wait);
+	else
+		finish(req, rc, wait);
 }
 
 static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
