@@ -242,6 +242,21 @@ static void truncating_on_open_wants_the_right_to_write(void **state)
 	assert_int_equal(stat_of("f").st_size, 0);
 }
 
+/* POSIX leaves that open; Linux does it. */
+static void truncating_on_open_does_not_want_a_handle_that_writes(void **state)
+{
+	int fd;
+
+	(void)state;
+	put("f", "hello");
+	fd = open("f", O_RDONLY | O_TRUNC);
+	assert_ok(fd);
+	assert_int_equal(stat_of("f").st_size, 0);
+	assert_ok(close(fd));
+	assert_int_equal(stat_of("f").st_size, 0);
+	assert_string_equal(get("f"), "");
+}
+
 static void a_running_program_is_etxtbsy(void **state)
 {
 	int pipes[2];
@@ -453,6 +468,7 @@ int main(void)
 		CONFORM(access_asks_for_the_real_user),
 		CONFORM(only_the_owner_opens_without_atime),
 		CONFORM(truncating_on_open_wants_the_right_to_write),
+		CONFORM(truncating_on_open_does_not_want_a_handle_that_writes),
 		CONFORM(a_running_program_is_etxtbsy),
 		CONFORM(what_is_open_for_writing_does_not_run),
 		CONFORM(a_path_handle_does_nothing_but_name),
