@@ -286,6 +286,19 @@ static bool in_group(fuse_req_t req, gid_t gid)
 	return false;
 }
 
+/* Of a SETATTR that sets nothing. The kernel sends the same for who writes, and so may change what
+ * is not his: then the file is open. */
+static bool is_stranger(fuse_req_t req, struct node *node)
+{
+	const uid_t uid = fuse_req_ctx(req)->uid;
+	bool yes;
+
+	mutex_lock(&node->lock);
+	yes = uid != 0 && uid != node->attr.uid && node->writers == 0;
+	mutex_unlock(&node->lock);
+	return yes;
+}
+
 /* Who is not of a file's group must not make others of it by set-group-id. */
 static bool keeps_setgid(fuse_req_t req, struct node *node)
 {
@@ -333,8 +346,9 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 	int rc = 0;
 
 	change.of_group = change.strip && keeps_setgid(req, node);
+	change.of_stranger = to_set == 0 && is_stranger(req, node);
 	if (to_set & FUSE_SET_ATTR_SIZE)
-		rc = strip(req, node);
+		rc = st->st_size > (off_t)STORE_SIZE_MAX ? -EFBIG : strip(req, node);
 	if (rc == 0 && to_set & FUSE_SET_ATTR_SIZE)
 		rc = set_size(fs, node, (uint64_t)st->st_size, fi != NULL, &wait);
 	if (rc == 0 && (change.mask || change.strip))
