@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "attr.h"
 #include "connection.h"
@@ -359,6 +361,19 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 		reply_current(req, node, wait);
 }
 
+/* Asked only where the kernel does not decide by itself (default_permissions), which is where none
+ * but root comes: he may all, but execute what nobody may. */
+static void op_access(fuse_req_t req, fuse_ino_t ino, int mask)
+{
+	struct fs *fs = fs_of(req);
+	struct attr attr;
+	int rc = attr_get(fs, node_of(req, ino), &attr);
+
+	if (rc == 0 && mask & X_OK && !S_ISDIR(attr.mode) && !(attr.mode & 0111))
+		rc = -EACCES;
+	reply_err(fs, req, rc);
+}
+
 static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
 	struct fs *fs = fs_of(req);
@@ -672,8 +687,7 @@ static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fus
 	reply_done(fs, req, (struct wait){ revision, CARE_SYNCED });
 }
 
-/* What is missing here (access, locks, ...) the kernel does by itself,
- * once it was told ENOSYS. */
+/* What is missing here (locks, ...) the kernel does by itself, once it was told ENOSYS. */
 const struct fuse_lowlevel_ops ops = {
 	.init = op_init,
 	.statfs = op_statfs,
@@ -688,6 +702,7 @@ const struct fuse_lowlevel_ops ops = {
 	.unlink = op_unlink,
 	.rmdir = op_rmdir,
 	.rename = op_rename,
+	.access = op_access,
 	.getattr = op_getattr,
 	.setattr = op_setattr,
 	.getxattr = op_getxattr,
