@@ -668,6 +668,23 @@ static void fallocate_always_moves_the_times(void **state)
 	assert_ok(close(fd));
 }
 
+/* ---- not waiting ---------------------------------------------------------------------------- */
+
+static void what_is_in_memory_is_read_without_waiting(void **state)
+{
+	char byte;
+	const struct iovec one = { &byte, 1 };
+	const int fd = open_with("f", "hello", O_RDWR);
+
+	(void)state;
+	assert_all(pread(fd, &byte, 1, 0), 1);
+	if (differs(NO_NOWAIT))
+		assert_errno(preadv2(fd, &one, 1, 0, RWF_NOWAIT), EOPNOTSUPP);
+	else
+		assert_all(preadv2(fd, &one, 1, 0, RWF_NOWAIT), 1);
+	assert_ok(close(fd));
+}
+
 /* ---- the bits that a write takes away ------------------------------------------------------- */
 
 static void writing_takes_setuid_away(void **state)
@@ -756,6 +773,7 @@ int main(void)
 		CONFORM(fallocate_grows_keeps_punches_and_zeroes),
 		CONFORM(fallocate_always_moves_the_times),
 		CONFORM(data_and_holes_are_found),
+		CONFORM(what_is_in_memory_is_read_without_waiting),
 		CONFORM(writing_takes_setuid_away),
 	};
 

@@ -2,6 +2,7 @@
 #include "mount/conform.h"
 
 #include <signal.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -453,6 +454,42 @@ static void a_fifo_carries_bytes(void **state)
 	assert_int_equal(stat_of("p").st_size, 0);
 }
 
+static void what_goes_through_a_fifo_moves_its_times(void **state)
+{
+	struct stat before;
+	char byte;
+	int fd;
+
+	(void)state;
+	assert_ok(mkfifo("p", 0644));
+	before = stat_of("p");
+	wait_for_tick();
+	fd = open("p", O_RDWR);
+	assert_ok(fd);
+	assert_all(write(fd, "x", 1), 1);
+	assert_all(read(fd, &byte, 1), 1);
+	assert_ok(close(fd));
+	assert_int_equal(ns_of(stat_of("p").st_mtim) > ns_of(before.st_mtim),
+			 !differs(FIFOS_MOVE_NO_TIMES));
+}
+
+static void a_file_cannot_be_waited_for(void **state)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	const int polls = epoll_create1(EPOLL_CLOEXEC), fd = open("f", O_RDWR | O_CREAT, 0644);
+
+	(void)state;
+	assert_ok(polls);
+	if (differs(FILES_CAN_BE_POLLED)) {
+		assert_ok(epoll_ctl(polls, EPOLL_CTL_ADD, fd, &event));
+		assert_int_equal(epoll_wait(polls, &event, 1, -1), 1);
+	} else {
+		assert_errno(epoll_ctl(polls, EPOLL_CTL_ADD, fd, &event), EPERM);
+	}
+	assert_ok(close(fd));
+	assert_ok(close(polls));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -479,6 +516,8 @@ int main(void)
 		CONFORM(an_ioctl_that_is_not_for_files_is_enotty),
 		CONFORM(a_process_has_so_many_open_and_no_more),
 		CONFORM(a_fifo_carries_bytes),
+		CONFORM(what_goes_through_a_fifo_moves_its_times),
+		CONFORM(a_file_cannot_be_waited_for),
 	};
 
 	return conform_run(tests, COUNT(tests));
