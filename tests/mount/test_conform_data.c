@@ -537,6 +537,10 @@ static void direct_reads_and_writes_agree_with_the_others(void **state)
 	assert_all(pread(direct, bytes, 2 * PAGE, 0), 2 * PAGE);
 	assert_memory_equal(bytes + PAGE - 2, "dppd", 4);
 	assert_all(pread(direct, bytes, 2 * PAGE, PAGE), PAGE);
+	if (differs(DIRECT_TAKES_ALL))
+		assert_all(pread(direct, bytes + 1, 3, 1), 3);
+	else
+		assert_errno(pread(direct, bytes + 1, 3, 1), EINVAL);
 	assert_ok(close(direct));
 	assert_ok(close(plain));
 	free(bytes);
