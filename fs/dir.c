@@ -67,15 +67,8 @@ static void unlist(struct fs *fs, struct dir *dir)
 
 int dir_open(struct fs *fs, struct node *node, struct dir **out)
 {
-	struct dir *dir;
-	bool gone;
+	struct dir *dir = mem_zalloc(sizeof(*dir));
 
-	rwlock_read(&fs->names);
-	gone = node->gone;
-	rwlock_read_done(&fs->names);
-	if (gone)
-		return -ESTALE;
-	dir = mem_zalloc(sizeof(*dir));
 	if (!dir)
 		return -ENOMEM;
 	nodes_pin(&fs->nodes, node);

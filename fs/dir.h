@@ -17,7 +17,7 @@
 
 struct dir;
 
-/* Gives *out, for dir_close. -ESTALE: the table is gone. */
+/* Gives *out, for dir_close. */
 int dir_open(struct fs *fs, struct node *node, struct dir **out);
 void dir_close(struct fs *fs, struct dir *dir);
 
