@@ -7,6 +7,7 @@ enum {
 	/* Revisions skipped at an opening: somebody may have seen some that the disk lost, perhaps
 	 * without a trace. Far more than can be committed between two syncs. */
 	REVISION_LEAP = 1 << 20,
+	WITNESS_FRACTION = 1000,	/* of a commit interval, between two tellings */
 };
 
 /* What the log is about to vouch for must be on disk: runs. Without new ones there is nothing to
@@ -30,6 +31,7 @@ static struct log_options log_options(struct engine *engine)
 	struct log_options options = {
 		.segment_size = engine->options.segment_size,
 		.cap = engine->options.log_cap,
+		.witness_ns = engine->options.commit_ns / WITNESS_FRACTION,
 		.before_sync = before_sync,
 		.arg = engine,
 	};
