@@ -136,8 +136,8 @@ void log_wait(struct log *log, struct log_waiter *waiter);
 /* The same for those who must stand still: returns when it is done. */
 int log_wait_blocking(struct log *log, uint64_t revision, enum log_level level);
 
-/* Tells the witness how far the log is on disk, and makes that durable. Without it, that may be lost
- * in a power cut; nothing else is. For a thread that nobody waits for, now and then. */
+/* Tells the witness how far the log is on disk, and makes that durable. Without it, that may be
+ * lost in a power cut; nothing else is. For a thread that nobody waits for, now and then. */
 int log_keep_witness(struct log *log);
 
 /* The last revision appended, or skipped at the opening. */

@@ -505,7 +505,8 @@ static void an_older_copy_of_the_last_segment_is_refused(void **state)
 	t = twin(b);
 	copy(&t, "log.00000001", spare, true);
 	assert_refused(&t, "log.00000001: damaged, or an older copy: the log went on in it up to "
-			   "group 6, as the file witness says, but ends with group 4 in log.00000000");
+			   "group 6, as the file witness says, but ends with group 4 in "
+			   "log.00000000");
 	t = twin(b);
 	copy(&t, "log.00000001", old, true);
 	assert_refused(&t, "log.00000001: damaged at byte 12288: group 6 of the log");
