@@ -59,17 +59,17 @@ static int replay(struct engine *engine, const struct super *super, struct err *
 }
 
 /* The newer superblock may be unreadable because the power went while it was written: then the log
- * still has everything since the older one. If not, it was damaged later, and that is the thing to
- * say. */
+ * still has everything since the older one. If not, it may have been damaged later, and that must
+ * be said; or the store is young and had no other one. */
 static int blame_super(int rc, const struct super *super, struct err *err)
 {
+	const unsigned slot = (unsigned)((super->generation + 1) % SUPER_SLOTS);
 	struct err log = *err;
 
 	return err_set(err, rc,
-		       FILE_PAGES ": the superblock in slot %u (offset %d) is damaged, and "
-				  "the log does not reach back to the other one: %.300s",
-		       (unsigned)((super->generation + 1) % SUPER_SLOTS),
-		       (int)((super->generation + 1) % SUPER_SLOTS) * UNIT, log.text);
+		       "%.350s; or else " FILE_PAGES ": the superblock in slot %u (offset %u), "
+		       "which is damaged or was never written, was newer",
+		       log.text, slot, slot * UNIT);
 }
 
 /* The superblock must know, before anything is committed, that the store is open again, and which
