@@ -419,7 +419,8 @@ static void *keep(void *arg)
 		const uint64_t revision = log_revision(engine->log);
 		int rc = 0;
 
-		log_wait_blocking(engine->log, revision, LOG_SYNCED);
+		if (log_wait_blocking(engine->log, revision, LOG_SYNCED) == 0)
+			log_keep_witness(engine->log);
 		quiet = revision == seen ? quiet + 1 : 0;
 		seen = revision;
 		if (checkpoint_due(engine) || quiet >= IDLE_TICKS)
