@@ -249,6 +249,41 @@ static void a_young_store_that_was_killed_is_not_made_afresh_either(void **state
 	sim_free(disk);
 }
 
+/* Whatever is left of a creation that was cut, the next one makes the store; and if the first one was
+ * through, what was put into it stays. */
+static void a_creation_may_be_cut_at_any_moment(void **state)
+{
+	bool made = false;
+	(void)state;
+
+	for (int64_t cut = 0; !made; cut++)
+		for (uint64_t n = 0; n < 4 * SIM_FATES; n++) {
+			struct sim *disk = sim_new(1);
+			struct engine *e = NULL;
+			struct err err;
+
+			sim_cut_after(disk, cut);
+			made = try_open(disk, &small, &e, &err) == 0;
+			sim_cut_after(disk, made ? -1 : 0);
+			if (made)
+				put(e, 1, 7, 200);
+			sim_cut_after(disk, 0);
+			engine_close(e);
+			sim_reboot(disk, (enum sim_fate)(n % SIM_FATES), n);
+			e = open_engine(disk);
+			assert_int_equal(holds(e, 1, 7, 200), made);
+			put(e, 1, 8, 300);
+			sim_cut_after(disk, 0);
+			engine_close(e);
+			sim_reboot(disk, (enum sim_fate)(n / 4 % SIM_FATES), n);
+			e = open_engine(disk);
+			assert_int_equal(holds(e, 1, 8, 300), 1);
+			verified(e);
+			assert_int_equal(engine_close(e), 0);
+			sim_free(disk);
+		}
+}
+
 /* An impossible version, with a good checksum, in both slots. */
 static void another_format_is_refused_by_its_number(void **state)
 {
@@ -981,6 +1016,7 @@ int main(void)
 		cmocka_unit_test(what_is_no_store_is_refused_and_left_alone),
 		cmocka_unit_test(a_store_with_data_is_never_made_afresh),
 		cmocka_unit_test(a_young_store_that_was_killed_is_not_made_afresh_either),
+		cmocka_unit_test(a_creation_may_be_cut_at_any_moment),
 		cmocka_unit_test(another_format_is_refused_by_its_number),
 		cmocka_unit_test(impossible_batches_are_refused),
 		cmocka_unit_test(a_patched_value_keeps_its_run),
