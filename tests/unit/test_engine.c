@@ -761,6 +761,38 @@ static void an_unreadable_page_fails_that_reading_only(void **state)
 	sim_free(disk);
 }
 
+/* The kernel shows to whoever opens the store next what it has given up writing. */
+static void a_run_that_a_failed_sync_left_is_durable_once_the_store_is_open(void **state)
+{
+	int found = 0;
+	(void)state;
+
+	for (uint64_t seed = 1; seed < 40; seed++) {
+		struct sim *disk = sim_new(seed);
+		struct engine *e = open_engine(disk);
+		bool there;
+
+		put(e, 1, 1, 100);
+		sim_fail(disk, SIM_SYNC, (int64_t)(seed % 2), -EIO);
+		assert_true(try_put(e, 2, 2, 60000, true) < 0);
+		engine_close(e);
+		e = open_engine(disk);
+		there = holds(e, 2, 2, 60000) == 1;
+		found += there;
+		put(e, 3, 3, 100);
+		sim_cut_after(disk, 0);
+		engine_close(e);
+		sim_reboot(disk, SIM_LOSE, seed);
+		e = open_engine(disk);
+		assert_int_equal(holds(e, 2, 2, 60000), there);
+		assert_int_equal(holds(e, 3, 3, 100), 1);
+		verified(e);
+		assert_int_equal(engine_close(e), 0);
+		sim_free(disk);
+	}
+	assert_true(found > 0);
+}
+
 /* ---- threads ---------------------------------------------------------------------------- */
 
 enum { THREADS = 4, EACH = 300 };
@@ -1028,6 +1060,7 @@ int main(void)
 		cmocka_unit_test(on_a_full_disk_deleting_makes_room),
 		cmocka_unit_test(on_a_full_disk_deleting_runs_makes_room),
 		cmocka_unit_test(an_unreadable_page_fails_that_reading_only),
+		cmocka_unit_test(a_run_that_a_failed_sync_left_is_durable_once_the_store_is_open),
 		cmocka_unit_test(threads_and_checkpoints_do_not_disturb_each_other),
 		cmocka_unit_test(what_readers_have_forgotten_is_no_concern_of_a_checkpoint),
 		cmocka_unit_test(a_store_whose_checkpoint_failed_is_not_called_damaged),
