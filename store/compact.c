@@ -339,7 +339,7 @@ static int move_found(struct piece *p, const struct tree_search *before)
 	while (rc == 0 && p->found.count && goes_on(p) &&
 	       (rc = batch_next(found, &offset, &op)) > 0)
 		rc = move_run(p, &op);
-	if (p->found.count && offset < found.size) {
+	if (p->found.count && (p->full || offset < found.size)) {
 		c->search.next_size = before->next_size;
 		memcpy(c->search.next, before->next, before->next_size);
 		c->search.ended = false;

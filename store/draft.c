@@ -754,7 +754,8 @@ static int cut_last_chunk(struct draft *d, uint64_t size) NEEDS(d->lock)
 	return rc;
 }
 
-/* What the floor keeps below chunk `chunks`: if it has no holes that is easy to say. */
+/* What the floor keeps below chunk `chunks`: if that is none, or it has no holes, that is easy to
+ * say. */
 static int stored_below(struct draft *d, uint64_t chunks, uint64_t *stored) NEEDS(d->lock)
 {
 	const uint64_t end = chunks * STORE_CHUNK;
@@ -763,7 +764,7 @@ static int stored_below(struct draft *d, uint64_t chunks, uint64_t *stored) NEED
 
 	if (chunks >= d->floor_chunks) {
 		*stored = d->floor_stored;
-	} else if (d->floor_stored == d->floor_size) {
+	} else if (chunks == 0 || d->floor_stored == d->floor_size) {
 		*stored = d->floor_size < end ? d->floor_size : end;
 	} else {
 		rc = chunks_stored(d->store, d->floor, chunks, d->floor_chunks, &gone);

@@ -228,8 +228,8 @@ int pages_finished(struct os *os, struct os_dir *dir, struct err *err)
 	if (rc < 0)
 		return rc;
 	rc = find_super(pages, &super, &damaged, &found);
-	if (rc == 0)
-		rc = 1;
+	if (rc == 0)		/* its first sync also is that of the file's size */
+		rc = super.units > SUPER_UNITS || pages_units(pages) >= SUPER_UNITS;
 	else if (rc == -EUCLEAN && pages_units(pages) <= SUPER_UNITS)
 		rc = 0;
 	else

@@ -42,8 +42,9 @@ struct super {
 int pages_create(struct os *os, struct os_dir *dir, struct pages **out, struct err *err);
 
 /* Does the page file belong to a store whose making was finished? 1: it has a good superblock, the
- * last thing that is made. 0: it has none and never was larger than a new one. -EUCLEAN: it has
- * none, but is larger, so that there may be more than a beginning. */
+ * last thing that is made, and the size that was made durable with it. 0: it has not, and never was
+ * larger than a new one. -EUCLEAN: it has none, but is larger, so that there may be more than a
+ * beginning. */
 int pages_finished(struct os *os, struct os_dir *dir, struct err *err);
 
 /* Opens the page file and reads the newest good superblock to *super. `*damaged`, unless NULL,

@@ -290,7 +290,7 @@ static void scattered_runs_survive_a_power_cut_at_any_moment(void **state)
 			cut = engine_close(e) < 0 || done < STEPS;
 		}
 		assert_true(!cut || sim_is_cut(disk));	/* there was room */
-	for (uint64_t fate = 0; cut && fate < 2; fate++) {
+		for (uint64_t fate = 0; cut && fate < 2; fate++) {
 			struct sim *clone = sim_clone(disk);
 
 			sim_limit(clone, DISK);

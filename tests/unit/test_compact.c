@@ -613,6 +613,115 @@ static void what_was_moved_is_on_disk_before_the_log_says_so(void **state)
 	sim_free(disk);
 }
 
+static struct {
+	bool kept;
+	struct engine_snapshot *moment;	/* NULL: not open */
+} snapshot;
+
+static void make_snapshot(struct engine *e)
+{
+	if (snapshot.kept)
+		assert_int_equal(engine_snapshot_create(e, slice_str("rest")), 0);
+	else
+		assert_int_equal(engine_snapshot_open(e, &snapshot.moment), 0);
+}
+
+static void has_the_rest(struct engine_snapshot *moment)
+{
+	struct buffer value = { 0 };
+	struct ref run;
+	char text[32];
+
+	for (uint32_t k = 0; k < chunks.keys; k += KEEP) {
+		assert_int_equal(engine_snapshot_get(moment, key_of(text, k), &value, &run), 0);
+		check_value(hook.engine, &chunks, k, buffer_slice(&value), &run);
+	}
+	assert_int_equal(engine_snapshot_entries(moment), (chunks.keys + KEEP - 1) / KEEP);
+	buffer_done(&value);
+}
+
+/* Some of the runs of a piece were moved before it, some behind it; and what it has is overwritten
+ * and moved no more. */
+static void a_snapshot_that_is_made_amid_a_piece_keeps_what_it_has(void **state)
+{
+	(void)state;
+
+	for (int kept = 0; kept < 2; kept++) {
+		struct sim *disk = sim_new(1);
+		struct engine *e = emptied_with(disk, make_snapshot);
+		struct engine_stats before;
+		bool more = true;
+
+		snapshot.kept = kept;
+		assert_int_equal(engine_checkpoint(e), 0);
+		while (hook.meanwhile)
+			assert_int_equal(engine_compact(e, &more), 0);
+		before = stats_of(e);
+		verify(e);
+		patch_all(e);
+		idle(e);
+		assert_int_equal(stats_of(e).moved_bytes, before.moved_bytes);
+		if (kept) {
+			e = hook.engine = reopen(disk, e, &chunks);
+			assert_int_equal(engine_snapshot_open_kept(e, slice_str("rest"),
+								   &snapshot.moment), 0);
+		}
+		has_the_rest(snapshot.moment);
+		verify(e);
+		engine_snapshot_close(snapshot.moment);
+		snapshot.moment = NULL;
+		if (kept)
+			assert_int_equal(engine_snapshot_delete(e, slice_str("rest")), 0);
+		idle(e);
+		is_about_as_short_as_a_new_one(e, &chunks);
+		verify(e);
+		assert_int_equal(engine_close(e), 0);
+		sim_free(disk);
+	}
+}
+
+/* The log is full again and again, and each leaf has one run only. */
+static void a_full_log_leaves_no_run_behind(void **state)
+{
+	enum { ENTRIES = 200, BESIDE = 20000 };
+	const struct engine_options options = {
+		.create = true, .segment_size = 64 * 1024, .log_cap = 256 * 1024,
+	};
+	static uint8_t bytes[65536];
+	struct sim *disk = sim_new(1);
+	struct batch batch = { 0 };
+	struct engine *e;
+	struct ref run;
+	uint64_t full;
+	char text[32];
+	(void)state;
+
+	assert_int_equal(engine_open(sim_os(disk), "/store", &options, &e, NULL), 0);
+	for (uint32_t k = 0; k < ENTRIES; k++) {
+		fill(bytes, k, sizeof(bytes));
+		assert_int_equal(engine_run_write(e, slice_of(bytes, sizeof(bytes)), &run), 0);
+		batch_put_run(&batch, key_of(text, k), &run, slice_of(bytes, BESIDE));
+		commit(e, &batch);
+	}
+	assert_int_equal(engine_checkpoint(e), 0);
+	full = stats_of(e).page_bytes;
+	for (uint32_t k = 0; k < ENTRIES; k++) {
+		if (k % 4)
+			batch_delete(&batch, key_of(text, k));
+		if (batch.count == BATCH)
+			commit(e, &batch);
+	}
+	commit(e, &batch);
+	idle(e);
+	print_message("%llu KiB -> %llu KiB\n", (unsigned long long)full / 1024,
+		      (unsigned long long)stats_of(e).page_bytes / 1024);
+	assert_true(stats_of(e).page_bytes < full / 4 + SLACK);
+	verify(e);
+	batch_done(&batch);
+	assert_int_equal(engine_close(e), 0);
+	sim_free(disk);
+}
+
 /* A background of its own does it, between the commits of somebody who is rarely there. */
 static void the_background_does_it_when_nothing_happens(void **state)
 {
@@ -728,6 +837,8 @@ int main(void)
 		cmocka_unit_test(nor_does_one_that_is_deleted_come_back),
 		cmocka_unit_test(it_ends_at_once_when_somebody_commits),
 		cmocka_unit_test(what_was_moved_is_on_disk_before_the_log_says_so),
+		cmocka_unit_test(a_snapshot_that_is_made_amid_a_piece_keeps_what_it_has),
+		cmocka_unit_test(a_full_log_leaves_no_run_behind),
 		cmocka_unit_test(it_needs_no_room_that_a_full_disk_has_not),
 		cmocka_unit_test(it_may_be_cut_at_any_moment),
 	};

@@ -250,6 +250,41 @@ static void a_young_store_that_was_killed_is_not_made_afresh_either(void **state
 	sim_free(disk);
 }
 
+/* Whatever is left of a creation that was cut, the next one makes the store; and if the first one was
+ * through, what was put into it stays. */
+static void a_creation_may_be_cut_at_any_moment(void **state)
+{
+	bool made = false;
+	(void)state;
+
+	for (int64_t cut = 0; !made; cut++)
+		for (uint64_t n = 0; n < 4 * SIM_FATES; n++) {
+			struct sim *disk = sim_new(1);
+			struct engine *e = NULL;
+			struct err err;
+
+			sim_cut_after(disk, cut);
+			made = try_open(disk, &small, &e, &err) == 0;
+			sim_cut_after(disk, made ? -1 : 0);
+			if (made)
+				put(e, 1, 7, 200);
+			sim_cut_after(disk, 0);
+			engine_close(e);
+			sim_reboot(disk, (enum sim_fate)(n % SIM_FATES), n);
+			e = open_engine(disk);
+			assert_int_equal(holds(e, 1, 7, 200), made);
+			put(e, 1, 8, 300);
+			sim_cut_after(disk, 0);
+			engine_close(e);
+			sim_reboot(disk, (enum sim_fate)(n / 4 % SIM_FATES), n);
+			e = open_engine(disk);
+			assert_int_equal(holds(e, 1, 8, 300), 1);
+			verified(e);
+			assert_int_equal(engine_close(e), 0);
+			sim_free(disk);
+		}
+}
+
 /* An impossible version, with a good checksum, in both slots. */
 static void another_format_is_refused_by_its_number(void **state)
 {
@@ -727,6 +762,38 @@ static void an_unreadable_page_fails_that_reading_only(void **state)
 	sim_free(disk);
 }
 
+/* The kernel shows to whoever opens the store next what it has given up writing. */
+static void a_run_that_a_failed_sync_left_is_durable_once_the_store_is_open(void **state)
+{
+	int found = 0;
+	(void)state;
+
+	for (uint64_t seed = 1; seed < 40; seed++) {
+		struct sim *disk = sim_new(seed);
+		struct engine *e = open_engine(disk);
+		bool there;
+
+		put(e, 1, 1, 100);
+		sim_fail(disk, SIM_SYNC, (int64_t)(seed % 2), -EIO);
+		assert_true(try_put(e, 2, 2, 60000, true) < 0);
+		engine_close(e);
+		e = open_engine(disk);
+		there = holds(e, 2, 2, 60000) == 1;
+		found += there;
+		put(e, 3, 3, 100);
+		sim_cut_after(disk, 0);
+		engine_close(e);
+		sim_reboot(disk, SIM_LOSE, seed);
+		e = open_engine(disk);
+		assert_int_equal(holds(e, 2, 2, 60000), there);
+		assert_int_equal(holds(e, 3, 3, 100), 1);
+		verified(e);
+		assert_int_equal(engine_close(e), 0);
+		sim_free(disk);
+	}
+	assert_true(found > 0);
+}
+
 /* ---- threads ---------------------------------------------------------------------------- */
 
 enum { THREADS = 4, EACH = 300 };
@@ -1041,6 +1108,7 @@ int main(void)
 		cmocka_unit_test(what_is_no_store_is_refused_and_left_alone),
 		cmocka_unit_test(a_store_with_data_is_never_made_afresh),
 		cmocka_unit_test(a_young_store_that_was_killed_is_not_made_afresh_either),
+		cmocka_unit_test(a_creation_may_be_cut_at_any_moment),
 		cmocka_unit_test(another_format_is_refused_by_its_number),
 		cmocka_unit_test(impossible_batches_are_refused),
 		cmocka_unit_test(a_patched_value_keeps_its_run),
@@ -1054,6 +1122,7 @@ int main(void)
 		cmocka_unit_test(an_unreadable_page_fails_that_reading_only),
 		cmocka_unit_test(the_background_keeps_what_the_witness_tells),
 		cmocka_unit_test(a_store_without_a_witness_gets_one),
+		cmocka_unit_test(a_run_that_a_failed_sync_left_is_durable_once_the_store_is_open),
 		cmocka_unit_test(threads_and_checkpoints_do_not_disturb_each_other),
 		cmocka_unit_test(what_readers_have_forgotten_is_no_concern_of_a_checkpoint),
 		cmocka_unit_test(a_store_whose_checkpoint_failed_is_not_called_damaged),

@@ -620,6 +620,35 @@ static void there_may_be_a_thousand(void **state)
 	verify(b);
 }
 
+static uint64_t bytes_in_use(struct bench *b)
+{
+	struct engine_stats stats;
+
+	assert_int_equal(engine_stats(b->engine, &stats), 0);
+	return stats.page_bytes - stats.page_bytes_free;
+}
+
+/* The blocks of the list itself, for one thing. */
+static void what_comes_and_goes_beside_a_kept_one_leaves_nothing(void **state)
+{
+	struct bench *b = *state;
+	uint64_t before = 0;
+	char text[32];
+
+	for (int i = 0; i < 20; i++)
+		commit(b);
+	assert_int_equal(engine_snapshot_create(b->engine, name_of(text, 0)), 0);
+	for (int i = 0; i < 120; i++) {
+		assert_int_equal(engine_snapshot_create(b->engine, name_of(text, 1)), 0);
+		assert_int_equal(engine_snapshot_delete(b->engine, name_of(text, 1)), 0);
+		assert_int_equal(engine_checkpoint(b->engine), 0);
+		if (i == 20)
+			before = bytes_in_use(b);
+	}
+	assert_in_range(bytes_in_use(b), 0, before + 8 * UNIT);
+	verify(b);
+}
+
 /* ---- all at once ------------------------------------------------------------------------ */
 
 struct crowd {
@@ -719,6 +748,7 @@ int main(void)
 		STORY(space_comes_back_when_the_last_one_that_needs_it_goes),
 		STORY(one_that_is_read_can_be_dropped),
 		STORY(names_are_checked),
+		STORY(what_comes_and_goes_beside_a_kept_one_leaves_nothing),
 		STORY(there_may_be_a_thousand),
 		STORY(readers_writers_and_checkpoints_do_not_disturb_each_other),
 	};

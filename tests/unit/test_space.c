@@ -374,6 +374,40 @@ static void a_directory_that_makes_no_sense_is_refused(void **state)
 		assert_int_equal(open_with(b, wrong[i][0], wrong[i][1]), -EUCLEAN);
 }
 
+/* Both with good checksums: an older copy of the one was put back, say. */
+static void bits_that_contradict_the_directory_are_refused_when_they_are_read(void **state)
+{
+	/* Superblocks, the directory and the bits themselves: a quad each. */
+	const uint8_t bits[UNIT] = { (1 << SUPER_UNITS) - 1, 0x11 };
+	const uint32_t counts[][2] = { { 6, 3 }, { 5, 3 }, { 7, 3 }, { 6, 2 }, { 6, 4 } };
+	struct bench *b = *state;
+
+	assert_int_equal(space_ensure(b->space, 100, 0), 0);
+	for (size_t i = 0; i < sizeof(counts) / sizeof(*counts); i++) {
+		uint8_t block[SPACE_HEADER + SPACE_REGION_SIZE] = { 0 };
+		struct super super = { .generation = 2, .units = pages_units(b->pages) };
+		struct err err = { "" };
+		struct space *space;
+		struct ref ref;
+		uint64_t offset;
+
+		assert_int_equal(pages_write(b->pages, 12 * UNIT, 2, slice_of(bits, UNIT), &ref),
+				 0);
+		put32(block + SPACE_MAGIC, SPACE_MAGIC_VALUE);
+		put32(block + SPACE_COUNT, 1);
+		ref_encode(&ref, block + SPACE_HEADER + SPACE_REGION_REF);
+		put32(block + SPACE_HEADER + SPACE_REGION_TAKEN, counts[i][0]);
+		put32(block + SPACE_HEADER + SPACE_REGION_BROKEN, counts[i][1]);
+		assert_int_equal(pages_write(b->pages, 8 * UNIT, 2, slice_of(block, sizeof(block)),
+					     &super.space), 0);
+		assert_int_equal(space_open(b->pages, &super, &space, &err), 0);
+		assert_int_equal(space_alloc(space, 1, &offset), i ? -EUCLEAN : 0);
+		space_trouble(space, &err);
+		assert_true(!i || strstr(err.text, "offset 49152 contradicts"));
+		space_close(space);
+	}
+}
+
 /* A checkpoint of a million blocks must not take a gigabyte for its lists. */
 static void the_lists_of_a_checkpoint_take_what_they_hold(void **state)
 {
@@ -399,6 +433,7 @@ int main(void)
 		STORY(a_full_disk_refuses_and_takes_nothing),
 		STORY(an_aim_behind_the_end_of_the_file_is_no_place),
 		STORY(a_directory_that_makes_no_sense_is_refused),
+		STORY(bits_that_contradict_the_directory_are_refused_when_they_are_read),
 		STORY(the_lists_of_a_checkpoint_take_what_they_hold),
 	};
 
