@@ -272,6 +272,8 @@ static int set_locked(struct fs *fs, struct node *node, struct attr_change *chan
 	struct slice value;
 	int rc = 0;
 
+	if (mode & strip && change->of_stranger)
+		return -EPERM;
 	if (mode & strip) {
 		change->mask |= SET_MODE;
 		change->values.mode = mode & 07777 & ~strip;

@@ -37,6 +37,7 @@ struct attr_change {
 	bool mtime_now;		/* SET_MTIME means this moment, and not one chosen by hand */
 	bool strip;		/* as chown(2): a file's set-user-id and set-group-id go ... */
 	bool of_group;		/* ... unless it is no program for its group, and he is of that */
+	bool of_stranger;	/* -EPERM if that takes anything off: he does not own the file */
 	const char *xattr;	/* an attribute that changes with it: NULL for none */
 	const struct slice *xattr_value;	/* NULL: it goes */
 };

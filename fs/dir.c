@@ -16,10 +16,25 @@ enum {
 	REMEMBERED_MAX = 1 << 20,	/* bytes of names */
 };
 
+/* The next piece, made before it is asked for. */
+struct ahead {
+	char *bytes;			/* NULL: there is none */
+	size_t used;
+	bool more;			/* something may come behind it */
+	uint64_t cookie, last;		/* behind which it begins, and of its last entry */
+	uint64_t revision;		/* of the store, before it was made */
+	uint64_t expires_ms;		/* of what expires first in it; 0: nothing does */
+};
+
 struct dir {
 	struct node *node;		/* pinned */
 	struct dir *prev, *next;	/* of the open ones; guarded by fs.dirs_lock */
 	struct mutex lock;
+
+	unsigned holders;		/* its opener, and who reads it; guarded by lock */
+	struct ahead ahead;		/* guarded by lock */
+	uint64_t last;			/* cookie of the last entry handed out; guarded by lock */
+	size_t wanted;			/* bytes to be read ahead behind that; guarded by lock */
 
 	/* The names at the cookies from `first` on, without gaps: packed, and where each ends.
 	 * Guarded by lock. */
@@ -52,34 +67,42 @@ static void unlist(struct fs *fs, struct dir *dir)
 
 int dir_open(struct fs *fs, struct node *node, struct dir **out)
 {
-	struct dir *dir;
-	bool gone;
+	struct dir *dir = mem_zalloc(sizeof(*dir));
 
-	rwlock_read(&fs->names);
-	gone = node->gone;
-	rwlock_read_done(&fs->names);
-	if (gone)
-		return -ESTALE;
-	dir = mem_zalloc(sizeof(*dir));
 	if (!dir)
 		return -ENOMEM;
 	nodes_pin(&fs->nodes, node);
 	dir->node = node;
 	dir->first = COOKIE_FIRST;
+	dir->holders = 1;
 	mutex_init(&dir->lock);
 	enlist(fs, dir);
 	*out = dir;
 	return 0;
 }
 
-void dir_close(struct fs *fs, struct dir *dir)
+/* The last to let go frees it. */
+static void let_go(struct fs *fs, struct dir *dir)
 {
-	unlist(fs, dir);
+	bool last;
+
+	mutex_lock(&dir->lock);
+	last = --dir->holders == 0;
+	mutex_unlock(&dir->lock);
+	if (!last)
+		return;
 	nodes_unpin(&fs->nodes, dir->node);
 	buffer_done(&dir->names);
 	buffer_done(&dir->ends);
+	mem_free(dir->ahead.bytes);
 	mutex_done(&dir->lock);
 	mem_free(dir);
+}
+
+void dir_close(struct fs *fs, struct dir *dir)
+{
+	unlist(fs, dir);
+	let_go(fs, dir);
 }
 
 /* Nobody is served any more: the list is ours alone. */
@@ -181,12 +204,12 @@ static int number(struct dir *dir, struct slice name, uint64_t *cookie)
 struct listing {
 	struct fs *fs;
 	struct dir *dir;
-	struct fuse_req *req;
 	bool plus;
 	char *bytes;
 	size_t size, used;
 	uint64_t cookie;	/* of the last entry listed */
 	uint64_t skip;		/* entries still to be passed over */
+	uint64_t expires_ms;	/* of what expires first; 0: nothing does */
 	struct fuse_entry_param entry;	/* listed now; unless plus, only number and type count */
 };
 
@@ -202,8 +225,8 @@ static bool has_room(const struct listing *l, const char *name)
 
 	if (left >= ENTRY_ROOM)
 		return true;
-	return left >= (l->plus ? fuse_add_direntry_plus(l->req, NULL, 0, name, NULL, 0)
-				: fuse_add_direntry(l->req, NULL, 0, name, NULL, 0));
+	return left >= (l->plus ? fuse_add_direntry_plus(NULL, NULL, 0, name, NULL, 0)
+				: fuse_add_direntry(NULL, NULL, 0, name, NULL, 0));
 }
 
 static void add(struct listing *l, const char *name, const struct fuse_entry_param *e,
@@ -213,9 +236,8 @@ static void add(struct listing *l, const char *name, const struct fuse_entry_par
 	const size_t left = l->size - l->used;
 
 	l->cookie = cookie;
-	l->used += l->plus ? fuse_add_direntry_plus(l->req, at, left, name, e, (off_t)l->cookie)
-			   : fuse_add_direntry(l->req, at, left, name, &e->attr,
-					       (off_t)l->cookie);
+	l->used += l->plus ? fuse_add_direntry_plus(NULL, at, left, name, e, (off_t)l->cookie)
+			   : fuse_add_direntry(NULL, at, left, name, &e->attr, (off_t)l->cookie);
 }
 
 /* "." and "..": the kernel knows both, and counts no lookup for them. */
@@ -277,9 +299,12 @@ static int visit(void *arg, struct slice name, const struct attr *attr)
 		rc = look_up(l, name, attr, &l->entry);
 	if (rc == -ENOENT)
 		return 0;	/* expired since it was read */
-	if (rc == 0)
-		add(l, name.data, &l->entry, cookie);
-	return rc;
+	if (rc < 0)
+		return rc;
+	if (attr->expires_ms && (!l->expires_ms || attr->expires_ms < l->expires_ms))
+		l->expires_ms = attr->expires_ms;
+	add(l, name.data, &l->entry, cookie);
+	return 0;
 }
 
 static uint64_t table_above(const struct node *node)
@@ -322,19 +347,98 @@ static int list_held(struct listing *l)
 	return rc;
 }
 
-ssize_t dir_read(struct fs *fs, struct dir *dir, uint64_t cookie, bool plus, struct fuse_req *req,
-		 char *bytes, size_t size)
+/* Fills l->bytes; 1: there is more. What was listed before an error is listed. */
+static int fill(struct listing *l)
+{
+	int rc;
+
+	rwlock_read(&l->fs->names);
+	rc = list_held(l);
+	rwlock_read_done(&l->fs->names);
+	return l->used ? rc != 0 : rc;
+}
+
+static bool still_true(struct fs *fs, const struct ahead *ahead)
+{
+	return ahead->revision == store_revision(fs->store) &&
+	       (!ahead->expires_ms || ahead->expires_ms > store_now_ms(fs->store));
+}
+
+/* Takes what was made ready, if it is what is asked for: 0, or 1 if there is more behind it. If it
+ * is not (-EAGAIN), nobody has been told of the cookies in it. */
+static int take_ahead(struct listing *l)
+{
+	struct dir *dir = l->dir;
+	const struct ahead ahead = dir->ahead;
+	const uint64_t begin = ahead.cookie + 1;
+
+	dir->ahead = (struct ahead){ 0 };
+	if (!ahead.bytes)
+		return -EAGAIN;
+	if (!l->plus && l->cookie == ahead.cookie && l->size >= ahead.used &&
+	    still_true(l->fs, &ahead)) {
+		l->bytes = ahead.bytes;
+		l->used = ahead.used;
+		l->cookie = ahead.last;
+		return ahead.more;
+	}
+	mem_free(ahead.bytes);
+	if (knows(dir, begin))
+		forget_from(dir, begin - dir->first);
+	return -EAGAIN;
+}
+
+ssize_t dir_read(struct fs *fs, struct dir *dir, uint64_t cookie, bool plus, size_t size,
+		 char **bytes)
 {
 	struct listing l = {
-		.fs = fs, .dir = dir, .req = req, .plus = plus,
-		.bytes = bytes, .size = size, .cookie = cookie,
+		.fs = fs, .dir = dir, .plus = plus, .size = size, .cookie = cookie,
 	};
 	int rc;
 
 	mutex_lock(&dir->lock);
-	rwlock_read(&fs->names);
-	rc = list_held(&l);
-	rwlock_read_done(&fs->names);
+	dir->holders++;
+	rc = take_ahead(&l);
+	if (rc == -EAGAIN) {
+		l.bytes = mem_alloc(size);
+		rc = l.bytes ? fill(&l) : -ENOMEM;
+	}
+	dir->last = l.cookie;
+	dir->wanted = rc > 0 && l.used && !plus ? size : 0;
 	mutex_unlock(&dir->lock);
-	return rc < 0 && l.used == 0 ? rc : (ssize_t)l.used;
+	*bytes = l.bytes;
+	return rc < 0 ? rc : (ssize_t)l.used;
+}
+
+static void make_ahead(struct fs *fs, struct dir *dir) NEEDS(dir->lock)
+{
+	struct listing l = { .fs = fs, .dir = dir, .size = dir->wanted, .cookie = dir->last };
+	const uint64_t revision = store_revision(fs->store);
+	int rc;
+
+	l.bytes = mem_alloc(l.size);
+	rc = l.bytes ? fill(&l) : -ENOMEM;
+	if (rc < 0) {
+		mem_free(l.bytes);	/* whoever asks is told */
+		return;
+	}
+	dir->ahead = (struct ahead){
+		.bytes = l.bytes,
+		.used = l.used,
+		.more = rc > 0 && l.used,
+		.cookie = dir->last,
+		.last = l.cookie,
+		.revision = revision,
+		.expires_ms = l.expires_ms,
+	};
+}
+
+void dir_read_ahead(struct fs *fs, struct dir *dir)
+{
+	mutex_lock(&dir->lock);
+	if (dir->wanted && !dir->ahead.bytes && dir->holders > 1)
+		make_ahead(fs, dir);
+	dir->wanted = 0;
+	mutex_unlock(&dir->lock);
+	let_go(fs, dir);
 }

@@ -15,35 +15,51 @@ enum {
 
 /* ---- allocating ------------------------------------------------------------------------------ */
 
-/* Is there room for what the value would grow by? What lies inside it may be there already. */
-static int check_room(struct fs *fs, struct node *node, uint64_t offset, uint64_t end)
+/* Is there room for what a value of `size` bytes would grow by? What lies inside it may be there
+ * already. */
+static int check_room(struct fs *fs, uint64_t size, uint64_t offset, uint64_t end)
 {
+	const uint64_t from = size > offset ? size : offset;
 	struct engine_stats stats;
-	struct attr attr;
-	uint64_t from;
-	int rc = attr_get(fs, node, &attr);
+	const int rc = store_stats(fs->store, &stats);
 
-	if (rc == 0)
-		rc = store_stats(fs->store, &stats);
 	if (rc < 0)
 		return rc;
-	from = attr.size > offset ? attr.size : offset;
 	return end > from && end - from > stats.room_bytes ? -ENOSPC : 0;
+}
+
+/* Where there was nothing to change the times move all the same. */
+static int touch(struct fs *fs, struct node *node)
+{
+	const struct attr_change now = {
+		.mask = SET_MTIME,
+		.values = { .mtime_ns = (int64_t)fs->os->now_ns(fs->os) },
+	};
+	uint64_t revision;
+
+	return attr_set(fs, node, &now, &revision);
 }
 
 int extent_allocate(struct fs *fs, struct node *node, int mode, uint64_t offset, uint64_t size)
 {
 	const bool zero = mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE);
+	const bool grow = !(mode & FALLOC_FL_KEEP_SIZE);
 	const uint64_t end = offset + size;
+	struct attr attr;
 	int rc;
 
 	if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
 		return -EOPNOTSUPP;
 	if (end > STORE_SIZE_MAX || end < offset)
 		return -EFBIG;
-	rc = zero ? handle_punch(fs, node, offset, size) : check_room(fs, node, offset, end);
-	if (rc == 0 && !(mode & FALLOC_FL_KEEP_SIZE))
+	rc = attr_get(fs, node, &attr);
+	if (rc == 0)
+		rc = zero ? handle_punch(fs, node, offset, size) :
+			    check_room(fs, attr.size, offset, end);
+	if (rc == 0 && grow)
 		rc = handle_grow(fs, node, end);
+	if (rc == 0 && !(zero && offset < attr.size) && !(grow && end > attr.size))
+		rc = touch(fs, node);
 	return rc;
 }
 

@@ -235,7 +235,8 @@ static void begin_anew(struct node *node) NEEDS(node->lock)
 	node->failed = 0;
 }
 
-/* Opening truncates without being a write: see the top of handle.h. */
+/* Opening truncates without being a write: see the top of handle.h. Who opens only for reading may
+ * truncate too, and the kernel has asked whether he may write. */
 static int open_locked(struct fs *fs, struct node *node, int flags)
 	NEEDS_SHARED(fs->names) NEEDS(node->lock)
 {
@@ -243,7 +244,7 @@ static int open_locked(struct fs *fs, struct node *node, int flags)
 
 	if (node->gone && !atomic_load(&node->draft))
 		return -ESTALE;
-	if (flags & O_TRUNC && may_write(flags)) {
+	if (flags & O_TRUNC) {
 		rc = need_draft(fs, node);
 		if (rc == 0)
 			rc = draft_truncate(node->draft, 0);

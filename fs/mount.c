@@ -188,14 +188,9 @@ static int session_new(struct fs *fs, const char *store, bool debug)
 static int nodes_begin(struct fs *fs)
 {
 	struct attr root;
-	uint64_t seed;
-	int rc = store_lookup(fs->store, PLACE_ROOT, &root);
+	const int rc = store_lookup(fs->store, PLACE_ROOT, &root);
 
-	if (rc == 0)
-		rc = fs->os->random(fs->os, &seed, sizeof(seed));
-	if (rc == 0)
-		rc = nodes_init(&fs->nodes, seed, &root);
-	return rc;
+	return rc < 0 ? rc : nodes_init(&fs->nodes, &root);
 }
 
 static int store_begin(struct fs *fs, const char *path)
@@ -404,6 +399,7 @@ static int run(struct mount_plan *plan, const struct where *w, int ready)
 	struct fs fs = { .os = os_posix(), .options = plan->options };
 	int status;
 
+	mem_keep();
 	block_signals();
 	fuse_set_log_func(fuse_says);
 	rwlock_init(&fs.names);

@@ -20,14 +20,9 @@ enum {
 static int node_named(struct fs *fs, struct place place, struct node **out) NEEDS(fs->names)
 {
 	uint64_t id;
-	int rc;
+	const int rc = store_id(fs->store, place, &id);
 
-	*out = nodes_at(&fs->nodes, place);
-	if (*out || !nodes_any_shared(&fs->nodes))
-		return 0;
-	rc = store_shared_id(fs->store, place, &id);
-	if (rc == 0)
-		*out = nodes_with(&fs->nodes, id);
+	*out = rc == 0 ? nodes_with(&fs->nodes, id) : NULL;
 	return rc == -ENOENT ? 0 : rc;
 }
 
@@ -85,7 +80,7 @@ static int expire_held(struct fs *fs, struct place place, struct node *node) NEE
 						   expire_name(fs, place, node);
 
 	if (rc == 1 && node)
-		node_gone(&fs->nodes, node);
+		node_gone(node);
 	return rc;
 }
 
@@ -386,7 +381,7 @@ static int link_held(struct fs *fs, struct node *node, struct place to, struct a
 		return -ENOMEM;
 	rc = store_link(fs->store, node_place(node), to, attr, revision);
 	if (rc == 0 && !node_shared(node)) {
-		node_move(&fs->nodes, node, 0, moved, sizeof(name));
+		node_move(node, 0, moved, sizeof(name));
 		moved = NULL;	/* the node's now */
 	}
 	mem_free(moved);
@@ -453,7 +448,7 @@ static int remove_held(struct fs *fs, struct place place, struct node *node, uns
 	if (rc == 0 && only)
 		keep_attr(node, &last);
 	if (rc == 0 && is_last)
-		node_gone(&fs->nodes, node);
+		node_gone(node);
 	return rc;
 }
 
@@ -496,11 +491,11 @@ static void end_done(struct fs *fs, struct end *end)
 	mem_free(end->new_name);
 }
 
-static void end_move(struct fs *fs, struct end *end, struct place to) NEEDS(fs->names)
+static void end_move(struct end *end, struct place to)
 {
 	if (!end->node || node_shared(end->node))
 		return;
-	node_move(&fs->nodes, end->node, to.table, end->new_name, (uint8_t)to.name.size);
+	node_move(end->node, to.table, end->new_name, (uint8_t)to.name.size);
 	end->new_name = NULL;	/* the node's now */
 }
 
@@ -535,10 +530,10 @@ static int rename_held(struct fs *fs, struct end *from, struct end *to, unsigned
 		warden_post(&fs->warden, note_recheck(to->place));
 
 	if (flags & STORE_EXCHANGE)
-		end_move(fs, to, from->place);
+		end_move(to, from->place);
 	else if (is_last)
-		node_gone(&fs->nodes, to->node);
-	end_move(fs, from, to->place);
+		node_gone(to->node);
+	end_move(from, to->place);
 	return 0;
 }
 

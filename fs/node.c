@@ -5,62 +5,20 @@
 
 #include "mem.h"
 
-#define NODE_OF(link, member) ((struct node *)((char *)(link) - offsetof(struct node, member)))
-
-/* The finisher of MurmurHash3: every bit of the input reaches every bit of the output. */
-static uint64_t mix(uint64_t h)
-{
-	h = (h ^ h >> 33) * UINT64_C(0xff51afd7ed558ccd);
-	h = (h ^ h >> 33) * UINT64_C(0xc4ceb9fe1a85ec53);
-	return h ^ h >> 33;
-}
-
-/* Ids are handed out one after the other, and neighbours stay neighbours: a listing finds their
- * buckets, and what hangs there, in the processor's cache. */
-static uint64_t hash_id(const struct nodes *nodes, uint64_t id)
-{
-	return id ^ nodes->seed;
-}
-
-static uint64_t hash_place(const struct nodes *nodes, struct place place)
-{
-	const uint8_t *p = place.name.data;
-	uint64_t h = mix(place.table ^ nodes->seed) ^ place.name.size;
-	size_t left = place.name.size;
-
-	for (; left >= 8; left -= 8, p += 8)
-		h = mix(h ^ get64(p));
-	for (; left; left--, p++)
-		h = mix(h ^ *p);
-	return h;
-}
+#define NODE_OF(link) ((struct node *)((char *)(link) - offsetof(struct node, by_id)))
 
 struct place node_place(const struct node *node)
 {
 	return (struct place){ node->table, { node->name, node->name_size } };
 }
 
-static struct node *find_id(struct nodes *nodes, uint64_t id) NEEDS(nodes->lock)
+/* Ids are handed out one after the other, and are their own hashes, so that neighbours stay
+ * neighbours: a listing finds their buckets, and what hangs there, in the processor's cache. */
+static struct node *find(struct nodes *nodes, uint64_t id) NEEDS(nodes->lock)
 {
-	struct hash_link *link = hash_first(&nodes->by_id, hash_id(nodes, id));
+	struct hash_link *link = hash_first(&nodes->by_id, id);
 
-	while (link && NODE_OF(link, by_id)->id != id)
-		link = hash_next(link);
-	return link ? NODE_OF(link, by_id) : NULL;
-}
-
-static bool is_at(const struct node *node, struct place place)
-{
-	return node->table == place.table && slice_equal(node_place(node).name, place.name);
-}
-
-static struct node *find_place(struct nodes *nodes, struct place place) NEEDS(nodes->lock)
-{
-	struct hash_link *link = hash_first(&nodes->by_place, hash_place(nodes, place));
-
-	while (link && !is_at(NODE_OF(link, by_place), place))
-		link = hash_next(link);
-	return link ? NODE_OF(link, by_place) : NULL;
+	return link ? NODE_OF(link) : NULL;
 }
 
 static struct node *node_new(struct place place, const struct attr *attr)
@@ -98,27 +56,6 @@ static void node_free(struct node *node)
 	mem_free(node);
 }
 
-/* Puts the node where it says it is. */
-static void settle(struct nodes *nodes, struct node *node) NEEDS(nodes->lock)
-{
-	hash_insert(&nodes->by_place, &node->by_place, hash_place(nodes, node_place(node)));
-	if (node_shared(node))
-		atomic_fetch_add(&nodes->shared, 1);
-}
-
-static void unsettle(struct nodes *nodes, struct node *node) NEEDS(nodes->lock)
-{
-	hash_remove(&nodes->by_place, &node->by_place);
-	if (node_shared(node))
-		atomic_fetch_sub(&nodes->shared, 1);
-}
-
-static void insert(struct nodes *nodes, struct node *node) NEEDS(nodes->lock)
-{
-	hash_insert(&nodes->by_id, &node->by_id, hash_id(nodes, node->id));
-	settle(nodes, node);
-}
-
 /* Takes the node off the list of drafted ones. */
 static void unlist(struct nodes *nodes, struct node *node) NEEDS(nodes->lock)
 {
@@ -130,30 +67,26 @@ static void unlist(struct nodes *nodes, struct node *node) NEEDS(nodes->lock)
 		node->next->prev = node->prev;
 }
 
-/* Takes a node that nobody holds any more out of the tables, for the caller to free once the lock
+/* Takes a node that nobody holds any more out of the table, for the caller to free once the lock
  * is given back; NULL if somebody does. */
 static struct node *take_unheld(struct nodes *nodes, struct node *node) NEEDS(nodes->lock)
 {
 	if (node->lookups || node->pins)
 		return NULL;
 	hash_remove(&nodes->by_id, &node->by_id);
-	if (!node->gone)
-		unsettle(nodes, node);
 	if (atomic_load(&node->draft))
 		unlist(nodes, node);
 	return node;
 }
 
-int nodes_init(struct nodes *nodes, uint64_t seed, const struct attr *root)
+int nodes_init(struct nodes *nodes, const struct attr *root)
 {
 	struct node *node = node_new(PLACE_ROOT, root);
 	int rc;
 
-	*nodes = (struct nodes){ .seed = seed };
+	*nodes = (struct nodes){ 0 };
 	mutex_init(&nodes->lock);
 	rc = hash_init(&nodes->by_id);
-	if (rc == 0)
-		rc = hash_init(&nodes->by_place);
 	if (rc == 0 && !node)
 		rc = -ENOMEM;
 	if (rc < 0) {
@@ -163,7 +96,7 @@ int nodes_init(struct nodes *nodes, uint64_t seed, const struct attr *root)
 	}
 	node->pins = 1;
 	mutex_lock(&nodes->lock);
-	insert(nodes, node);
+	hash_insert(&nodes->by_id, &node->by_id, node->id);
 	mutex_unlock(&nodes->lock);
 	return 0;
 }
@@ -172,7 +105,7 @@ static void free_all(struct hash *by_id)
 {
 	for (size_t i = 0; by_id->buckets && i < by_id->round + by_id->split; i++)
 		while (by_id->buckets[i]) {
-			struct node *node = NODE_OF(by_id->buckets[i], by_id);
+			struct node *node = NODE_OF(by_id->buckets[i]);
 
 			by_id->buckets[i] = node->by_id.next;
 			node_free(node);
@@ -183,7 +116,6 @@ void nodes_done(struct nodes *nodes)
 {
 	free_all(&nodes->by_id);
 	hash_done(&nodes->by_id);
-	hash_done(&nodes->by_place);
 	mutex_done(&nodes->lock);
 }
 
@@ -192,7 +124,7 @@ struct node *nodes_find(struct nodes *nodes, uint64_t id)
 	struct node *node;
 
 	mutex_lock(&nodes->lock);
-	node = find_id(nodes, id);
+	node = find(nodes, id);
 	mutex_unlock(&nodes->lock);
 	return node;
 }
@@ -203,7 +135,7 @@ static struct node *refer(struct nodes *nodes, uint64_t id)
 	struct node *node;
 
 	mutex_lock(&nodes->lock);
-	node = find_id(nodes, id);
+	node = find(nodes, id);
 	if (node)
 		node->lookups++;
 	mutex_unlock(&nodes->lock);
@@ -216,10 +148,10 @@ static struct node *insert_or_refer(struct nodes *nodes, struct node *fresh)
 	struct node *node;
 
 	mutex_lock(&nodes->lock);
-	node = find_id(nodes, fresh->id);
+	node = find(nodes, fresh->id);
 	if (!node) {
 		node = fresh;
-		insert(nodes, node);
+		hash_insert(&nodes->by_id, &node->by_id, node->id);
 	}
 	node->lookups++;
 	mutex_unlock(&nodes->lock);
@@ -250,33 +182,16 @@ int nodes_meet(struct nodes *nodes, struct place place, const struct attr *attr,
 	return 0;
 }
 
-struct node *nodes_at(struct nodes *nodes, struct place place)
-{
-	struct node *node;
-
-	mutex_lock(&nodes->lock);
-	node = find_place(nodes, place);
-	if (node)
-		node->pins++;
-	mutex_unlock(&nodes->lock);
-	return node;
-}
-
 struct node *nodes_with(struct nodes *nodes, uint64_t id)
 {
 	struct node *node;
 
 	mutex_lock(&nodes->lock);
-	node = find_id(nodes, id);
+	node = find(nodes, id);
 	if (node)
 		node->pins++;
 	mutex_unlock(&nodes->lock);
 	return node;
-}
-
-bool nodes_any_shared(struct nodes *nodes)
-{
-	return atomic_load(&nodes->shared) != 0;
 }
 
 void nodes_forget(struct nodes *nodes, struct node *node, uint64_t count)
@@ -311,25 +226,17 @@ void nodes_unpin(struct nodes *nodes, struct node *node)
 	node_free(node);
 }
 
-void node_move(struct nodes *nodes, struct node *node, uint64_t table, uint8_t *name,
-	       uint8_t name_size)
+void node_move(struct node *node, uint64_t table, uint8_t *name, uint8_t name_size)
 {
-	mutex_lock(&nodes->lock);
-	unsettle(nodes, node);
 	free_name(node);
 	node->table = table;
 	node->name = name;
 	node->name_size = name_size;
-	settle(nodes, node);
-	mutex_unlock(&nodes->lock);
 }
 
-void node_gone(struct nodes *nodes, struct node *node)
+void node_gone(struct node *node)
 {
-	mutex_lock(&nodes->lock);
-	unsettle(nodes, node);
 	node->gone = true;
-	mutex_unlock(&nodes->lock);
 }
 
 void node_set_draft(struct nodes *nodes, struct node *node, struct draft *draft)

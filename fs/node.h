@@ -16,8 +16,9 @@
  *
  * Locks, outermost first (DESIGN.md): `names`, node.lock, nodes.lock. A place is what `names`
  * guards: it changes only under the write lock, and whoever turns a node into a place keeps the
- * read lock until the store has used it. nodes.lock guards the tables, the counts and the
- * list of drafts; lookup and forget race, so both decide under it.
+ * read lock until the store has used it. The way back, from a place to its node, is through the
+ * store, which knows the id. nodes.lock guards the table, the counts and the list of drafts;
+ * lookup and forget race, so both decide under it.
  */
 #ifndef CUBBY_FS_NODE_H
 #define CUBBY_FS_NODE_H
@@ -32,7 +33,7 @@
 #include "store.h"
 
 struct node {
-	struct hash_link by_id, by_place;	/* guarded by nodes.lock; by_place while NAMED */
+	struct hash_link by_id;			/* guarded by nodes.lock */
 	uint64_t id;				/* immutable */
 	uint64_t lookups, pins;			/* guarded by nodes.lock */
 	struct node *prev, *next;		/* of the drafted ones; guarded by nodes.lock */
@@ -69,15 +70,13 @@ struct node {
 
 struct nodes {
 	struct mutex lock;
-	struct hash by_id, by_place;		/* guarded by lock */
+	struct hash by_id;			/* guarded by lock */
 	struct node *drafted;			/* those with a draft; guarded by lock */
-	uint64_t seed;				/* immutable: nobody can make names collide */
 	atomic_ullong freed;			/* nodes, ever */
-	atomic_ullong shared;			/* how many are at place_shared now */
 };
 
 /* Makes the table with the root in it, which stays. */
-int nodes_init(struct nodes *nodes, uint64_t seed, const struct attr *root);
+int nodes_init(struct nodes *nodes, const struct attr *root);
 
 /* Frees every node, and with it what is staged there. */
 void nodes_done(struct nodes *nodes);
@@ -90,13 +89,8 @@ struct node *nodes_find(struct nodes *nodes, uint64_t id);
 int nodes_meet(struct nodes *nodes, struct place place, const struct attr *attr,
 	       struct node **out);
 
-/* The node at `place`, pinned, or NULL. The caller holds `names`. Nodes of shared entries are at
- * none of their names, but are found by their id. */
-struct node *nodes_at(struct nodes *nodes, struct place place);
+/* The node of the entry with this id, pinned, or NULL: the kernel does not know it. */
 struct node *nodes_with(struct nodes *nodes, uint64_t id);
-
-/* Is there any node of a shared entry? The caller holds `names` for writing: none can come. */
-bool nodes_any_shared(struct nodes *nodes);
 
 /* The kernel gives back `count` references. */
 void nodes_forget(struct nodes *nodes, struct node *node, uint64_t count);
@@ -114,11 +108,10 @@ static inline bool node_shared(const struct node *node)
 
 /* Puts the node at another place, under a name that the caller gives (mem_copy). `names` is held
  * for writing. */
-void node_move(struct nodes *nodes, struct node *node, uint64_t table, uint8_t *name,
-	       uint8_t name_size);
+void node_move(struct node *node, uint64_t table, uint8_t *name, uint8_t name_size);
 
 /* Takes the node's place away for good. `names` is held for writing. */
-void node_gone(struct nodes *nodes, struct node *node);
+void node_gone(struct node *node);
 
 /* Gives the node a draft, or takes it away and returns it. node->lock is held. */
 void node_set_draft(struct nodes *nodes, struct node *node, struct draft *draft);

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "attr.h"
 #include "connection.h"
@@ -286,6 +288,19 @@ static bool in_group(fuse_req_t req, gid_t gid)
 	return false;
 }
 
+/* Of a SETATTR that sets nothing. The kernel sends the same for who writes, and so may change what
+ * is not his: then the file is open. */
+static bool is_stranger(fuse_req_t req, struct node *node)
+{
+	const uid_t uid = fuse_req_ctx(req)->uid;
+	bool yes;
+
+	mutex_lock(&node->lock);
+	yes = uid != 0 && uid != node->attr.uid && node->writers == 0;
+	mutex_unlock(&node->lock);
+	return yes;
+}
+
 /* Who is not of a file's group must not make others of it by set-group-id. */
 static bool keeps_setgid(fuse_req_t req, struct node *node)
 {
@@ -333,8 +348,9 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 	int rc = 0;
 
 	change.of_group = change.strip && keeps_setgid(req, node);
+	change.of_stranger = to_set == 0 && is_stranger(req, node);
 	if (to_set & FUSE_SET_ATTR_SIZE)
-		rc = strip(req, node);
+		rc = st->st_size > (off_t)STORE_SIZE_MAX ? -EFBIG : strip(req, node);
 	if (rc == 0 && to_set & FUSE_SET_ATTR_SIZE)
 		rc = set_size(fs, node, (uint64_t)st->st_size, fi != NULL, &wait);
 	if (rc == 0 && (change.mask || change.strip))
@@ -343,6 +359,19 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 		reply_err(fs, req, rc);
 	else
 		reply_current(req, node, wait);
+}
+
+/* Asked only where the kernel does not decide by itself (default_permissions), which is where none
+ * but root comes: he may all, but execute what nobody may. */
+static void op_access(fuse_req_t req, fuse_ino_t ino, int mask)
+{
+	struct fs *fs = fs_of(req);
+	struct attr attr;
+	int rc = attr_get(fs, node_of(req, ino), &attr);
+
+	if (rc == 0 && mask & X_OK && !S_ISDIR(attr.mode) && !(attr.mode & 0111))
+		rc = -EACCES;
+	reply_err(fs, req, rc);
 }
 
 static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
@@ -378,10 +407,13 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 	struct wait wait = { .care = xattr_is_ours(name) ? CARE_KEPT : CARE_LOGGED };
 	struct node *node = node_of(req, ino);
 	const struct xattr_how how = { flags, keeps_setgid(req, node) };
-	const int rc = xattr_set(fs_of(req), node, name, slice_of(value, size), &how,
-				 &wait.revision);
+	struct fs *fs = fs_of(req);
+	const int rc = xattr_set(fs, node, name, slice_of(value, size), &how, &wait.revision);
 
-	finish(req, rc, wait);
+	if (rc == 0 && xattr_is_urgent(fs, node, name))
+		warden_answer(fs, req, wait);
+	else
+		finish(req, rc, wait);
 }
 
 static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
@@ -609,16 +641,16 @@ static void list(fuse_req_t req, const struct fuse_file_info *fi, off_t cookie, 
 		 bool plus)
 {
 	struct fs *fs = fs_of(req);
-	char *bytes = mem_alloc(size);
-	ssize_t got = -ENOMEM;
+	struct dir *dir = dir_of(fi);
+	char *bytes;
+	const ssize_t got = dir_read(fs, dir, (uint64_t)cookie, plus, size, &bytes);
 
-	if (bytes)
-		got = dir_read(fs, dir_of(fi), (uint64_t)cookie, plus, req, bytes, size);
 	if (got < 0)
 		reply_err(fs, req, (int)got);
 	else
 		fuse_reply_buf(req, bytes, (size_t)got);
 	mem_free(bytes);
+	dir_read_ahead(fs, dir);
 }
 
 static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t cookie,
@@ -655,8 +687,7 @@ static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fus
 	reply_done(fs, req, (struct wait){ revision, CARE_SYNCED });
 }
 
-/* What is missing here (access, locks, ...) the kernel does by itself,
- * once it was told ENOSYS. */
+/* What is missing here (locks, ...) the kernel does by itself, once it was told ENOSYS. */
 const struct fuse_lowlevel_ops ops = {
 	.init = op_init,
 	.statfs = op_statfs,
@@ -671,6 +702,7 @@ const struct fuse_lowlevel_ops ops = {
 	.unlink = op_unlink,
 	.rmdir = op_rmdir,
 	.rename = op_rename,
+	.access = op_access,
 	.getattr = op_getattr,
 	.setattr = op_setattr,
 	.getxattr = op_getxattr,

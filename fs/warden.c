@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <time.h>
 
 #include <fuse_lowlevel.h>
@@ -10,21 +11,28 @@
 #include "handle.h"
 #include "mem.h"
 #include "names.h"
+#include "reply.h"
 #include "say.h"
 
 #define NS_PER_S UINT64_C(1000000000)
 #define NS_PER_MS UINT64_C(1000000)
 #define NEVER UINT64_MAX
 
-enum { TIDY_NODES = 1 << 14 };	/* some megabytes */
+enum {
+	TIDY_NODES = 1 << 14,	/* some megabytes */
+	PATIENCE_NS = 1000000000,
+};
 
 /* ---- notes for the kernel -------------------------------------------------------------------- */
 
 struct note {
 	struct note *next;
-	enum { RECHECK, DELETED, CONTENTS, ATTRIBUTES } what;
+	enum { RECHECK, DELETED, CONTENTS, ATTRIBUTES, ANSWER } what;
 	uint64_t table;		/* RECHECK, DELETED: the parent's number */
-	uint64_t id;		/* all but RECHECK */
+	uint64_t id;		/* DELETED, CONTENTS, ATTRIBUTES */
+	fuse_req_t req;		/* ANSWER: */
+	struct wait wait;
+	uint64_t late_ns;	/* when it waits for the others no longer */
 	size_t name_size;
 	char name[STORE_NAME_MAX];
 };
@@ -69,17 +77,51 @@ void note_free(struct note *note)
 	mem_free(note);
 }
 
+static void append(struct warden *warden, struct note *note) NEEDS(warden->lock)
+{
+	note->next = NULL;
+	*warden->last = note;
+	warden->last = &note->next;
+	pthread_cond_signal(&warden->posted);
+}
+
 void warden_post(struct warden *warden, struct note *note)
 {
 	if (!note)
 		return;
 	mutex_lock(&warden->lock);
-	note->next = NULL;
-	*warden->last = note;
-	warden->last = &note->next;
+	append(warden, note);
+	mutex_unlock(&warden->lock);
+}
+
+static void poke(struct warden *warden) NEEDS(warden->lock)
+{
 	warden->poked = true;
 	pthread_cond_signal(&warden->woken);
+}
+
+/* Without memory for it, and at the end, when nobody passes notes on, it does not wait. */
+void warden_answer(struct fs *fs, fuse_req_t req, struct wait wait)
+{
+	struct warden *warden = &fs->warden;
+	struct note *note = note_new(ANSWER, (struct place){ 0 }, 0);
+	bool posted = false;
+
+	mutex_lock(&warden->lock);
+	if (note && !warden->stop) {
+		note->req = req;
+		note->wait = wait;
+		note->late_ns = fs->os->monotonic_ns(fs->os) + PATIENCE_NS;
+		append(warden, note);
+		warden->answers++;
+		poke(warden);	/* to look when that is */
+		posted = true;
+	}
 	mutex_unlock(&warden->lock);
+	if (posted)
+		return;
+	note_free(note);
+	reply_done(fs, req, wait);
 }
 
 static void invalidate_attributes(struct fuse_session *session, uint64_t id)
@@ -88,8 +130,10 @@ static void invalidate_attributes(struct fuse_session *session, uint64_t id)
 }
 
 /* What the kernel answers does not matter: -ENOENT only says that it had nothing cached. */
-static void note_send(struct fuse_session *session, const struct note *note)
+static void note_send(struct fs *fs, const struct note *note)
 {
+	struct fuse_session *session = fs->session;
+
 	switch (note->what) {
 	case RECHECK:
 		if (fuse_lowlevel_notify_expire_entry(session, note->table, note->name,
@@ -109,37 +153,83 @@ static void note_send(struct fuse_session *session, const struct note *note)
 	case ATTRIBUTES:
 		invalidate_attributes(session, note->id);
 		break;
+	case ANSWER:
+		reply_done(fs, note->req, note->wait);
+		break;
 	}
 }
 
-static struct note *take_notes(struct warden *warden)
+/* Takes the note that *at points to off the list. */
+static struct note *take(struct warden *warden, struct note **at) NEEDS(warden->lock)
 {
-	struct note *notes;
+	struct note *note = *at;
+
+	*at = note->next;
+	if (warden->last == &note->next)
+		warden->last = at;
+	warden->answers -= note->what == ANSWER;
+	return note;
+}
+
+/* Waits for the next note; NULL: the end. */
+static struct note *next_note(struct warden *warden)
+{
+	struct note *note;
 
 	mutex_lock(&warden->lock);
-	notes = warden->first;
-	warden->first = NULL;
-	warden->last = &warden->first;
-	warden->poked = false;
+	while (!warden->first && !warden->stop)
+		mutex_sleep(&warden->lock, &warden->posted);
+	note = warden->stop ? NULL : take(warden, &warden->first);
 	mutex_unlock(&warden->lock);
-	return notes;
+	return note;
 }
 
-static void free_notes(struct note *notes)
+static void *tell(void *arg)
 {
-	struct note *next;
+	struct fs *fs = arg;
+	struct note *note;
 
-	for (; notes; notes = next) {
-		next = notes->next;
-		note_free(notes);
+	prctl(PR_SET_NAME, "cubby-teller");
+	while ((note = next_note(&fs->warden))) {
+		note_send(fs, note);
+		note_free(note);
 	}
+	return NULL;
 }
 
-static void send_notes(struct fs *fs, struct note *notes)
+/* The first answer that is late at `at_ns`, or NULL, and then *left_ns is for how long none is. */
+static struct note *take_late(struct warden *warden, uint64_t at_ns, uint64_t *left_ns)
+	NEEDS(warden->lock)
 {
-	for (const struct note *note = notes; note; note = note->next)
-		note_send(fs->session, note);
-	free_notes(notes);
+	struct note **at = &warden->first;
+
+	*left_ns = NEVER;
+	if (warden->answers == 0)
+		return NULL;
+	while ((*at)->what != ANSWER)
+		at = &(*at)->next;
+	if ((*at)->late_ns <= at_ns)
+		return take(warden, at);
+	*left_ns = (*at)->late_ns - at_ns;
+	return NULL;
+}
+
+/* Gives the answers that are late at `at_ns`; returns for how long none will be. */
+static uint64_t answer_late(struct fs *fs, uint64_t at_ns)
+{
+	struct warden *warden = &fs->warden;
+	struct note *note;
+	uint64_t left;
+
+	do {
+		mutex_lock(&warden->lock);
+		note = take_late(warden, at_ns, &left);
+		mutex_unlock(&warden->lock);
+		if (note)
+			note_send(fs, note);
+		note_free(note);
+	} while (note);
+	return left;
 }
 
 /* ---- what is due ----------------------------------------------------------------------------- */
@@ -265,6 +355,7 @@ static bool rest(struct warden *warden, uint64_t ns)
 	mutex_lock(&warden->lock);
 	if (!warden->stop && !warden->poked && ns)
 		sleep_for(warden, ns);
+	warden->poked = false;
 	go_on = !warden->stop;
 	mutex_unlock(&warden->lock);
 	return go_on;
@@ -277,8 +368,9 @@ static void *keep(void *arg)
 	uint64_t freed = 0, next, soon;
 
 	do {
-		send_notes(fs, take_notes(&fs->warden));
-		next = expire(fs);
+		next = answer_late(fs, now_ns(fs));
+		soon = expire(fs);
+		next = soon < next ? soon : next;
 		soon = watch(fs, &idle);
 		next = soon < next ? soon : next;
 		soon = tidy(fs, &freed);
@@ -290,8 +382,7 @@ static void *keep(void *arg)
 void warden_poke(struct warden *warden)
 {
 	mutex_lock(&warden->lock);
-	warden->poked = true;
-	pthread_cond_signal(&warden->woken);
+	poke(warden);
 	mutex_unlock(&warden->lock);
 }
 
@@ -314,33 +405,57 @@ void warden_init(struct warden *warden)
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_cond_init(&warden->woken, &monotonic);
 	pthread_condattr_destroy(&monotonic);
+	pthread_cond_init(&warden->posted, NULL);
 }
 
 void warden_done(struct warden *warden)
 {
-	free_notes(warden->first);
+	struct note *next;
+
+	for (struct note *note = warden->first; note; note = next) {
+		next = note->next;
+		note_free(note);
+	}
+	pthread_cond_destroy(&warden->posted);
 	pthread_cond_destroy(&warden->woken);
 	mutex_done(&warden->lock);
 }
 
+static void end(struct warden *warden)
+{
+	mutex_lock(&warden->lock);
+	warden->stop = true;
+	pthread_cond_signal(&warden->woken);
+	pthread_cond_signal(&warden->posted);
+	mutex_unlock(&warden->lock);
+}
+
 int warden_start(struct fs *fs)
 {
-	const int rc = pthread_create(&fs->warden.thread, NULL, keep, fs);
+	struct warden *warden = &fs->warden;
+	int rc = pthread_create(&warden->thread, NULL, keep, fs);
 
-	fs->warden.running = rc == 0;
+	if (rc)
+		return -rc;
+	rc = pthread_create(&warden->teller, NULL, tell, fs);
+	warden->running = rc == 0;
+	if (rc) {
+		end(warden);
+		pthread_join(warden->thread, NULL);
+	}
 	return -rc;
 }
 
+/* Once `stop` is set no answer comes to those that wait here: see warden_answer. */
 void warden_stop(struct fs *fs)
 {
 	struct warden *warden = &fs->warden;
 
 	if (!warden->running)
 		return;
-	mutex_lock(&warden->lock);
-	warden->stop = true;
-	pthread_cond_signal(&warden->woken);
-	mutex_unlock(&warden->lock);
+	end(warden);
+	answer_late(fs, NEVER);
 	pthread_join(warden->thread, NULL);
+	pthread_join(warden->teller, NULL);
 	warden->running = false;
 }

@@ -1,9 +1,10 @@
 /* warden.h - one thread for what nobody asks for: expiry, publication of what is staged too long,
- * telling the kernel what it should forget, and giving memory back once it has forgotten much.
+ * and giving memory back once the kernel has forgotten much; and one, the teller, for telling
+ * the kernel what it should forget.
  *
  * The kernel must never be told anything from inside a request, nor under a lock: it may need
- * a lock that some process holds while it waits for us. So such notes are posted here, and this
- * thread passes them on while it holds nothing.
+ * a lock that some process holds while it waits for us. So such notes are posted here, and the
+ * teller passes them on, oldest first, while it holds nothing.
  */
 #ifndef CUBBY_FS_WARDEN_H
 #define CUBBY_FS_WARDEN_H
@@ -17,12 +18,14 @@
 #include "store.h"
 
 struct fs;
+struct fuse_req;
+struct wait;
 
 struct warden {
 	struct mutex lock;
-	pthread_cond_t woken;
-	pthread_t thread;
-	bool running;			/* only the thread that starts and stops it looks */
+	pthread_cond_t woken, posted;
+	pthread_t thread, teller;
+	bool running;			/* only the thread that starts and stops them looks */
 	atomic_bool watching;		/* something may be written and not published */
 	atomic_ullong next_ms;		/* when it knows that something is due; 0: of nothing */
 	atomic_bool tidying;		/* memory is to be given back */
@@ -30,6 +33,7 @@ struct warden {
 	bool stop;			/* guarded by lock */
 	bool poked;			/* guarded by lock */
 	struct note *first, **last;	/* guarded by lock: to be passed on, oldest first */
+	unsigned answers;		/* guarded by lock: how many of them are answers */
 };
 
 void warden_init(struct warden *warden);
@@ -69,5 +73,11 @@ void note_free(struct note *note);
 
 /* Accepts NULL: there was no memory, and what the note would have said was only a courtesy. */
 void warden_post(struct warden *warden, struct note *note);
+
+/* As reply_done, but not before the notes posted so far were passed on: for a change that the
+ * caller is to see at once, whatever the kernel has cached. Only for a moment, though: the caller
+ * may hold the kernel's lock of a file, and whoever has that of its directory, which a note needs,
+ * may wait for it. */
+void warden_answer(struct fs *fs, struct fuse_req *req, struct wait wait);
 
 #endif

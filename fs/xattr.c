@@ -15,7 +15,10 @@
 
 #define OURS "user.cubby."
 
-enum { RESTORE_MS = 10 * 1000 };
+enum {
+	RESTORE_MS = 10 * 1000,
+	URGENT_MS = 10 * 1000,
+};
 
 /* An entry that expired under our hands is removed, and then gone: worth another try. */
 static bool expired_meanwhile(struct fs *fs, struct node *node, int rc)
@@ -162,6 +165,19 @@ static const struct special *special_of(const char *name)
 bool xattr_is_ours(const char *name)
 {
 	return strncmp(name, OURS, strlen(OURS)) == 0;
+}
+
+bool xattr_is_urgent(struct fs *fs, struct node *node, const char *name)
+{
+	const struct special *s = special_of(name);
+	uint64_t expires_ms;
+
+	if (!s || (s->read != read_expires && s->read != read_ttl))
+		return false;
+	mutex_lock(&node->lock);
+	expires_ms = node->attr.expires_ms;
+	mutex_unlock(&node->lock);
+	return expires_ms && expires_ms < store_now_ms(fs->store) + URGENT_MS;
 }
 
 static bool begins(const char *name, const char *space)

@@ -38,6 +38,10 @@ int xattr_set(struct fs *fs, struct node *node, const char *name, struct slice v
 	      const struct xattr_how *how, uint64_t *revision);
 int xattr_remove(struct fs *fs, struct node *node, const char *name, uint64_t *revision);
 
+/* After a change of this attribute: does the key expire so soon that the kernel should be told
+ * before the answer (warden_answer)? */
+bool xattr_is_urgent(struct fs *fs, struct node *node, const char *name);
+
 /* Does a change of this attribute count as one of the key itself (P2)? */
 bool xattr_is_ours(const char *name);
 

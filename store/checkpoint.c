@@ -34,6 +34,7 @@ struct checkpoint {
 	bool leisurely;			/* nobody waits for it */
 	bool replaying;			/* there is no log to append to yet */
 	uint64_t rested_ns;		/* when it did so last */
+	uint64_t idle_ns;		/* for how long it did so in all */
 };
 
 static struct timespec after(uint64_t ns)
@@ -47,14 +48,15 @@ static struct timespec after(uint64_t ns)
 	return t;
 }
 
-/* Does somebody want it over? Whoever waits does; and soon somebody would have to, when half of
- * what the log had left as it began is used up, or memory is. */
-static bool hurried(const struct checkpoint *c)
+/* Does somebody want it over? Whoever waits does, and whoever is slowed for its sake; and soon
+ * somebody would have to, when half of what the log had left as it began is used up, or memory
+ * is. */
+static bool hurried(const struct checkpoint *c, bool owed)
 {
 	struct tree_stats tree;
 	uint64_t fill, limit;
 
-	if (!c->leisurely)
+	if (!c->leisurely || owed)
 		return true;
 	log_fill(c->engine->log, &fill, &limit);
 	tree_stats(c->engine->tree, &tree);
@@ -63,23 +65,26 @@ static bool hurried(const struct checkpoint *c)
 }
 
 /* Leaves the disk to others for as long as it has been ours, unless somebody waits for the
- * checkpoint. */
-static void rest(void *arg)
+ * checkpoint. Returns whether writers are slowed for its sake. */
+static bool rest(void *arg)
 {
 	struct checkpoint *c = arg;
 	struct engine *engine = c->engine;
 	const uint64_t now = engine->os->monotonic_ns(engine->os), worked = now - c->rested_ns;
 	const uint64_t most = (uint64_t)REST_MAX_MS * 1000000;
 	const struct timespec until = after(worked < most ? worked : most);
+	const bool owed = pace_owed(engine, now);
 	int rc = 0;
 
-	if (hurried(c))
-		return;
+	if (hurried(c, owed))
+		return owed;
 	mutex_lock(&engine->keeper_lock);
 	while (rc != ETIMEDOUT && !engine->keeper_stop && !engine->checkpoint_awaited)
 		rc = pthread_cond_timedwait(&engine->keeper_wake, &engine->keeper_lock.m, &until);
 	mutex_unlock(&engine->keeper_lock);
 	c->rested_ns = engine->os->monotonic_ns(engine->os);
+	c->idle_ns += c->rested_ns - now;
+	return false;
 }
 
 /* The moment itself, under the tree's lock: where the log turns to a new segment is where the
@@ -199,7 +204,7 @@ static int run(struct engine *engine, bool leisurely, const struct kept_change *
 	rc = carry_out(engine, &c);
 	if (rc == 0)
 		atomic_fetch_add(&engine->checkpoints, 1);
-	pace_end(engine);
+	pace_end(engine, c.idle_ns);
 	return rc;
 }
 
@@ -414,7 +419,8 @@ static void *keep(void *arg)
 		const uint64_t revision = log_revision(engine->log);
 		int rc = 0;
 
-		log_wait_blocking(engine->log, revision, LOG_SYNCED);
+		if (log_wait_blocking(engine->log, revision, LOG_SYNCED) == 0)
+			log_keep_witness(engine->log);
 		quiet = revision == seen ? quiet + 1 : 0;
 		seen = revision;
 		if (checkpoint_due(engine) || quiet >= IDLE_TICKS)

@@ -78,7 +78,8 @@ static int look(void *arg, const char *name)
 		c->pages = true;
 	else if (strcmp(name, FILE_CREATING) == 0)
 		c->creating = true;
-	else if (strncmp(name, FILE_LOG_PREFIX, strlen(FILE_LOG_PREFIX)) == 0)
+	else if (strncmp(name, FILE_LOG_PREFIX, strlen(FILE_LOG_PREFIX)) == 0 ||
+		 strcmp(name, FILE_WITNESS) == 0)
 		c->ours = true;
 	else if (strcmp(name, FILE_LOCK) != 0 && strcmp(name, "lost+found") != 0)
 		c->foreign = true;

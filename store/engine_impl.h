@@ -170,9 +170,12 @@ void pace_charge(struct engine *engine);
 /* Is it time to begin a checkpoint, for the log's sake? */
 bool pace_due(struct engine *engine);
 
-/* A checkpoint begins, and ends. */
+/* Are writers slowed, and have yet to pay for what was committed? */
+bool pace_owed(struct engine *engine, uint64_t now);
+
+/* A checkpoint begins, and ends, having rested so long in between, because nobody was in a hurry. */
 void pace_begin(struct engine *engine);
-void pace_end(struct engine *engine);
+void pace_end(struct engine *engine, uint64_t rested_ns);
 
 /* ---- filler.c ---- */
 

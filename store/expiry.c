@@ -63,11 +63,11 @@ int store_names(struct store *store, uint64_t id, const struct due *after, struc
 	return rc < 0 ? rc : found.count;
 }
 
-int store_shared_id(struct store *store, struct place place, uint64_t *id)
+int store_id(struct store *store, struct place place, uint64_t *id)
 {
 	struct buffer record = { 0 };
 	struct record_key key;
-	struct entry entry;
+	struct glimpse glimpse;
 	int rc = record_name_check(place.name);
 
 	if (rc < 0)
@@ -75,11 +75,11 @@ int store_shared_id(struct store *store, struct place place, uint64_t *id)
 	key = record_name(place.table, place.name);
 	rc = engine_get(store->engine, record_slice(&key), &record, NULL);
 	if (rc == 0)
-		rc = named_decode(buffer_slice(&record), &entry, id);
-	if (rc >= 0)
-		rc = rc == 1 ? 0 : -ENOENT;
+		rc = named_glimpse(buffer_slice(&record), &glimpse, id);
+	if (rc == 0)
+		*id = glimpse.id;
 	buffer_done(&record);
-	return rc;
+	return rc < 0 ? rc : 0;
 }
 
 /* ---- what is due ----------------------------------------------------------------------------- */

@@ -11,6 +11,7 @@
 #define FILE_LOCK "lock"	/* holds the pid of whoever has the store open */
 #define FILE_PAGES "pages"
 #define FILE_LOG_PREFIX "log."	/* log.00000000, log.00000001, ...: the number is only a name */
+#define FILE_WITNESS "witness"	/* how far the log is known to be on disk */
 
 enum {
 	UNIT = 4096,			/* space is handed out, and the log is searched, in these */
@@ -144,6 +145,8 @@ enum {
 	SEGMENT_CHAIN = 56,		/* 8  the sum of the group before its first */
 	SEGMENT_SUM = 64,		/* 8  sum64 of everything before it */
 	SEGMENT_HEADER = UNIT,		/* the rest of the unit is not looked at */
+
+	SEGMENT_INDEX_MAX = 99999999,	/* in a name */
 };
 #define SEGMENT_MAGIC_TEXT "cubbylog"
 
@@ -160,6 +163,18 @@ enum {
 	GROUP_HEADER = 48,
 	GROUP_ALIGN = 8,
 };
+
+/* The witness: one unit, of which the rest is zeros. */
+enum {
+	WITNESS_MAGIC = 0,		/* 8  "cubbysaw" */
+	WITNESS_STORE = 8,		/* 16 */
+	WITNESS_NUMBER = 24,		/* 8  of a group that is on disk, from 1 */
+	WITNESS_CHAIN = 32,		/* 8  its sum */
+	WITNESS_FILE = 40,		/* 8  the number in the name of the segment in use then */
+	WITNESS_SUM = 48,		/* 8  sum64 of everything before it */
+	WITNESS_SIZE = 56,
+};
+#define WITNESS_MAGIC_TEXT "cubbysaw"
 
 /* A batch: size 4 (of what follows), then operations, each: kind 1, key size 2, key, and, but for
  * a delete, value size 4, value. A value of kind RUN begins with a reference, one of kind PATCH

@@ -215,7 +215,7 @@ static bool take_gathered(struct log *log, struct plan *p)
 	p->last = log->revision;
 	p->group = (struct group){
 		.number = log->number++,
-		.synced = log->synced_number,
+		.synced = log->synced_group.number,
 		.chain = log->chain,
 		.revision = log->gather_revision,
 		.salt = log->current->header.salt,

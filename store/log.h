@@ -7,6 +7,9 @@
  * group: one write and one sync, however many. Whatever is written or synced, everything
  * appended before it is too: history is a prefix.
  *
+ * How far the log is on disk is also told by a file beside it, the *witness*, so that the loss of
+ * the last group or file, or an older copy of the whole log, is noticed.
+ *
  * Segments are files of one size, filled with zeros when they are made and used again and again:
  * the log never grows or truncates a file while somebody waits for it.
  *
@@ -39,6 +42,8 @@ struct log_options {
 	uint64_t segment_size;	/* bytes of a segment file, a multiple of UNIT, at least 8 units;
 				 * an existing file keeps the size it has */
 	uint64_t cap;		/* bytes of all segments together; at least three are kept */
+
+	uint64_t witness_ns;	/* so soon after it was told, the witness is not told again */
 
 	/* Called by whoever leads a sync, after the group was written and before its sync begins;
 	 * 0, or a negative errno, which kills the log as a failed sync does. May be NULL. The page
@@ -130,6 +135,10 @@ void log_wait(struct log *log, struct log_waiter *waiter);
 
 /* The same for those who must stand still: returns when it is done. */
 int log_wait_blocking(struct log *log, uint64_t revision, enum log_level level);
+
+/* Tells the witness how far the log is on disk, and makes that durable. Without it, that may be
+ * lost in a power cut; nothing else is. For a thread that nobody waits for, now and then. */
+int log_keep_witness(struct log *log);
 
 /* The last revision appended, or skipped at the opening. */
 uint64_t log_revision(struct log *log);

@@ -109,3 +109,30 @@ bool group_next(struct slice batches, size_t *offset, struct slice *batch)
 	*offset += batch->size;
 	return true;
 }
+
+void witness_encode(const struct witness *witness, const uint8_t *store, uint8_t *to)
+{
+	assert(witness->number != 0);
+	memcpy(to + WITNESS_MAGIC, WITNESS_MAGIC_TEXT, 8);
+	memcpy(to + WITNESS_STORE, store, STORE_ID_SIZE);
+	put64(to + WITNESS_NUMBER, witness->number);
+	put64(to + WITNESS_CHAIN, witness->chain);
+	put64(to + WITNESS_FILE, witness->file);
+	put64(to + WITNESS_SUM, sum64(to, WITNESS_SUM));
+}
+
+int witness_decode(struct witness *witness, const uint8_t *store, const uint8_t *from)
+{
+	if (memcmp(from + WITNESS_MAGIC, WITNESS_MAGIC_TEXT, 8) != 0 ||
+	    get64(from + WITNESS_SUM) != sum64(from, WITNESS_SUM) ||
+	    get64(from + WITNESS_NUMBER) == 0 || get64(from + WITNESS_FILE) > SEGMENT_INDEX_MAX)
+		return -ENODATA;
+	if (memcmp(from + WITNESS_STORE, store, STORE_ID_SIZE) != 0)
+		return -EUCLEAN;
+	*witness = (struct witness){
+		.number = get64(from + WITNESS_NUMBER),
+		.chain = get64(from + WITNESS_CHAIN),
+		.file = (unsigned)get64(from + WITNESS_FILE),
+	};
+	return 0;
+}

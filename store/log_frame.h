@@ -1,4 +1,5 @@
-/* log_frame.h - segment headers and groups of the log <-> bytes. Pure; private to the log.
+/* log_frame.h - segment headers, groups and the witness of the log <-> bytes. Pure; private to the
+ * log.
  *
  * Decoders take any bytes. A group is judged in two steps, because its length stands in its
  * header: group_peek says what the header claims, group_is_whole whether all of it is there.
@@ -55,6 +56,20 @@ int64_t group_count(struct slice batches);
 /* Lends the batch at *offset of `batches` (which group_count found good) and moves on; false at
  * the end. */
 bool group_next(struct slice batches, size_t *offset, struct slice *batch);
+
+/* A group that is on disk, and the segment file that was written to then. */
+struct witness {
+	uint64_t number;	/* 0: nothing is told */
+	uint64_t chain;		/* its sum */
+	unsigned file;
+};
+
+/* Fills the WITNESS_SIZE bytes at `to`. */
+void witness_encode(const struct witness *witness, const uint8_t *store, uint8_t *to);
+
+/* Reads the WITNESS_SIZE bytes at `from`. -ENODATA: they tell nothing, or are torn; -EUCLEAN: they
+ * tell of another store. */
+int witness_decode(struct witness *witness, const uint8_t *store, const uint8_t *from);
 
 static inline uint64_t unit_up(uint64_t offset)
 {

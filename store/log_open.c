@@ -25,6 +25,7 @@ static struct log *log_new(struct os *os, struct os_dir *dir, const struct log_o
 	log->barrier_syncing = NO_BARRIER;
 	mutex_init(&log->making);
 	mutex_init(&log->baton);
+	mutex_init(&log->telling);
 	mutex_init(&log->lock);
 	return log;
 }
@@ -35,10 +36,13 @@ static void log_free(struct log *log)
 		return;
 	segments_close(log->os, log->live);
 	segments_close(log->os, log->spare);
+	if (log->witness)
+		log->os->close(log->witness);
 	buffer_done(&log->gather);
 	buffer_done(&log->out);
 	mutex_done(&log->making);
 	mutex_done(&log->baton);
+	mutex_done(&log->telling);
 	mutex_done(&log->lock);
 	mem_free(log);
 }
@@ -76,7 +80,7 @@ static void set_history(struct log *log, uint64_t last, uint64_t revision, uint6
 	log->last = last;
 	log->revision = log->written = log->synced = revision;
 	log->number = number;
-	log->synced_number = number - 1;
+	log->synced_group = (struct witness){ number - 1, chain, log->current->index };
 	log->chain = chain;
 }
 
@@ -130,6 +134,8 @@ int log_create(struct os *os, struct os_dir *dir, const struct log_options *opti
 	if (!log)
 		return -ENOMEM;
 	rc = segments_remove(os, dir);	/* what a creation left behind that was cut off */
+	if (rc == 0)
+		rc = witness_make(log);
 	if (rc == 0)
 		rc = make_first(log);
 	if (rc < 0) {
@@ -202,13 +208,13 @@ static int check_live(const struct log_found *found, const struct log_mark *mark
 }
 
 /* A file of impossible size, if it is the last, is one that was being made when the power went;
- * unless the mark knows of it. */
-static int check_others(const struct log_found *found, unsigned last_index,
-			const struct log_mark *mark, struct err *err)
+ * unless the mark or the witness knows of it. */
+static int check_others(const struct log_found *found, unsigned last_index, unsigned files,
+			struct err *err)
 {
 	for (const struct segment *s = found->others; s; s = s->next)
 		if (!segment_size_is_good(s->size) &&
-		    (s->index != last_index || s->index < mark->files))
+		    (s->index != last_index || s->index < files))
 			return err_set(err, -EUCLEAN, "%s: damaged: cut off at byte %llu", s->name,
 				       (unsigned long long)s->size);
 	return 0;
@@ -359,6 +365,12 @@ static uint64_t highest_sequence(const struct segment *list)
 	return highest;
 }
 
+/* How many files there must be. */
+static unsigned files_known(const struct log_mark *mark, const struct witness *witness)
+{
+	return witness->number && witness->file >= mark->files ? witness->file + 1 : mark->files;
+}
+
 int log_open(struct os *os, struct os_dir *dir, const struct log_options *options,
 	     const struct log_mark *mark, uint64_t leap, const struct log_reader *reader,
 	     struct log **out, bool *torn, struct err *err)
@@ -367,12 +379,16 @@ int log_open(struct os *os, struct os_dir *dir, const struct log_options *option
 	struct segment *list = NULL;
 	struct log_found found = { 0 };
 	struct log_end end;
-	unsigned last_index;
+	unsigned last_index, files;
 	int rc;
 
 	if (!log)
 		return -ENOMEM;
-	rc = segments_load(os, dir, options->store, mark->files, &list, err);
+	rc = witness_open(log, &found.witness, err);
+	if (rc < 0)
+		goto out;
+	files = files_known(mark, &found.witness);
+	rc = segments_load(os, dir, options->store, files, &list, err);
 	if (rc < 0)
 		goto out;
 	log->sequence = highest_sequence(list);
@@ -380,7 +396,7 @@ int log_open(struct os *os, struct os_dir *dir, const struct log_options *option
 	sort_out(&found, list, mark);
 	rc = check_live(&found, mark, err);
 	if (rc == 0)
-		rc = check_others(&found, last_index, mark, err);
+		rc = check_others(&found, last_index, files, err);
 	if (rc == 0)
 		rc = log_find_end(os, &found, mark, reader, &end, err);
 	if (rc < 0)
@@ -393,6 +409,11 @@ int log_open(struct os *os, struct os_dir *dir, const struct log_options *option
 	rc = cut_off(log, &found, &end);
 	if (rc < 0) {
 		err_set(err, rc, "the end of the log cannot be cut off: %s", strerror(-rc));
+		goto out;
+	}
+	rc = log->witness ? 0 : witness_make(log);
+	if (rc < 0) {
+		err_set(err, rc, FILE_WITNESS ": cannot be made: %s", strerror(-rc));
 		goto out;
 	}
 	adopt(log, &found, &end, (end.revision > mark->seen ? end.revision : mark->seen) + leap);

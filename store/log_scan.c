@@ -258,6 +258,47 @@ static int torn_or_damaged(struct scan *scan, const struct segment *others)
 		       proof.segment->name);
 }
 
+static const struct segment *file_of(const struct log_found *found, unsigned index)
+{
+	const struct segment *s = found->live;
+
+	while (s && s->index != index)
+		s = s->next;
+	if (!s)
+		s = found->others;
+	while (s->index != index)	/* it is there: log_open has made sure of that */
+		s = s->next;
+	return s;
+}
+
+/* The log ends before the group that the witness names. */
+static int ends_too_early(struct scan *scan, const struct log_found *found)
+{
+	const struct witness *w = &found->witness;
+	const struct segment *s = file_of(found, w->file);
+	const struct cursor *c = &scan->at;
+
+	if (s == c->segment)
+		return err_set(scan->err, -EUCLEAN,
+			       "%s: damaged at byte %llu: group %llu of the log is broken or "
+			       "missing there, but the file %s says that it was on disk",
+			       s->name, (unsigned long long)missing_offset(scan),
+			       (unsigned long long)c->number, FILE_WITNESS);
+	return err_set(scan->err, -EUCLEAN,
+		       "%s: damaged, or an older copy: the log went on in it up to group %llu, as "
+		       "the file %s says, but ends with group %llu in %s",
+		       s->name, (unsigned long long)w->number, FILE_WITNESS,
+		       (unsigned long long)c->number - 1, c->segment->name);
+}
+
+static int other_history(struct scan *scan, const struct group *g)
+{
+	return err_set(scan->err, -EUCLEAN,
+		       "%s: damaged: its group %llu is not the one that the file %s knows; a file "
+		       "of another copy?",
+		       scan->at.segment->name, (unsigned long long)g->number, FILE_WITNESS);
+}
+
 /* ---- the two passes -------------------------------------------------------------------- */
 
 static void start(struct scan *scan, struct segment *first, const struct log_mark *mark)
@@ -320,9 +361,10 @@ static int note_all(const struct scan *scan, const struct log_reader *reader, ui
 	return rc;
 }
 
-static int find_end(struct scan *scan, const struct segment *others, bool closed,
+static int find_end(struct scan *scan, const struct log_found *found, bool closed,
 		    const struct log_reader *reader)
 {
+	const struct witness *witness = &found->witness;
 	struct cursor *c = &scan->at;
 	struct slice batches;
 	struct group g;
@@ -334,6 +376,8 @@ static int find_end(struct scan *scan, const struct segment *others, bool closed
 		if (c->segment->next && c->number >= c->segment->next->header.number)
 			return contradiction(scan);
 		rc = next_group(scan, &g, &batches);
+		if (rc > 0 && g.number == witness->number && g.sum != witness->chain)
+			return other_history(scan, &g);
 		if (rc > 0 && g.synced > scan->synced)
 			scan->synced = g.synced;
 		if (rc > 0) {
@@ -344,9 +388,11 @@ static int find_end(struct scan *scan, const struct segment *others, bool closed
 	}
 	if (rc == 0 && c->revision < scan->vouched)
 		return cut_short(scan);
-	if (rc < 0 || (closed && !c->segment->next))
-		return rc;
-	return torn_or_damaged(scan, others);
+	if (rc == 0 && (!closed || c->segment->next))
+		rc = torn_or_damaged(scan, found->others);
+	if (rc == 0 && c->number <= witness->number)
+		return ends_too_early(scan, found);
+	return rc;
 }
 
 /* What the mark covers is in the page file, and must not be applied again. */
@@ -472,7 +518,7 @@ int log_find_end(struct os *os, const struct log_found *found, const struct log_
 	int rc;
 
 	start(&scan, found->live, mark);
-	rc = find_end(&scan, found->others, mark->closed, reader);
+	rc = find_end(&scan, found, mark->closed, reader);
 	if (rc == 0)
 		*end = scan_end(&scan);
 	if (rc == 0)
@@ -489,6 +535,8 @@ int log_replay(struct os *os, const struct log_found *found, const struct log_ma
 	int rc;
 
 	scan.synced = end->synced;
+	if (scan.synced < found->witness.number)
+		scan.synced = found->witness.number;
 	scan.remains = end->torn;
 	start(&scan, found->live, mark);
 	rc = hand_out(&scan, reader, end->number, &cut);

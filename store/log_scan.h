@@ -27,6 +27,7 @@ struct log_end {
 struct log_found {
 	struct segment *live;
 	struct segment *others;
+	struct witness witness;
 };
 
 /* Finds the end, and tells torn from damaged. Errors are those of log_open. */

@@ -8,7 +8,6 @@
 
 enum {
 	NAME_DIGITS = 8,
-	INDEX_MAX = 99999999,
 	FILL_SIZE = 256 * 1024,
 	SYNC_SIZE = 1 << 20,
 };
@@ -75,7 +74,7 @@ int segment_make(struct os *os, struct os_dir *dir, unsigned index, uint64_t siz
 	int rc;
 
 	*left = false;
-	if (index > INDEX_MAX)
+	if (index > SEGMENT_INDEX_MAX)
 		return -ENOSPC;
 	s = mem_zalloc(sizeof(*s));
 	if (!s)

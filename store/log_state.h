@@ -1,4 +1,5 @@
-/* log_state.h - an open log: what log.c, log_sync.c and log_open.c share. Private to the log.
+/* log_state.h - an open log: what log.c, log_sync.c, log_witness.c and log_open.c share. Private to
+ * the log.
  *
  *     append --> gathered --flush--> written --sync--> synced
  *
@@ -11,8 +12,8 @@
  * begins a unit: bytes that were vouched for are not written again, and recovery finds what
  * vouches for them at the beginning of a unit.
  *
- * Locks, outermost first: `making`, `baton`, `lock`. log_append takes only the last, unless it has
- * to write or to make a segment, and nothing slow happens under that.
+ * Locks, outermost first: `making`, `baton`, `telling`, `lock`. log_append takes only the last,
+ * unless it has to write or to make a segment, and nothing slow happens under that.
  */
 #ifndef CUBBY_LOG_STATE_H
 #define CUBBY_LOG_STATE_H
@@ -35,10 +36,11 @@ struct queue {
 };
 
 struct log {
-	struct os *os;			/* the first four are set once */
+	struct os *os;			/* the first five are set once */
 	struct os_dir *dir;
 	struct log_options options;
 	uint64_t batch_max;
+	struct os_file *witness;	/* NULL: there was no room for one */
 
 	struct mutex making;		/* of segment files; guards: */
 	unsigned next_index;
@@ -49,6 +51,10 @@ struct log {
 	uint64_t chain;			/* sum of the last group */
 	uint32_t salt;			/* for the next segment; 0: not chosen yet */
 	uint64_t zeros_end;		/* in `current`: up to here zeros follow the last group */
+
+	struct mutex telling;		/* of the witness; guards: */
+	uint64_t told;			/* the group that it names */
+	bool unkept;			/* it was told since it was synced */
 
 	struct mutex lock;		/* guards the rest, but for the atomics */
 	bool dead;
@@ -61,7 +67,7 @@ struct log {
 	uint64_t written;		/* ... written */
 	uint64_t synced;		/* ... synced */
 	uint64_t number;		/* of the next group */
-	uint64_t synced_number;		/* the last group known to be on disk */
+	struct witness synced_group;	/* the last one known to be on disk */
 
 	struct segment *live;		/* oldest first; the last one is `current` */
 	struct segment *current;	/* the one being written */
@@ -91,6 +97,7 @@ struct log {
 
 	atomic_ullong fill, limit;	/* see log_fill */
 	atomic_bool wants_spares;	/* fewer than LOG_SPARES are there, and there may be more */
+	atomic_ullong told_ns;		/* when the witness was told */
 	atomic_uint handed;		/* the sync whose lead was handed on last */
 	atomic_uint done[2];		/* the last sync that has ended, by parity */
 	atomic_uint failed_sync;	/* the first that failed; it counts if failed_rc is not 0 */
@@ -107,6 +114,20 @@ int log_flush(struct log *log) NEEDS(log->baton) WITHOUT(log->lock);
 
 /* Returns when everything up to `revision` has been written, by us or by somebody else. */
 int log_write(struct log *log, uint64_t revision) WITHOUT(log->baton, log->lock);
+
+/* Opens the witness, if there is one, and says in *found what it tells.
+ *   -EUCLEAN  it is another store's */
+int witness_open(struct log *log, struct witness *found, struct err *err);
+
+/* Makes one that tells nothing, durably, in the place of what there is. On a full disk the log does
+ * without. */
+int witness_make(struct log *log);
+
+/* Has it not been told for a while? */
+bool witness_is_due(const struct log *log);
+
+/* Tells it of the last group that is on disk; syncs nothing, and needs no sync to be true. */
+int witness_tell(struct log *log) WITHOUT(log->telling, log->lock);
 
 void log_add_spare(struct log *log, struct segment *segment) NEEDS(log->lock);
 

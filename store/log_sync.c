@@ -105,7 +105,8 @@ static void sync_close(struct log *log) NEEDS(log->lock)
 }
 
 /* Takes the segments that were written, for syncing; later writes gather in the other list. */
-static struct segment *take_dirty(struct log *log, uint64_t *number) NEEDS(log->lock)
+static struct segment *take_dirty(struct log *log, struct witness *last)
+	NEEDS(log->baton) NEEDS(log->lock)
 {
 	struct segment *list = log->dirty[log->collects];
 
@@ -114,7 +115,7 @@ static struct segment *take_dirty(struct log *log, uint64_t *number) NEEDS(log->
 	log->dirty[log->collects] = NULL;
 	log->collects ^= 1;
 	log->align = true;
-	*number = log->number - 1;
+	*last = (struct witness){ log->number - 1, log->chain, log->current->index };
 	return list;
 }
 
@@ -134,8 +135,8 @@ static int sync_segments(struct log *log, struct segment *list, unsigned parity)
 }
 
 /* Notes the outcome, hands the lead on, and then tells everybody: the next sync should not wait
- * for our callbacks. */
-static void sync_end(struct log *log, uint64_t number, int rc) WITHOUT(log->lock)
+ * for our callbacks. `last`: the last group that it was for. */
+static void sync_end(struct log *log, const struct witness *last, int rc) WITHOUT(log->lock)
 {
 	struct log_waiter *told;
 	uint32_t sync;
@@ -145,7 +146,7 @@ static void sync_end(struct log *log, uint64_t number, int rc) WITHOUT(log->lock
 	sync = log->sync;
 	if (rc == 0) {
 		log->synced = log->covered;
-		log->synced_number = number;
+		log->synced_group = *last;
 		log->barrier_syncing = NO_BARRIER;
 		log->align = true;
 		log->stats.syncs++;
@@ -169,11 +170,12 @@ static void sync_end(struct log *log, uint64_t number, int rc) WITHOUT(log->lock
 	tell_all(told, rc);
 }
 
-/* Leads the sync that is open. */
+/* Leads the sync that is open. The witness is told when everybody else has been: nobody waits
+ * for it. */
 static int lead(struct log *log) WITHOUT(log->baton, log->lock)
 {
 	struct segment *list = NULL;
-	uint64_t number = 0;
+	struct witness last = { 0 };
 	unsigned parity = 0;
 	int rc;
 
@@ -185,13 +187,15 @@ static int lead(struct log *log) WITHOUT(log->baton, log->lock)
 	if (rc == 0) {
 		mutex_lock(&log->lock);
 		parity = log->collects;
-		list = take_dirty(log, &number);
+		list = take_dirty(log, &last);
 		mutex_unlock(&log->lock);
 	}
 	mutex_unlock(&log->baton);
 	if (rc == 0)
 		rc = sync_segments(log, list, parity);
-	sync_end(log, number, rc);
+	sync_end(log, &last, rc);
+	if (rc == 0 && witness_is_due(log))
+		rc = witness_tell(log);
 	return rc;
 }
 

@@ -54,6 +54,17 @@ void mem_free(void *memory)
 	free(memory);
 }
 
+/* One heap for all threads: the others grow by a system call for each few pages. */
+void mem_keep(void)
+{
+#ifdef __GLIBC__
+	mallopt(M_ARENA_MAX, 1);
+	mallopt(M_MMAP_THRESHOLD, 4 << 20);	/* over what a request is: 1 MiB, and its header */
+	mallopt(M_TRIM_THRESHOLD, 8 << 20);
+	mallopt(M_TOP_PAD, 256 << 10);
+#endif
+}
+
 void mem_trim(void)
 {
 #ifdef __GLIBC__

@@ -30,6 +30,11 @@ void *mem_block(void);
 /* Accepts NULL. */
 void mem_block_free(void *block);
 
+/* For a daemon, before it has threads: what was freed is kept for what comes next, up to 8 MiB at the
+ * end of the heap. The system's own way takes memory for every large buffer anew, page by page,
+ * and gives it back at once. */
+void mem_keep(void);
+
 /* Gives what was freed back to the machine, as far as it can: milliseconds. */
 void mem_trim(void);
 

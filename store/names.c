@@ -691,7 +691,7 @@ static int list(struct store *store, uint64_t table, struct slice after, bool na
 		return rc;
 	if (after.size > STORE_NAME_MAX)
 		return -ENAMETOOLONG;
-	page = mem_zalloc(sizeof(*page));
+	page = mem_alloc(sizeof(*page));	/* large, and rarely filled */
 	if (!page)
 		return -ENOMEM;
 	page->names_only = names_only;

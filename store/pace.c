@@ -11,7 +11,9 @@
  * `x` of the rest full a byte costs x / (1 - x) of what would let the checkpoint's expected
  * duration fill it; so if that holds, two thirds of the rest are full at the end, whatever the
  * writers' appetite. What is owed is one sum for all: who comes next waits until it is paid, so
- * that ten writers are slowed as much as one. */
+ * that ten writers are slowed as much as one. Time that went by since the last debt was paid, be
+ * it that nobody came or that a sleep took longer than it should, is credit, for a while: so
+ * writers are as fast as they may be, even one alone who sleeps a little between any two. */
 #include <errno.h>
 #include <time.h>
 
@@ -20,6 +22,7 @@
 enum {
 	NAP_MIN_NS = 100 * 1000,	/* below that sleeping costs more than it saves */
 	NAP_MAX_NS = 10 * 1000 * 1000,
+	CREDIT_NS = 2 * 1000 * 1000,
 	TOOK_MIN_NS = 250 * 1000 * 1000,
 	NS_PER_MS = 1000 * 1000,
 	RESERVE = 16,			/* a part of the log which is full before it is */
@@ -113,7 +116,7 @@ void pace_charge(struct engine *engine)
 	now = engine->os->monotonic_ns(engine->os);
 	cost = pace_cost(duration(engine, now), began, fill, limit, fill - seen);
 	do {
-		until = (paid > now ? paid : now) + cost;
+		until = (paid + CREDIT_NS > now ? paid : now - CREDIT_NS) + cost;
 		if (until > now + NAP_MAX_NS)
 			until = now + NAP_MAX_NS;
 	} while (!atomic_compare_exchange_weak(&engine->paid_until, &paid, until));
@@ -135,6 +138,11 @@ void engine_pace(struct engine *engine)
 		;
 }
 
+bool pace_owed(struct engine *engine, uint64_t now)
+{
+	return atomic_load(&engine->paid_until) > now;
+}
+
 void pace_begin(struct engine *engine)
 {
 	uint64_t fill, limit;
@@ -144,10 +152,10 @@ void pace_begin(struct engine *engine)
 	atomic_store(&engine->checkpoint_began, engine->os->monotonic_ns(engine->os));
 }
 
-void pace_end(struct engine *engine)
+void pace_end(struct engine *engine, uint64_t rested_ns)
 {
 	const uint64_t took = engine->os->monotonic_ns(engine->os) -
-			      atomic_load(&engine->checkpoint_began);
+			      atomic_load(&engine->checkpoint_began) - rested_ns;
 	const uint64_t covered = atomic_load(&engine->fill_began);
 	uint64_t fill, limit;
 

@@ -7,6 +7,7 @@ enum {
 	/* Revisions skipped at an opening: somebody may have seen some that the disk lost, perhaps
 	 * without a trace. Far more than can be committed between two syncs. */
 	REVISION_LEAP = 1 << 20,
+	WITNESS_FRACTION = 1000,	/* of a commit interval, between two tellings */
 };
 
 /* What the log is about to vouch for must be on disk: runs. Without new ones there is nothing to
@@ -30,6 +31,7 @@ static struct log_options log_options(struct engine *engine)
 	struct log_options options = {
 		.segment_size = engine->options.segment_size,
 		.cap = engine->options.log_cap,
+		.witness_ns = engine->options.commit_ns / WITNESS_FRACTION,
 		.before_sync = before_sync,
 		.arg = engine,
 	};
@@ -57,17 +59,17 @@ static int replay(struct engine *engine, const struct super *super, struct err *
 }
 
 /* The newer superblock may be unreadable because the power went while it was written: then the log
- * still has everything since the older one. If not, it was damaged later, and that is the thing to
- * say. */
+ * still has everything since the older one. If not, it may have been damaged later, and that must
+ * be said; or the store is young and had no other one. */
 static int blame_super(int rc, const struct super *super, struct err *err)
 {
+	const unsigned slot = (unsigned)((super->generation + 1) % SUPER_SLOTS);
 	struct err log = *err;
 
 	return err_set(err, rc,
-		       FILE_PAGES ": the superblock in slot %u (offset %d) is damaged, and "
-				  "the log does not reach back to the other one: %.300s",
-		       (unsigned)((super->generation + 1) % SUPER_SLOTS),
-		       (int)((super->generation + 1) % SUPER_SLOTS) * UNIT, log.text);
+		       "%.350s; or else " FILE_PAGES ": the superblock in slot %u (offset %u), "
+		       "which is damaged or was never written, was newer",
+		       log.text, slot, slot * UNIT);
 }
 
 /* The superblock must know, before anything is committed, that the store is open again, and which

@@ -267,8 +267,8 @@ int store_due(struct store *store, struct due *list, int max);
 int store_names(struct store *store, uint64_t id, const struct due *after, struct due *list,
 		int max);
 
-/* The id of the shared entry, expired or not, that this is a name of. -ENOENT: of none. */
-int store_shared_id(struct store *store, struct place place, uint64_t *id);
+/* The id of the entry, expired or not, that this is a name of. -ENOENT: of none. */
+int store_id(struct store *store, struct place place, uint64_t *id);
 
 /* ---- durability and care ---------------------------------------------------------------- */
 

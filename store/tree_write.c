@@ -31,6 +31,7 @@ struct stroke {
 	uint64_t generation;		/* the node's */
 	struct ref ref;
 	uint64_t in_buffer;		/* where it begins there */
+	uint64_t gap;			/* bytes before its place, held until they are written over */
 };
 
 struct pen {
@@ -43,9 +44,10 @@ struct pen {
 	uint8_t *buffer;		/* whole units, of PEN_BYTES; one larger block if need be */
 	uint64_t capacity, used;
 	uint64_t next, end;		/* free space at hand: offsets */
+	bool bridges;			/* writes over gaps: more bytes, but in one write */
 	struct stretch written;		/* and not given to the disk yet */
 	struct stretch flushing;	/* the disk is at it */
-	void (*pace)(void *arg);
+	bool (*pace)(void *arg);
 	void *arg;
 };
 
@@ -59,6 +61,14 @@ static uint64_t whole_units(uint64_t bytes)
 static uint64_t units_of(const struct stroke *stroke)
 {
 	return whole_units(stroke->ref.length) / UNIT;
+}
+
+/* Behind three units the fourth of the quad stays free. */
+static uint64_t units_with_gap(const struct stroke *stroke)
+{
+	const uint64_t units = units_of(stroke);
+
+	return units == QUAD_UNITS - 1 ? QUAD_UNITS : units;
 }
 
 static void give_back(struct pen *pen, uint64_t offset, uint64_t size)
@@ -85,13 +95,20 @@ static bool go_side_by_side(const struct pen *pen)
 	return pen->count >= MANY_BLOCKS && space.quad_units > space.units / SCARCE_FRACTION;
 }
 
-/* Finds a place among quads at hand, aligned as space.h has it. `more`: units that are wanted if
- * those at hand are not enough. */
-static int place_beside(struct pen *pen, uint64_t units, uint64_t more, uint64_t *offset)
+/* The next offset where a block may begin, aligned as space.h has it. */
+static uint64_t aligned(uint64_t offset, uint64_t units)
 {
 	const uint64_t align = (units < QUAD_UNITS - 1 ? units : QUAD_UNITS) * UNIT;
-	uint64_t at = (pen->next + align - 1) / align * align;
-	uint64_t got;
+
+	return (offset + align - 1) / align * align;
+}
+
+/* Finds a place among quads at hand. `more`: units that are wanted if those at hand are not
+ * enough. */
+static int place_beside(struct pen *pen, struct stroke *stroke, uint64_t more)
+{
+	const uint64_t units = units_of(stroke);
+	uint64_t at = aligned(pen->next, units), got;
 	int rc;
 
 	if (at + units * UNIT > pen->end) {
@@ -102,10 +119,23 @@ static int place_beside(struct pen *pen, uint64_t units, uint64_t more, uint64_t
 		pen->next = at;
 		pen->end = at + got * UNIT;
 	}
-	give_back(pen, pen->next, at - pen->next);
+	if (pen->bridges)
+		stroke->gap = at - pen->next;
+	else
+		give_back(pen, pen->next, at - pen->next);
 	pen->next = at + units * UNIT;
-	*offset = at;
+	stroke->ref.offset = at;
 	return 0;
+}
+
+static void drop_gaps(struct pen *pen)
+{
+	for (uint32_t i = 0; i < pen->count; i++) {
+		struct stroke *s = &pen->strokes[i];
+
+		give_back(pen, s->ref.offset - s->gap, s->gap);
+		s->gap = 0;
+	}
 }
 
 /* The offset that has been held for it since its entry was put; 0: none. A copy that is written
@@ -121,7 +151,7 @@ static int place(struct pen *pen, struct stroke *stroke, bool beside, uint64_t m
 	uint64_t *offset = &stroke->ref.offset;
 
 	if (beside && units <= QUAD_UNITS && !held_place(pen, stroke) &&
-	    place_beside(pen, units, more, offset) == 0)
+	    place_beside(pen, stroke, more) == 0)
 		return 0;
 	drop_quads(pen);		/* they may be in the way */
 	*offset = held_place(pen, stroke);
@@ -164,16 +194,18 @@ static int place_all(struct pen *pen)
 	int rc = 0;
 
 	for (i = 0; i < pen->count; i++)
-		left += units_of(&pen->strokes[i]);
+		left += units_with_gap(&pen->strokes[i]);
 	for (i = 0; rc == 0 && i < pen->count; i++) {
 		rc = place(pen, &pen->strokes[i], beside, left + QUAD_UNITS);
-		left -= units_of(&pen->strokes[i]);
+		left -= units_with_gap(&pen->strokes[i]);
 	}
 	drop_quads(pen);
-	if (rc < 0)
+	if (rc < 0) {
+		drop_gaps(pen);
 		lift(pen, i - 1);
-	else
+	} else {
 		sum_up(pen);
+	}
 	return rc;
 }
 
@@ -203,6 +235,12 @@ static void stretch_add(struct stretch *s, uint64_t offset, uint64_t size)
 	s->bytes += size;
 }
 
+/* Does it lie as far behind the bytes up to `end`, on disk, as in the buffer? */
+static bool goes_on(const struct stroke *s, uint64_t end, uint64_t end_in_buffer)
+{
+	return s->ref.offset - s->gap == end && s->in_buffer - s->gap == end_in_buffer;
+}
+
 /* Writes the blocks: one write for all that lie side by side. */
 static int put_blocks(struct pen *pen)
 {
@@ -210,14 +248,17 @@ static int put_blocks(struct pen *pen)
 
 	for (uint32_t i = 0; rc == 0 && i < pen->count;) {
 		const uint64_t offset = pen->strokes[i].ref.offset;
-		const uint8_t *bytes = pen->buffer + pen->strokes[i].in_buffer;
+		const uint64_t first = pen->strokes[i].in_buffer;
 		uint64_t size = 0;
 
-		for (; i < pen->count && pen->strokes[i].ref.offset == offset + size; i++)
-			size += whole_units(pen->strokes[i].ref.length);
-		rc = pages_put(pen->tree->pages, offset, slice_of(bytes, size));
+		for (; i < pen->count &&
+		       (size == 0 || goes_on(&pen->strokes[i], offset + size, first + size)); i++)
+			size += (size ? pen->strokes[i].gap : 0) +
+				whole_units(pen->strokes[i].ref.length);
+		rc = pages_put(pen->tree->pages, offset, slice_of(pen->buffer + first, size));
 		stretch_add(&pen->written, offset, size);
 	}
+	drop_gaps(pen);
 	return rc;
 }
 
@@ -318,7 +359,7 @@ static int flush(struct pen *pen)
 	pen->flushing = now;
 	pen->written = (struct stretch){ 0 };
 	if (rc == 0 && pen->pace)
-		pen->pace(pen->arg);
+		pen->bridges = pen->pace(pen->arg);
 	return rc;
 }
 
@@ -355,20 +396,22 @@ static int pen_add(struct pen *pen, const struct stroke *stroke) NEEDS_SHARED(pe
 {
 	const uint32_t size = node_block_size(stroke->node);
 	const uint64_t room = whole_units(size);
+	const uint64_t begin = pen->bridges ? aligned(pen->used, room / UNIT) : pen->used;
 	struct stroke *s = &pen->strokes[pen->count];
-	const int rc = make_room(pen, room);
+	const int rc = make_room(pen, begin - pen->used + room);
 	uint8_t *block;
 
 	if (rc < 0)
 		return rc;
-	block = pen->buffer + pen->used;
+	block = pen->buffer + begin;
+	memset(pen->buffer + pen->used, 0, begin - pen->used);
 	node_encode(stroke->node, block);
 	memset(block + size, 0, room - size);
 	*s = *stroke;
 	s->generation = stroke->node->generation;
-	s->in_buffer = pen->used;
+	s->in_buffer = begin;
 	s->ref = (struct ref){ .length = size };
-	pen->used += room;
+	pen->used = begin + room;
 	pen->count++;
 	return 0;
 }
@@ -418,7 +461,7 @@ static int write_below(struct pen *pen, struct node *node, struct node *parent, 
 		rc = write_below(pen, child, node, i);
 	if (rc == 0 && node->level)
 		rc = pen_empty(pen);
-	return rc == 0 ? write_frozen(pen, &(struct stroke){ node, parent, index, 0, { 0 }, 0 })
+	return rc == 0 ? write_frozen(pen, &(struct stroke){ node, parent, index, .gap = 0 })
 		       : rc;
 }
 
@@ -443,9 +486,11 @@ int tree_write_view(struct tree *tree, struct node *root, uint64_t generation)
 	return write_root(&pen, root);
 }
 
-int tree_write(struct tree *tree, struct frozen *frozen, void (*pace)(void *arg), void *arg)
+int tree_write(struct tree *tree, struct frozen *frozen, bool (*pace)(void *arg), void *arg)
 {
-	struct pen pen = { .tree = tree, .pace = pace, .arg = arg };
+	struct pen pen = {
+		.tree = tree, .bridges = pace && pace(arg), .pace = pace, .arg = arg,
+	};
 	struct node *root = frozen->root;
 	int rc = root ? write_root(&pen, root) : 0;
 

@@ -97,12 +97,12 @@ static struct files files_of_log(struct sim *disk)
 	return f;
 }
 
-/* What its header says; 0: it has none. *has_group: there is more than the header. */
-static uint64_t sequence_of(struct sim *disk, const char *name, bool *has_group)
+/* What its header says; 0: it has none. */
+static uint64_t sequence_of(struct sim *disk, const char *name)
 {
 	struct os_dir *dir = dir_of(disk);
 	struct segment_header header = { .sequence = 0 };
-	uint8_t bytes[SEGMENT_HEADER + GROUP_HEADER] = { 0 };	/* half-made ones have less */
+	uint8_t bytes[SEGMENT_HEADER] = { 0 };	/* half-made ones have less */
 	struct os_file *file;
 	uint32_t version;
 
@@ -110,22 +110,7 @@ static uint64_t sequence_of(struct sim *disk, const char *name, bool *has_group)
 	assert_true(sim_os(disk)->read(file, bytes, sizeof(bytes), 0) >= 0);
 	sim_os(disk)->close(file);
 	sim_os(disk)->close_dir(dir);
-	if (segment_decode(&header, bytes, &version) != 0)
-		return 0;
-	*has_group = group_peek(bytes + SEGMENT_HEADER).salt == header.salt;
-	return header.sequence;
-}
-
-/* The one in which the last group lies. */
-static bool is_last(struct sim *disk, const char *name)
-{
-	const struct files f = files_of_log(disk);
-	bool has_group = false, last = true;
-	const uint64_t sequence = sequence_of(disk, name, &has_group);
-
-	for (int i = 0; i < f.count; i++)
-		last &= sequence_of(disk, f.names[i], &has_group) <= sequence || !has_group;
-	return last;
+	return segment_decode(&header, bytes, &version) == 0 ? header.sequence : 0;
 }
 
 static void remove_file(struct sim *disk, const char *name)
@@ -235,30 +220,14 @@ static void report(const char *what, const struct tally *t)
 		      t->right, t->refused, t->unreadable, t->older);
 }
 
-/* A checkpoint, then several segments of log; not closed. Returns the commit of the checkpoint. */
-static uint32_t tell_long_log(struct play *p, uint64_t seed)
+/* A checkpoint, then several segments of log; not closed. */
+static void tell_long_log(struct play *p, uint64_t seed)
 {
-	uint32_t commit;
-
 	begin(p, seed);
 	told(p, seed, 400);
 	checkpoint(p);
-	commit = p->progress.tried;
 	told(p, seed + 1, 1500);
 	die(p);
-	return commit;
-}
-
-/* The earliest commit after which the store may be found when this file is lost or damaged: nothing
- * else vouches for what the last segment has, or tells of a file made after the superblock. */
-static uint32_t earliest(const struct play *p, const char *name, uint32_t checkpointed)
-{
-	const struct files f = files_of_log(p->disk);
-	bool highest = true;
-
-	for (int i = 0; i < f.count; i++)
-		highest &= strcmp(f.names[i], name) <= 0;
-	return highest || is_last(p->disk, name) ? checkpointed : p->progress.acknowledged;
 }
 
 /* ---- superblocks ------------------------------------------------------------------------ */
@@ -316,22 +285,22 @@ static void a_missing_segment_is_noticed(void **state)
 	struct play p;
 	(void)state;
 
-	const uint32_t checkpointed = tell_long_log(&p, 5);
-
+	tell_long_log(&p, 5);
 	f = files_of_log(p.disk);
 	assert_true(f.count > 4);
 	for (int i = 0; i < f.count; i++) {
 		struct sim *disk = sim_clone(p.disk);
 
 		remove_file(disk, f.names[i]);
-		look_back(disk, &p, earliest(&p, f.names[i], checkpointed), FILE_LOG_PREFIX, &t);
+		look(disk, &p, f.names[i], &t);
 	}
 	for (int i = 0; i < f.count; i++)	/* and all of them at once */
 		remove_file(p.disk, f.names[i]);
 	look(sim_clone(p.disk), &p, FILE_LOG_PREFIX, &t);
 	report("missing", &t);
 	assert_int_equal(t.unreadable, 0);
-	assert_true(t.refused >= (unsigned)f.count - 1);
+	assert_int_equal(t.older, 0);
+	assert_true(t.refused >= (unsigned)f.count - 1);	/* else it was never written to */
 	play_end(&p);
 }
 
@@ -343,19 +312,18 @@ static void a_segment_that_was_cut_short_is_noticed(void **state)
 	struct play p;
 	(void)state;
 
-	const uint32_t checkpointed = tell_long_log(&p, 6);
-
+	tell_long_log(&p, 6);
 	f = files_of_log(p.disk);
 	for (int i = 0; i < f.count; i++)
 		for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
 			struct sim *disk = sim_clone(p.disk);
 
 			cut_file(disk, f.names[i], sizes[s]);
-			look_back(disk, &p, earliest(&p, f.names[i], checkpointed),
-				  FILE_LOG_PREFIX, &t);
+			look(disk, &p, FILE_LOG_PREFIX, &t);
 		}
 	report("cut short", &t);
 	assert_int_equal(t.unreadable, 0);
+	assert_int_equal(t.older, 0);
 	play_end(&p);
 }
 
@@ -378,10 +346,9 @@ static void a_segment_of_another_store_is_refused(void **state)
 		struct sim *disk = sim_clone(mine);
 		struct engine *e;
 		struct err err;
-		bool used;
 
 		put_back(disk, p.disk, f.names[i]);
-		if (sequence_of(disk, f.names[i], &used)) {
+		if (sequence_of(disk, f.names[i])) {
 			assert_int_equal(
 				engine_open(sim_os(disk), "/store", &mix.options, &e, &err),
 				-EUCLEAN);
@@ -426,11 +393,9 @@ static void each_older_segment(const struct play *p, const struct copy *copy, st
 
 	for (int n = 0; n < f.count; n++) {
 		struct sim *disk = sim_clone(p->disk);
-		const bool last = is_last(disk, f.names[n]);
 
 		put_back(disk, copy->disk, f.names[n]);
-		look_back(disk, p, last ? copy->commit : p->progress.acknowledged, FILE_LOG_PREFIX,
-			  t);
+		look(disk, p, FILE_LOG_PREFIX, t);
 	}
 }
 
@@ -441,7 +406,32 @@ static void all_segments_older(const struct play *p, const struct copy *copy, st
 
 	for (int n = 0; n < f.count; n++)
 		put_back(disk, copy->disk, f.names[n]);
+	look(disk, p, FILE_LOG_PREFIX, t);
+}
+
+/* As if it had been removed, so that the store can be opened with what is left of it. */
+static void all_segments_older_and_no_witness(const struct play *p, const struct copy *copy,
+					      struct tally *t)
+{
+	const struct files f = files_of_log(copy->disk);
+	struct sim *disk = sim_clone(p->disk);
+
+	for (int n = 0; n < f.count; n++)
+		put_back(disk, copy->disk, f.names[n]);
+	remove_file(disk, FILE_WITNESS);
 	look_back(disk, p, copy->commit, FILE_LOG_PREFIX, t);
+}
+
+/* The page file and the log, but not the witness. */
+static void the_rest_older(const struct play *p, const struct copy *copy, struct tally *t)
+{
+	const struct files f = files_of_log(p->disk);
+	struct sim *disk = sim_clone(copy->disk);
+
+	put_back(disk, p->disk, FILE_WITNESS);
+	for (int n = files_of_log(disk).count; n < f.count; n++)
+		put_back(disk, p->disk, f.names[n]);
+	look(disk, p, FILE_LOG_PREFIX, t);
 }
 
 static void the_page_file_older(const struct play *p, const struct copy *copy, struct tally *t)
@@ -449,7 +439,7 @@ static void the_page_file_older(const struct play *p, const struct copy *copy, s
 	struct sim *disk = sim_clone(p->disk);
 
 	put_back(disk, copy->disk, FILE_PAGES);
-	look_back(disk, p, p->progress.tried - 1, "", t);
+	look(disk, p, "", t);
 }
 
 static struct tally for_each_copy(void (*tamper)(const struct play *p, const struct copy *copy,
@@ -471,7 +461,6 @@ static struct tally for_each_copy(void (*tamper)(const struct play *p, const str
 	return t;
 }
 
-/* The last segment may be taken for the log as it was at the time of the copy, for it is that. */
 static void an_older_copy_of_a_segment_is_not_taken_for_the_log(void **state)
 {
 	const struct tally t = for_each_copy(each_older_segment);
@@ -479,21 +468,41 @@ static void an_older_copy_of_a_segment_is_not_taken_for_the_log(void **state)
 
 	report("one older segment", &t);
 	assert_int_equal(t.unreadable, 0);
+	assert_int_equal(t.older, 0);
 	assert_true(t.refused > 0 && t.right > 0);
 }
 
-static void an_older_copy_of_all_segments_is_no_mixture(void **state)
+static void an_older_copy_of_all_segments_is_not_taken_for_the_log(void **state)
 {
 	const struct tally t = for_each_copy(all_segments_older);
 	(void)state;
 
 	report("all segments older", &t);
 	assert_int_equal(t.unreadable, 0);
+	assert_int_equal(t.older, 0);
 	assert_true(t.refused > 0);
 }
 
-/* The log may reach back so far that nothing is lost but runs, which lie in the page file; and the
- * last sync, which nothing vouches for, if it relies on one. */
+static void without_a_witness_an_older_copy_of_all_segments_is_no_mixture(void **state)
+{
+	const struct tally t = for_each_copy(all_segments_older_and_no_witness);
+	(void)state;
+
+	report("all segments older, and no witness", &t);
+	assert_int_equal(t.unreadable, 0);
+	assert_true(t.refused > 0 && t.older > 0);
+}
+
+static void an_older_copy_of_all_but_the_witness_is_refused(void **state)
+{
+	const struct tally t = for_each_copy(the_rest_older);
+	(void)state;
+
+	report("all but the witness older", &t);
+	assert_int_equal(t.right + t.unreadable + t.older, 0);
+}
+
+/* The log may reach back so far that nothing is lost but runs, which lie in the page file. */
 static void an_older_copy_of_the_page_file_is_not_taken_for_the_store(void **state)
 {
 	const struct tally t = for_each_copy(the_page_file_older);
@@ -511,7 +520,9 @@ int main(void)
 		cmocka_unit_test(a_segment_that_was_cut_short_is_noticed),
 		cmocka_unit_test(a_segment_of_another_store_is_refused),
 		cmocka_unit_test(an_older_copy_of_a_segment_is_not_taken_for_the_log),
-		cmocka_unit_test(an_older_copy_of_all_segments_is_no_mixture),
+		cmocka_unit_test(an_older_copy_of_all_segments_is_not_taken_for_the_log),
+		cmocka_unit_test(without_a_witness_an_older_copy_of_all_segments_is_no_mixture),
+		cmocka_unit_test(an_older_copy_of_all_but_the_witness_is_refused),
 		cmocka_unit_test(an_older_copy_of_the_page_file_is_not_taken_for_the_store),
 	};
 

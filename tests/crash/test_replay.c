@@ -179,6 +179,7 @@ static int find_last(void *arg, const char *name)
 	return 0;
 }
 
+/* And the witness, which would tell of it. */
 static void lose_last_file_of_log(struct sim *disk)
 {
 	struct os *os = sim_os(disk);
@@ -188,6 +189,7 @@ static void lose_last_file_of_log(struct sim *disk)
 	assert_int_equal(os->open_dir(os, "/store", 0, &dir), 0);
 	assert_int_equal(os->list(dir, find_last, last), 0);
 	assert_int_equal(os->remove(dir, last), 0);
+	assert_int_equal(os->remove(dir, FILE_WITNESS), 0);
 	os->close_dir(dir);
 }
 

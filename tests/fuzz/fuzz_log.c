@@ -1,6 +1,7 @@
 /* The log: up to three segment files, opened as recovery does. The first byte says how many there
  * are and which of them are left as they are; in the others sums, salts, chains and numbers are
- * made to fit, group by group, but for each whose `synced` is odd in its top byte.
+ * made to fit, group by group, but for each whose `synced` is odd in its top byte. Its top bit says
+ * that there is a witness, too.
  *
  * Whatever is found, opening ends, and a log that was opened can be written and opened again with
  * as much in it. */
@@ -76,6 +77,33 @@ static void write_segment(struct sim *disk, struct os_dir *dir, unsigned index,
 	os->close(file);
 }
 
+/* What there is of a witness, before it is known what would fit. */
+struct told {
+	uint8_t number, file;	/* the top bit: the bytes as they are, else one is made of these */
+	uint8_t bytes[WITNESS_SIZE];
+};
+
+static void write_witness(struct sim *disk, struct os_dir *dir, const struct history *h,
+			  struct told *told)
+{
+	const struct witness witness = {
+		.number = 1u + told->number,
+		.chain = 2u + told->number == h->number ? h->chain : told->number,
+		.file = told->file,
+	};
+	uint8_t unit[UNIT] = { 0 };
+	struct os *os = sim_os(disk);
+	struct os_file *file;
+
+	if (!(told->file & 0x80))
+		witness_encode(&witness, options.store, told->bytes);
+	memcpy(unit, told->bytes, WITNESS_SIZE);
+	CHECK(os->open(dir, FILE_WITNESS, OS_CREATE, &file) == 0);
+	CHECK(os->write(file, unit, sizeof(unit), 0) == 0);
+	CHECK(os->sync(file) == 0);
+	os->close(file);
+}
+
 static int note(void *arg, uint64_t revision, struct slice batch)
 {
 	(void)arg;
@@ -127,11 +155,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const uint8_t what = take_byte(&data, &size);
 	const unsigned count = 1 + what % SEGMENTS_MAX;
 	struct history h = { .number = 1 };
+	struct told told = { .file = 0 };
 	struct sim *disk = sim_new(1);
 	struct os_dir *dir;
 	int64_t found;
 
 	CHECK(sim_os(disk)->open_dir(sim_os(disk), "/store", OS_CREATE, &dir) == 0);
+	if (what & 0x80) {
+		told.number = take_byte(&data, &size);
+		told.file = take_byte(&data, &size);
+		take(&data, &size, told.bytes, told.file & 0x80 ? WITNESS_SIZE : 0);
+	}
 	for (unsigned i = 0; i < count; i++) {
 		const size_t part = size / (count - i) < SIZE ? size / (count - i) : SIZE;
 		static uint8_t bytes[SIZE];
@@ -147,6 +181,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		data += part;
 		size -= part;
 	}
+	if (what & 0x80)
+		write_witness(disk, dir, &h, &told);
 	found = open_and_count(disk, dir, true);
 	if (found >= 0)
 		CHECK(open_and_count(disk, dir, false) == found);

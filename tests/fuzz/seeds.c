@@ -131,10 +131,20 @@ static void take_apart_pages(struct slice pages)
 	}
 }
 
+/* The segment with a witness of its last group. */
+static void add_witness(const uint8_t *segment, size_t size, uint8_t groups)
+{
+	uint8_t bytes[2 + 8 * UNIT] = { (uint8_t)(groups - 1), 0 };
+
+	memcpy(bytes + 2, segment, size);
+	seed("fuzz_log", "witness", 0x80, slice_of(bytes, 2 + size));
+}
+
 static void take_apart_log(struct slice log)
 {
 	const uint8_t *bytes = log.data;
 	size_t end = SEGMENT_HEADER;
+	uint8_t groups = 0;
 
 	for (size_t at = SEGMENT_HEADER; at + GROUP_HEADER < log.size;) {
 		const struct group g = group_peek(bytes + at);
@@ -150,11 +160,15 @@ static void take_apart_log(struct slice log)
 		while (group_next(batches, &offset, &batch))
 			seed("fuzz_batch", batch.size < 300 ? "small" : "batch", -1, batch);
 		at = group_up(at + GROUP_HEADER + g.size);
-		if (at < 8 * UNIT)
+		if (at < 8 * UNIT) {
 			end = at;
+			groups++;
+		}
 	}
-	if (end > SEGMENT_HEADER)
+	if (end > SEGMENT_HEADER) {
 		seed("fuzz_log", "segment", 0, slice_of(bytes, end));
+		add_witness(bytes, end, groups);
+	}
 }
 
 static int take_apart_entry(void *arg, const struct engine_entry *e)

@@ -14,8 +14,14 @@ static const char *const reasons[DIFFERENCES] = {
 	[DEVICES_ARE_SHUT] = "libfuse mounts nodev,nosuid unless -o dev,suid says otherwise",
 	[NO_TMPFILE] = "O_TMPFILE: libfuse 3.14 does not know it, and programs fall back",
 	[NO_WHITEOUT] = "RENAME_WHITEOUT: only overlayfs asks for it",
-	/* For an instant others see zeros at the end; mappings may bring old bytes back. */
 	[VERSION_IS_LISTED] = "user.cubby.version is listed, so that copies and backups keep it",
+	[PATHS_KEEP_NOTHING] = "the kernel tells us nothing of an O_PATH handle, so it keeps no "
+			       "contents of what is removed",
+	[DIRECT_TAKES_ALL] = "O_DIRECT wants nothing aligned",
+	/* What the kernel does with every FUSE file system. */
+	[FILES_CAN_BE_POLLED] = "epoll takes a file, which is always ready",
+	[FIFOS_MOVE_NO_TIMES] = "what goes through a fifo never reaches us",
+	[NO_NOWAIT] = "RWF_NOWAIT and RWF_DONTCACHE are refused, and programs fall back",
 };
 
 static struct {

@@ -172,6 +172,21 @@ static void directories_count_their_directories_as_links(void **state)
 	assert_int_equal(stat_of("d").st_nlink, 3);
 }
 
+/* On a mount that only root can enter, where the kernel leaves it to us. */
+static void what_nobody_may_execute_root_may_not_either(void **state)
+{
+	(void)state;
+	only_root();
+	run("echo x > k; chmod 644 k; mkdir d; chmod 0 d");
+	assert_ok(access("k", R_OK | W_OK));
+	assert_errno(access("k", X_OK), EACCES);
+	assert_errno(faccessat(AT_FDCWD, "k", X_OK, AT_EACCESS), EACCES);
+	assert_int_not_equal(sh("test -x k"), 0);
+	assert_ok(access("d", R_OK | W_OK | X_OK));
+	assert_ok(chmod("k", 01));
+	assert_ok(access("k", R_OK | W_OK | X_OK));
+}
+
 static void other_users_are_kept_out_by_the_mode(void **state)
 {
 	(void)state;
@@ -211,6 +226,7 @@ int main(void)
 		TEST(any_change_of_attributes_moves_ctime),
 		TEST(an_inode_number_stays_with_its_file),
 		TEST(directories_count_their_directories_as_links),
+		TEST(what_nobody_may_execute_root_may_not_either),
 		TEST(other_users_are_kept_out_by_the_mode),
 		TEST(statfs_tells_of_the_disk_below),
 	};

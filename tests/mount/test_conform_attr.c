@@ -116,6 +116,26 @@ static void a_new_owner_takes_setuid_away(void **state)
 	assert_int_equal(mode_of("d"), 06755); /* means something else */
 }
 
+/* Not even by changing nothing. */
+static void a_stranger_takes_no_setuid_away(void **state)
+{
+	(void)state;
+	only_root();
+	put("f", "x");
+	put("plain", "x");
+	assert_ok(chmod("f", 06755));
+	become(USER, GROUP);
+	assert_errno(chown("f", (uid_t)-1, (gid_t)-1), EPERM);
+	assert_int_equal(mode_of("f"), 06755);
+	assert_ok(chown("plain", (uid_t)-1, (gid_t)-1));
+	become_root();
+	assert_ok(chown("f", USER, GROUP));
+	assert_ok(chmod("f", 06755));
+	become(USER, GROUP);
+	assert_ok(chown("f", (uid_t)-1, (gid_t)-1));
+	assert_int_equal(mode_of("f"), 0755);
+}
+
 /* ---- times ---------------------------------------------------------------------------------- */
 
 static void times_are_kept_to_the_nanosecond(void **state)
@@ -448,6 +468,7 @@ int main(void)
 		CONFORM(only_the_owner_changes_the_mode),
 		CONFORM(owners_are_changed_by_root_only),
 		CONFORM(a_new_owner_takes_setuid_away),
+		CONFORM(a_stranger_takes_no_setuid_away),
 		CONFORM(times_are_kept_to_the_nanosecond),
 		CONFORM(setting_times_wants_the_owner_or_a_writer),
 		CONFORM(now_is_now),

@@ -537,6 +537,10 @@ static void direct_reads_and_writes_agree_with_the_others(void **state)
 	assert_all(pread(direct, bytes, 2 * PAGE, 0), 2 * PAGE);
 	assert_memory_equal(bytes + PAGE - 2, "dppd", 4);
 	assert_all(pread(direct, bytes, 2 * PAGE, PAGE), PAGE);
+	if (differs(DIRECT_TAKES_ALL))
+		assert_all(pread(direct, bytes + 1, 3, 1), 3);
+	else
+		assert_errno(pread(direct, bytes + 1, 3, 1), EINVAL);
 	assert_ok(close(direct));
 	assert_ok(close(plain));
 	free(bytes);
@@ -641,6 +645,50 @@ static void data_and_holes_are_found(void **state)
 	assert_ok(close(fd));
 }
 
+/* Inside the file and beyond its end, too, where nothing changes. */
+static void fallocate_always_moves_the_times(void **state)
+{
+	static const struct {
+		int mode;
+		off_t at;
+	} ways[] = {
+		{ 0, 0 },	  { KEEP, 0 }, { KEEP, 5 }, { PUNCH, 0 }, { PUNCH, 5 },
+		{ ZERO | KEEP, 5 }, { ZERO, 0 },
+	};
+	const int fd = open_with("f", "hello", O_RDWR);
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
+		const struct stat before = stat_of("f");
+		struct stat after;
+
+		wait_for_tick();
+		assert_ok(fallocate(fd, ways[i].mode, ways[i].at, 4));
+		after = stat_of("f");
+		assert_int_equal(after.st_size, 5);
+		assert_true(ns_of(after.st_mtim) > ns_of(before.st_mtim));
+		assert_true(ns_of(after.st_ctim) > ns_of(before.st_ctim));
+	}
+	assert_ok(close(fd));
+}
+
+/* ---- not waiting ---------------------------------------------------------------------------- */
+
+static void what_is_in_memory_is_read_without_waiting(void **state)
+{
+	char byte;
+	const struct iovec one = { &byte, 1 };
+	const int fd = open_with("f", "hello", O_RDWR);
+
+	(void)state;
+	assert_all(pread(fd, &byte, 1, 0), 1);
+	if (differs(NO_NOWAIT))
+		assert_errno(preadv2(fd, &one, 1, 0, RWF_NOWAIT), EOPNOTSUPP);
+	else
+		assert_all(preadv2(fd, &one, 1, 0, RWF_NOWAIT), 1);
+	assert_ok(close(fd));
+}
+
 /* ---- the bits that a write takes away ------------------------------------------------------- */
 
 static void writing_takes_setuid_away(void **state)
@@ -685,6 +733,13 @@ static void writing_takes_setuid_away(void **state)
 	become(USER, USER);
 	assert_all(write(fd, "x", 1), 1);
 	assert_int_equal(stat_of("f").st_mode & 07777, 0767);
+	/* What is refused changes nothing. */
+	become_root();
+	assert_ok(chmod("f", 06777));
+	become(USER, GROUP);
+	assert_errno(ftruncate(fd, LLONG_MAX), EFBIG);
+	assert_errno(truncate("f", LLONG_MAX), EFBIG);
+	assert_int_equal(stat_of("f").st_mode & 07777, 06777);
 	/* Root may. */
 	become_root();
 	assert_ok(chmod("f", 06777));
@@ -720,7 +775,9 @@ int main(void)
 		CONFORM(direct_reads_and_writes_agree_with_the_others),
 		CONFORM(fallocate_says_what_is_wrong),
 		CONFORM(fallocate_grows_keeps_punches_and_zeroes),
+		CONFORM(fallocate_always_moves_the_times),
 		CONFORM(data_and_holes_are_found),
+		CONFORM(what_is_in_memory_is_read_without_waiting),
 		CONFORM(writing_takes_setuid_away),
 	};
 

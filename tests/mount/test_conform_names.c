@@ -96,6 +96,24 @@ static void an_unlinked_file_is_used_on_while_open(void **state)
 	assert_string_equal(get("f"), "other");
 }
 
+static void an_unlinked_file_can_be_opened_by_a_path_handle(void **state)
+{
+	char path[32];
+	int fd;
+
+	(void)state;
+	put("f", "hello");
+	fd = open("f", O_PATH);
+	assert_ok(fd);
+	assert_ok(unlink("f"));
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if (differs(PATHS_KEEP_NOTHING))
+		assert_errno(open(path, O_RDONLY), ESTALE);
+	else
+		assert_ok(close(open(path, O_RDONLY)));
+	assert_ok(close(fd));
+}
+
 /* ---- link ----------------------------------------------------------------------------------- */
 
 static void link_says_what_is_wrong(void **state)
@@ -420,6 +438,7 @@ int main(void)
 		CONFORM(unlink_wants_a_file_and_rmdir_a_directory),
 		CONFORM(a_working_directory_can_be_removed),
 		CONFORM(an_unlinked_file_is_used_on_while_open),
+		CONFORM(an_unlinked_file_can_be_opened_by_a_path_handle),
 		CONFORM(link_says_what_is_wrong),
 		CONFORM(link_makes_a_second_name),
 		CONFORM(a_file_has_65000_names_at_most),

@@ -2,6 +2,7 @@
 #include "mount/conform.h"
 
 #include <signal.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -242,6 +243,21 @@ static void truncating_on_open_wants_the_right_to_write(void **state)
 	assert_int_equal(stat_of("f").st_size, 0);
 }
 
+/* POSIX leaves that open; Linux does it. */
+static void truncating_on_open_does_not_want_a_handle_that_writes(void **state)
+{
+	int fd;
+
+	(void)state;
+	put("f", "hello");
+	fd = open("f", O_RDONLY | O_TRUNC);
+	assert_ok(fd);
+	assert_int_equal(stat_of("f").st_size, 0);
+	assert_ok(close(fd));
+	assert_int_equal(stat_of("f").st_size, 0);
+	assert_string_equal(get("f"), "");
+}
+
 static void a_running_program_is_etxtbsy(void **state)
 {
 	int pipes[2];
@@ -438,6 +454,42 @@ static void a_fifo_carries_bytes(void **state)
 	assert_int_equal(stat_of("p").st_size, 0);
 }
 
+static void what_goes_through_a_fifo_moves_its_times(void **state)
+{
+	struct stat before;
+	char byte;
+	int fd;
+
+	(void)state;
+	assert_ok(mkfifo("p", 0644));
+	before = stat_of("p");
+	wait_for_tick();
+	fd = open("p", O_RDWR);
+	assert_ok(fd);
+	assert_all(write(fd, "x", 1), 1);
+	assert_all(read(fd, &byte, 1), 1);
+	assert_ok(close(fd));
+	assert_int_equal(ns_of(stat_of("p").st_mtim) > ns_of(before.st_mtim),
+			 !differs(FIFOS_MOVE_NO_TIMES));
+}
+
+static void a_file_cannot_be_waited_for(void **state)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	const int polls = epoll_create1(EPOLL_CLOEXEC), fd = open("f", O_RDWR | O_CREAT, 0644);
+
+	(void)state;
+	assert_ok(polls);
+	if (differs(FILES_CAN_BE_POLLED)) {
+		assert_ok(epoll_ctl(polls, EPOLL_CTL_ADD, fd, &event));
+		assert_int_equal(epoll_wait(polls, &event, 1, -1), 1);
+	} else {
+		assert_errno(epoll_ctl(polls, EPOLL_CTL_ADD, fd, &event), EPERM);
+	}
+	assert_ok(close(fd));
+	assert_ok(close(polls));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -453,6 +505,7 @@ int main(void)
 		CONFORM(access_asks_for_the_real_user),
 		CONFORM(only_the_owner_opens_without_atime),
 		CONFORM(truncating_on_open_wants_the_right_to_write),
+		CONFORM(truncating_on_open_does_not_want_a_handle_that_writes),
 		CONFORM(a_running_program_is_etxtbsy),
 		CONFORM(what_is_open_for_writing_does_not_run),
 		CONFORM(a_path_handle_does_nothing_but_name),
@@ -463,6 +516,8 @@ int main(void)
 		CONFORM(an_ioctl_that_is_not_for_files_is_enotty),
 		CONFORM(a_process_has_so_many_open_and_no_more),
 		CONFORM(a_fifo_carries_bytes),
+		CONFORM(what_goes_through_a_fifo_moves_its_times),
+		CONFORM(a_file_cannot_be_waited_for),
 	};
 
 	return conform_run(tests, COUNT(tests));

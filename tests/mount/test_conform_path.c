@@ -477,6 +477,7 @@ static void dot_and_dot_dot_cannot_be_made_or_removed(void **state)
 static void a_removed_directory_holds_nothing(void **state)
 {
 	char where[PATH_MAX];
+	DIR *dir;
 	int fd;
 
 	(void)state;
@@ -496,6 +497,10 @@ static void a_removed_directory_holds_nothing(void **state)
 	assert_ok(fchdir(fd));
 	assert_null(getcwd(where, sizeof(where)));
 	assert_int_equal(errno, ENOENT);
+	dir = opendir(".");
+	assert_non_null(dir);
+	assert_null(readdir(dir));
+	assert_ok(closedir(dir));
 }
 
 static void a_descriptor_that_is_no_directory_is_enotdir(void **state)

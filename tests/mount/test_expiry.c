@@ -9,8 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 static int set_expiry(const char *name, int64_t at)
@@ -292,6 +295,90 @@ static void an_expiry_put_off_keeps_the_key(void **state)
 	assert_true(now_ms() > first);
 }
 
+/* ---- the kernel is told in time -------------------------------------------------------------- */
+
+static pid_t teller; /* the daemon's thread that tells the kernel what to forget */
+
+static pid_t find_teller(void)
+{
+	return (pid_t)atoi(run("cd /proc/%d/task; grep -l cubby-teller */comm", (int)daemon_pid()));
+}
+
+static void stop_teller(void)
+{
+	teller = find_teller();
+	assert_ok(ptrace(PTRACE_SEIZE, teller, NULL, NULL));
+	assert_ok(ptrace(PTRACE_INTERRUPT, teller, NULL, NULL));
+	assert_int_equal(waitpid(teller, NULL, __WALL), teller);
+}
+
+static void let_teller_go(void)
+{
+	assert_ok(ptrace(PTRACE_DETACH, teller, NULL, NULL));
+}
+
+static int expires_soon(void *name)
+{
+	return set_expiry(name, now_ms() + 5000);
+}
+
+static int is_removed(void *name)
+{
+	return unlink(name);
+}
+
+static bool has_ended(pid_t child)
+{
+	siginfo_t info = { 0 };
+
+	assert_ok(waitid(P_PID, (id_t)child, &info, WEXITED | WNOHANG | WNOWAIT));
+	return info.si_pid == child;
+}
+
+/* Else it keeps what it has cached for a day, past the instant if that comes sooner than the
+ * teller. The daemon does not wait for ever, so who was too slow to see it tries again. */
+static void a_soon_expiry_is_answered_when_the_kernel_knows(void **state)
+{
+	bool early, in_time;
+
+	(void)state;
+	only_cubby();
+	do {
+		const time_t begin = time(NULL);
+		pid_t child;
+
+		run("echo x > k; cat k");
+		stop_teller();
+		child = spawn(expires_soon, (void *)(uintptr_t) "k");
+		sleep_ms(200);
+		early = has_ended(child);
+		in_time = time(NULL) == begin;
+		let_teller_go();
+		assert_true(joined(child));
+	} while (!in_time);
+	assert_false(early);
+}
+
+/* Setting it holds the file's lock in the kernel; removing it the directory's, which the teller
+ * needs, and waits for the file's. */
+static void an_expiry_and_a_removal_do_not_wait_for_each_other(void **state)
+{
+	pid_t children[2];
+
+	(void)state;
+	only_cubby();
+	run("echo x > k; cat k");
+	stop_teller();
+	children[0] = spawn(expires_soon, (void *)(uintptr_t) "k");
+	sleep_ms(100);
+	children[1] = spawn(is_removed, (void *)(uintptr_t) "k");
+	sleep_ms(100);
+	let_teller_go();
+	for (size_t i = 0; i < 2; i++)
+		assert_true(joined(children[i]));
+	assert_false(exists("k"));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, mount_begin, mount_end)
 
 int main(void)
@@ -309,6 +396,8 @@ int main(void)
 		TEST(an_instant_long_past_lets_the_key_live_for_some_seconds),
 		TEST(a_date_before_there_were_any_keys_is_refused),
 		TEST(an_expiry_put_off_keeps_the_key),
+		TEST(a_soon_expiry_is_answered_when_the_kernel_knows),
+		TEST(an_expiry_and_a_removal_do_not_wait_for_each_other),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -399,6 +399,27 @@ static void a_table_and_what_is_in_it_outlive_the_daemon(void **state)
 			    "640 1000\nw");
 }
 
+/* As careless hands do; whoever finds it is told of the file. */
+static void an_older_copy_of_the_log_is_refused_by_name(void **state)
+{
+	(void)state;
+	only_cubby();
+	mount_start("sync=close");
+	put("key", "old");
+	run("mkdir '%s/copy' && cp '%s'/log.* '%s/copy'", base_path(), store_path(), base_path());
+	put("key", "new");
+	mount_kill();
+	run("mkdir '%s/newest' && cp '%s'/log.* '%s/newest'", base_path(), store_path(),
+	    base_path());
+	run("cp '%s'/copy/* '%s'", base_path(), store_path());
+	assert_int_not_equal(sh("'%s' mount '%s' '%s'", cubby(), store_path(), point_path()), 0);
+	assert_non_null(strstr(said(), "log.0000000"));
+	assert_false(is_mounted(point_path()));
+	run("cp '%s'/newest/* '%s'", base_path(), store_path());
+	mount_start("sync=close");
+	assert_string_equal(get("key"), "new");
+}
+
 /* Makes files that are gone at once, in one table with everybody else, until the daemon is. */
 static int make_what_expires(void *arg)
 {
@@ -494,6 +515,7 @@ int main(void)
 		TEST(a_key_never_published_does_not_exist),
 		TEST(a_rename_publishes_what_was_written_so_far),
 		TEST(a_table_and_what_is_in_it_outlive_the_daemon),
+		TEST(an_older_copy_of_the_log_is_refused_by_name),
 		TEST(a_dead_mount_can_be_taken_away_though_files_are_open_in_it),
 		TEST(a_daemon_killed_while_keys_expire_leaves_a_mount_that_can_be_taken_away),
 		TEST(a_daemon_killed_while_keys_expire_lets_go_of_everybody),

@@ -11,9 +11,12 @@
 
 bool play_open(struct sim *disk, const struct mix *mix, struct engine **out, char *wrong)
 {
+	struct engine_options options = mix->options;
 	struct err err;
-	const int rc = engine_open(sim_os(disk), "/store", &mix->options, out, &err);
+	int rc;
 
+	options.commit_ns = 1;		/* the log's witness is told of every sync */
+	rc = engine_open(sim_os(disk), "/store", &options, out, &err);
 	return rc == 0 || look_is_wrong(wrong, "open: %s (%d)", err.text, rc);
 }
 

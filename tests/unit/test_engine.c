@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -884,6 +885,65 @@ static void threads_and_checkpoints_do_not_disturb_each_other(void **state)
 	sim_free(disk);
 }
 
+/* Would the witness tell something after a crash now? */
+static bool witness_tells(struct sim *disk, enum sim_fate fate)
+{
+	struct sim *copy = sim_clone(disk);
+	struct os *os = sim_os(copy);
+	uint8_t bytes[WITNESS_SIZE];
+	struct os_file *file;
+	struct os_dir *dir;
+
+	sim_reboot(copy, fate, 0);
+	assert_int_equal(os->open_dir(os, "/store", 0, &dir), 0);
+	assert_int_equal(os->open(dir, FILE_WITNESS, 0, &file), 0);
+	assert_int_equal(os->read(file, bytes, sizeof(bytes), 0), sizeof(bytes));
+	os->close(file);
+	os->close_dir(dir);
+	sim_free(copy);
+	return memcmp(bytes + WITNESS_MAGIC, WITNESS_MAGIC_TEXT, 8) == 0;
+}
+
+static void the_background_keeps_what_the_witness_tells(void **state)
+{
+	const struct engine_options options = {
+		.create = true, .background = true, .segment_size = 64 * 1024,
+		.log_cap = 256 * 1024, .commit_ns = 1000000,
+	};
+	struct sim *disk = sim_new(1);
+	struct engine *e;
+	(void)state;
+
+	assert_int_equal(try_open(disk, &options, &e, NULL), 0);
+	put(e, 1, 1, 100);
+	while (!witness_tells(disk, SIM_LOSE))
+		usleep(1000);
+	assert_int_equal(engine_close(e), 0);
+	sim_free(disk);
+}
+
+/* As one of before there were any. */
+static void a_store_without_a_witness_gets_one(void **state)
+{
+	struct sim *disk = sim_new(1);
+	struct engine *e = open_engine(disk);
+	struct os *os = sim_os(disk);
+	struct os_dir *dir;
+	(void)state;
+
+	put(e, 1, 1, 100);
+	assert_int_equal(engine_close(e), 0);
+	assert_int_equal(os->open_dir(os, "/store", 0, &dir), 0);
+	assert_int_equal(os->remove(dir, FILE_WITNESS), 0);
+	os->close_dir(dir);
+	e = open_engine(disk);
+	assert_int_equal(holds(e, 1, 1, 100), 1);
+	put(e, 2, 2, 100);
+	assert_true(witness_tells(disk, SIM_KEEP));
+	assert_int_equal(engine_close(e), 0);
+	sim_free(disk);
+}
+
 /* Reads over a cache that is far too small, so that every miss makes the clock's hand turn. */
 static void *reads_what_is_not_in_memory(void *arg)
 {
@@ -1061,6 +1121,8 @@ int main(void)
 		cmocka_unit_test(on_a_full_disk_deleting_runs_makes_room),
 		cmocka_unit_test(an_unreadable_page_fails_that_reading_only),
 		cmocka_unit_test(a_run_that_a_failed_sync_left_is_durable_once_the_store_is_open),
+		cmocka_unit_test(the_background_keeps_what_the_witness_tells),
+		cmocka_unit_test(a_store_without_a_witness_gets_one),
 		cmocka_unit_test(threads_and_checkpoints_do_not_disturb_each_other),
 		cmocka_unit_test(what_readers_have_forgotten_is_no_concern_of_a_checkpoint),
 		cmocka_unit_test(a_store_whose_checkpoint_failed_is_not_called_damaged),

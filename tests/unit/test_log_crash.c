@@ -22,6 +22,8 @@ static int story(struct bench *b, bool wide)
 			rc = sync_all(b);
 		else if (rc == 0 && i % 2)
 			rc = log_wait_blocking(b->log, b->revision, LOG_WRITTEN);
+		if (rc == 0 && i % 7 == 6)
+			rc = log_keep_witness(b->log);
 		if (rc == 0 && i % 11 == 10)
 			rc = checkpoint(b);
 	}

@@ -5,13 +5,25 @@
 #include <stdio.h>
 #include <string.h>
 
+/* The disk of a log that is not open loses a file. */
+static void lose(struct bench *b, const char *name)
+{
+	struct os_dir *dir;
+
+	assert_int_equal(b->os->open_dir(b->os, "/store", 0, &dir), 0);
+	assert_int_equal(b->os->remove(dir, name), 0);
+	assert_int_equal(b->os->sync_dir(dir), 0);
+	b->os->close_dir(dir);
+}
+
 /* ---- torn or damaged ------------------------------------------------------------------- */
 
-/* What log_open says when a byte of one file is flipped. */
+/* What log_open says when a byte of one file is flipped, if only the log itself tells. */
 static struct bench flipped(struct bench *b, const char *name, uint64_t offset)
 {
 	struct bench t = twin(b);
 
+	lose(&t, FILE_WITNESS);
 	assert_int_equal(sim_flip(t.disk, name, offset, 0x10), 0);
 	reopen(&t);
 	return t;
@@ -281,19 +293,20 @@ static void segments_behind_a_torn_tail_do_not_come_back(void **state)
 
 static void what_was_cut_off_does_not_come_back_after_a_checkpoint(void **state)
 {
-	struct bench *b = *state;
+	struct bench *b = *state, t;
 
 	append_written(b, SMALL);
-	shut(b);
-	b->missing_from = 1;
-	assert_int_equal(reopen(b), 0);
-	assert_int_equal(b->found, 0);
-	b->appended = 0;
-	b->missing_from = 0;
-	assert_int_equal(checkpoint(b), 0);
-	reboot(b, SIM_KEEP, 0);
-	assert_opens(b);
-	assert_int_equal(b->found, 0);
+	t = twin(b);			/* before it is closed, which syncs */
+	t.missing_from = 1;
+	assert_int_equal(reopen(&t), 0);
+	assert_int_equal(t.found, 0);
+	t.appended = 0;
+	t.missing_from = 0;
+	assert_int_equal(checkpoint(&t), 0);
+	reboot(&t, SIM_KEEP, 0);
+	assert_opens(&t);
+	assert_int_equal(t.found, 0);
+	drop(&t);
 }
 
 /* What recovery learns about which groups were synced counts even if it lies behind a torn one. */
@@ -373,11 +386,10 @@ static void a_value_that_looks_like_a_group_proves_nothing(void **state)
 	drop(&t);
 }
 
-/* Every byte of every file of a small log, flipped once. The last sync is all that nothing later
- * vouches for. */
-static void no_flipped_byte_goes_unnoticed(void **state)
+/* Every byte of every file of a small log, flipped once. Without the witness the last sync is all
+ * that nothing vouches for. */
+static void flip_each_byte(struct bench *b, bool witness)
 {
-	struct bench *b = *state;
 	char name[16];
 	unsigned refused = 0, cut = 0;
 
@@ -391,11 +403,13 @@ static void no_flipped_byte_goes_unnoticed(void **state)
 		for (uint64_t offset = 0; offset < SEGMENT; offset++) {
 			struct bench t = twin(b);
 
+			if (!witness)
+				lose(&t, FILE_WITNESS);
 			if (sim_flip(t.disk, name, offset, (uint8_t)(1u << offset % 8)) != 0)
 				offset = SEGMENT;
 			reopen(&t);
 			if (t.rc == 0)
-				assert_in_range(t.found, b->acked - 1, b->appended);
+				assert_in_range(t.found, b->acked - !witness, b->appended);
 			else
 				assert_int_equal(t.rc, -EUCLEAN);
 			refused += t.rc != 0;
@@ -403,7 +417,265 @@ static void no_flipped_byte_goes_unnoticed(void **state)
 			drop(&t);
 		}
 	}
-	assert_true(refused > 2 * LARGE && cut >= SMALL);
+	assert_true(refused > 2 * LARGE && (cut >= SMALL) == !witness);
+}
+
+static void no_flipped_byte_goes_unnoticed(void **state)
+{
+	flip_each_byte(*state, true);
+}
+
+static void no_flipped_byte_before_the_last_sync_does_without_the_witness(void **state)
+{
+	flip_each_byte(*state, false);
+}
+
+/* ---- the witness ------------------------------------------------------------------------ */
+
+static void assert_refused(struct bench *t, const char *text)
+{
+	assert_int_equal(reopen(t), -EUCLEAN);
+	if (!strstr(t->err.text, text))
+		fail_msg("%s: it is not said that %s", t->err.text, text);
+	drop(t);
+}
+
+static void the_last_group_is_missed_if_it_was_synced(void **state)
+{
+	struct bench *b = *state, t;
+
+	append_synced(b, SMALL);
+	append_synced(b, SMALL);
+	t = twin(b);
+	sim_flip(t.disk, "log.00000000", SEGMENT_HEADER + UNIT + GROUP_HEADER + 8, 1);
+	assert_refused(&t, "log.00000000: damaged at byte 8192: group 2 of the log is broken or "
+			   "missing there, but the file witness says that it was on disk");
+	append_written(b, SMALL);
+	t = twin(b);
+	sim_flip(t.disk, "log.00000000", SEGMENT_HEADER + 2 * UNIT + GROUP_HEADER + 8, 1);
+	assert_int_equal(reopen(&t), 0);
+	assert_int_equal(t.found, 2);
+	assert_true(t.torn);
+	drop(&t);
+}
+
+/* It was made after the mark, so that nothing else knows of it. */
+static void the_last_file_is_missed_once_it_was_written_to(void **state)
+{
+	struct bench *b = *state, t;
+
+	for (int i = 0; i < 6; i++)
+		append_synced(b, LARGE);
+	assert_int_equal(log_prepare(b->log, LOG_SPARES), 0);
+	t = twin(b);			/* the spares were not written to yet */
+	lose(&t, "log.00000003");
+	assert_opens(&t);
+	assert_int_equal(t.found, 6);
+	drop(&t);
+	append_synced(b, LARGE);
+	t = twin(b);
+	lose(&t, "log.00000003");
+	lose(&t, "log.00000002");
+	assert_refused(&t, "log.00000002: the file is missing");
+}
+
+static void copy_all(const struct bench *b, unsigned files, uint8_t bytes[][SEGMENT], bool in)
+{
+	char name[16];
+
+	for (unsigned file = 0; file < files; file++) {
+		snprintf(name, sizeof(name), "log.%08u", file);
+		copy(b, name, bytes[file], in);
+	}
+}
+
+/* Older by a group only, or by so much that it had not been used. */
+static void an_older_copy_of_the_last_segment_is_refused(void **state)
+{
+	static uint8_t spare[SEGMENT], old[SEGMENT];
+	struct bench *b = *state, t;
+
+	for (int i = 0; i < 3; i++)
+		append_synced(b, LARGE);
+	copy(b, "log.00000001", spare, false);
+	append_synced(b, SMALL);
+	append_synced(b, LARGE);
+	copy(b, "log.00000001", old, false);
+	append_synced(b, SMALL);
+	t = twin(b);
+	copy(&t, "log.00000001", spare, true);
+	assert_refused(&t, "log.00000001: damaged, or an older copy: the log went on in it up to "
+			   "group 6, as the file witness says, but ends with group 4 in "
+			   "log.00000000");
+	t = twin(b);
+	copy(&t, "log.00000001", old, true);
+	assert_refused(&t, "log.00000001: damaged at byte 12288: group 6 of the log");
+}
+
+static void an_older_copy_of_all_segments_is_refused_or_right(void **state)
+{
+	static uint8_t old[3][SEGMENT];
+	struct bench *b = *state, t;
+
+	for (int i = 0; i < 7; i++)
+		append_synced(b, LARGE);
+	copy_all(b, 3, old, false);
+	t = twin(b);
+	copy_all(&t, 3, old, true);
+	assert_opens(&t);
+	assert_int_equal(t.found, 7);
+	drop(&t);
+	append_synced(b, SMALL);
+	t = twin(b);
+	copy_all(&t, 3, old, true);
+	assert_refused(&t, "group 8 of the log");
+}
+
+/* Somebody copied the store, and both went on. */
+static void what_another_copy_went_on_with_is_refused(void **state)
+{
+	static uint8_t old[2][SEGMENT];
+	struct bench *b = *state, t;
+
+	append_synced(b, SMALL);
+	t = twin(b);
+	append_synced(b, SMALL);
+	append_synced(b, SMALL);
+	assert_opens(&t);
+	append_synced(&t, LARGE);
+	append_synced(&t, LARGE);
+	append_synced(&t, LARGE);
+	copy_all(&t, 2, old, false);
+	drop(&t);
+	t = twin(b);
+	copy_all(&t, 2, old, true);
+	assert_refused(&t, "its group 3 is not the one that the file witness knows");
+}
+
+static void the_witness_of_another_store_is_refused(void **state)
+{
+	static const uint8_t other[STORE_ID_SIZE] = "another";
+	struct bench *b = *state;
+	uint8_t bytes[WITNESS_SIZE];
+	struct os_file *file;
+
+	shut(b);
+	witness_encode(&(struct witness){ .number = 1 }, other, bytes);
+	b->os->open_dir(b->os, "/store", 0, &b->dir);
+	assert_int_equal(b->os->open(b->dir, FILE_WITNESS, 0, &file), 0);
+	b->os->write(file, bytes, sizeof(bytes), 0);
+	b->os->close(file);
+	b->os->close_dir(b->dir);
+	assert_int_equal(reopen(b), -EUCLEAN);
+	assert_string_equal(b->err.text, "witness: belongs to another store");
+}
+
+/* It does not lose what was kept of it, and nothing is lost with the rest. */
+static void the_witness_survives_a_power_cut_once_it_is_kept(void **state)
+{
+	struct bench *b = *state, t;
+
+	append_synced(b, SMALL);
+	append_synced(b, SMALL);
+	assert_int_equal(log_keep_witness(b->log), 0);
+	t = twin(b);
+	sim_reboot(t.disk, SIM_LOSE, 0);
+	sim_flip(t.disk, "log.00000000", SEGMENT_HEADER + UNIT + GROUP_HEADER + 8, 1);
+	assert_refused(&t, "log.00000000: damaged at byte 8192");
+	append_synced(b, SMALL);
+	t = twin(b);
+	sim_reboot(t.disk, SIM_LOSE, 0);
+	assert_opens(&t);
+	assert_int_equal(t.found, 3);
+	drop(&t);
+}
+
+/* It would cost each sync a write. */
+static void the_witness_is_not_told_again_at_once(void **state)
+{
+	struct bench *b = *state, t;
+	const struct log_reader reader = reader_of(b);
+	struct log_options options = options_of(b);
+
+	options.witness_ns = 1000;
+	shut(b);
+	assert_int_equal(b->os->open_dir(b->os, "/store", 0, &b->dir), 0);
+	assert_int_equal(
+		log_open(b->os, b->dir, &options, &b->mark, 0, &reader, &b->log, NULL, NULL), 0);
+	append_synced(b, SMALL);
+	append_synced(b, SMALL);
+	t = twin(b);
+	sim_flip(t.disk, "log.00000001", SEGMENT_HEADER + UNIT + GROUP_HEADER + 8, 1);
+	assert_int_equal(reopen(&t), 0);
+	assert_int_equal(t.found, 1);
+	drop(&t);
+	t = twin(b);
+	sim_flip(t.disk, "log.00000001", SEGMENT_HEADER + GROUP_HEADER + 8, 1);
+	assert_refused(&t, "log.00000001: damaged at byte 4096");
+	sim_advance(b->disk, 1000);
+	append_synced(b, SMALL);
+	t = twin(b);
+	sim_flip(t.disk, "log.00000001", SEGMENT_HEADER + 2 * UNIT + GROUP_HEADER + 8, 1);
+	assert_refused(&t, "group 3 of the log");
+	append_synced(b, SMALL);
+	assert_int_equal(log_keep_witness(b->log), 0);
+	t = twin(b);
+	sim_flip(t.disk, "log.00000001", SEGMENT_HEADER + 3 * UNIT + GROUP_HEADER + 8, 1);
+	assert_refused(&t, "group 4 of the log");
+}
+
+/* Whatever is in the file, or if it is missing, as in a store of before there were any. */
+static void a_witness_that_tells_nothing_is_made_up_for(void **state)
+{
+	struct bench *b = *state;
+
+	append_synced(b, SMALL);
+	append_synced(b, SMALL);
+	for (uint64_t size = 0; size <= UNIT; size += size < WITNESS_SIZE + 1 ? 1 : UNIT / 4) {
+		struct bench t = twin(b);
+		struct os_file *file;
+
+		if (size) {
+			t.os->open_dir(t.os, "/store", 0, &t.dir);
+			assert_int_equal(t.os->open(t.dir, FILE_WITNESS, 0, &file), 0);
+			t.os->truncate(file, size - 1);
+			t.os->close(file);
+			t.os->close_dir(t.dir);
+			t.dir = NULL;
+		} else {
+			lose(&t, FILE_WITNESS);
+		}
+		assert_opens(&t);
+		append_synced(&t, SMALL);
+		shut(&t);
+		sim_flip(t.disk, "log.00000001", SEGMENT_HEADER + GROUP_HEADER + 8, 1);
+		assert_refused(&t, "log.00000001: damaged at byte 4096");
+	}
+	for (uint64_t offset = 0; offset < UNIT; offset++) {
+		struct bench t = twin(b);
+
+		assert_int_equal(sim_flip(t.disk, FILE_WITNESS, offset, 0x10), 0);
+		assert_opens(&t);
+		assert_int_equal(t.found, 2);
+		drop(&t);
+	}
+}
+
+/* It is no reason to refuse a store that was full before there were any. */
+static void on_a_full_disk_the_log_does_without(void **state)
+{
+	struct bench *b = *state;
+
+	append_synced(b, SMALL);
+	shut(b);
+	lose(b, FILE_WITNESS);
+	sim_limit(b->disk, 2 * SEGMENT);
+	assert_opens(b);
+	append_synced(b, SMALL);
+	assert_int_equal(log_keep_witness(b->log), 0);
+	reboot(b, SIM_LOSE, 0);
+	assert_opens(b);
+	assert_int_equal(b->found, 2);
 }
 
 int main(void)
@@ -426,6 +698,17 @@ int main(void)
 		BENCH_TEST(the_first_group_after_a_sync_proves_it),
 		BENCH_TEST(a_value_that_looks_like_a_group_proves_nothing),
 		BENCH_TEST(no_flipped_byte_goes_unnoticed),
+		BENCH_TEST(no_flipped_byte_before_the_last_sync_does_without_the_witness),
+		BENCH_TEST(the_last_group_is_missed_if_it_was_synced),
+		BENCH_TEST(the_last_file_is_missed_once_it_was_written_to),
+		BENCH_TEST(an_older_copy_of_the_last_segment_is_refused),
+		BENCH_TEST(an_older_copy_of_all_segments_is_refused_or_right),
+		BENCH_TEST(what_another_copy_went_on_with_is_refused),
+		BENCH_TEST(the_witness_of_another_store_is_refused),
+		BENCH_TEST(the_witness_survives_a_power_cut_once_it_is_kept),
+		BENCH_TEST(the_witness_is_not_told_again_at_once),
+		BENCH_TEST(a_witness_that_tells_nothing_is_made_up_for),
+		BENCH_TEST(on_a_full_disk_the_log_does_without),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

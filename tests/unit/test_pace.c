@@ -15,7 +15,9 @@ enum {
 	HALF = LIMIT / 2,		/* where the checkpoint began */
 	SMALL = 4 << 20,
 	BATCH = 4096,
-	NAP_MAX_NS = 10 * 1000 * 1000,	/* as pace.c has it */
+	NAP_MAX_NS = 10 * 1000 * 1000,	/* these two as pace.c has them */
+	CREDIT_NS = 2 * 1000 * 1000,
+	MS = 1000 * 1000,
 };
 
 static const uint64_t second = 1000000000;
@@ -92,19 +94,29 @@ static void put(struct engine *e)
 	batch_done(&batch);
 }
 
-/* No checkpoint comes through, for we are at it ourselves; and the clock stands still. */
-static void whoever_commits_when_it_is_due_makes_the_next_one_wait(void **state)
+/* No checkpoint comes through, for we are at it ourselves; and the clock stands still unless we
+ * move it. */
+static struct engine *open_to_fill(struct sim *disk)
 {
 	const struct engine_options options = {
 		.create = true, .background = true, .segment_size = 256 * 1024, .log_cap = SMALL,
 	};
+	struct engine *e;
+
+	sim_advance(disk, 1000 * (uint64_t)MS);
+	assert_int_equal(engine_open(sim_os(disk), "/store", &options, &e, NULL), 0);
+	mutex_lock(&e->checkpoint);
+	return e;
+}
+
+static void whoever_commits_when_it_is_due_makes_the_next_one_wait(void **state)
+{
 	struct sim *disk = sim_new(1);
 	uint64_t now, owed = 0;
 	struct engine *e;
 	(void)state;
 
-	assert_int_equal(engine_open(sim_os(disk), "/store", &options, &e, NULL), 0);
-	mutex_lock(&e->checkpoint);
+	e = open_to_fill(disk);
 	while (!fuller(e, 3, -3 * BATCH))
 		put(e);
 	assert_int_equal(atomic_load(&e->paid_until), 0);
@@ -113,7 +125,7 @@ static void whoever_commits_when_it_is_due_makes_the_next_one_wait(void **state)
 	while (!fuller(e, 3, SMALL / 8)) {
 		put(e);
 		if (fuller(e, 3, 3 * BATCH)) {
-			assert_true(atomic_load(&e->paid_until) > now);
+			assert_true(atomic_load(&e->paid_until) > now - CREDIT_NS);
 			assert_true(atomic_load(&e->paid_until) >= owed);
 		}
 		owed = atomic_load(&e->paid_until);
@@ -124,6 +136,38 @@ static void whoever_commits_when_it_is_due_makes_the_next_one_wait(void **state)
 	engine_pace(e);
 	put(e);
 	assert_true(atomic_load(&e->paid_until) > now + NAP_MAX_NS);
+	mutex_unlock(&e->checkpoint);
+	assert_int_equal(engine_close(e), 0);
+	sim_free(disk);
+}
+
+/* Puts, and says what that cost: until when writers have to wait, beyond what they had to. */
+static uint64_t put_for(struct engine *e)
+{
+	const uint64_t before = atomic_load(&e->paid_until);
+
+	put(e);
+	return atomic_load(&e->paid_until) - before;
+}
+
+static void whoever_sleeps_too_long_has_paid_for_what_comes_next(void **state)
+{
+	struct sim *disk = sim_new(1);
+	struct engine *e = open_to_fill(disk);
+	uint64_t cost, now;
+	(void)state;
+
+	while (!fuller(e, 3, SMALL / 8))
+		put(e);
+	sim_advance(disk, NAP_MAX_NS);
+	cost = put_for(e);
+	assert_in_range(cost, 2 * MS, 4 * MS);
+	sim_advance(disk, cost + MS);
+	assert_in_range(put_for(e), cost, cost + MS / 2);
+	sim_advance(disk, 1000 * (uint64_t)MS);		/* but not for ever */
+	put(e);
+	now = sim_os(disk)->monotonic_ns(sim_os(disk));
+	assert_in_range(atomic_load(&e->paid_until), now - CREDIT_NS + cost, now + cost);
 	mutex_unlock(&e->checkpoint);
 	assert_int_equal(engine_close(e), 0);
 	sim_free(disk);
@@ -181,6 +225,7 @@ int main(void)
 		cmocka_unit_test(no_product_is_too_large),
 		cmocka_unit_test(a_checkpoint_begins_the_later_the_slower_writers_are),
 		cmocka_unit_test(whoever_commits_when_it_is_due_makes_the_next_one_wait),
+		cmocka_unit_test(whoever_sleeps_too_long_has_paid_for_what_comes_next),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -486,8 +486,9 @@ static void names_are_told_in_pages(void **state)
 
 	kit_begin(&k);
 	put(&k, at(1, "n0"), "x");
-	id = look(&k, at(1, "n0")).id;
-	assert_int_equal(store_shared_id(k.store, at(1, "n0"), &id), -ENOENT);
+	assert_int_equal(store_id(k.store, at(1, "n0"), &id), 0);
+	assert_int_equal(id, look(&k, at(1, "n0")).id);
+	assert_int_equal(store_id(k.store, at(1, "n1"), &id), -ENOENT);
 	for (int i = 1; i < 10; i++) {
 		char name[16];
 
@@ -501,7 +502,7 @@ static void names_are_told_in_pages(void **state)
 	}
 	assert_int_equal(count, 0);
 	assert_int_equal(total, 10);
-	assert_int_equal(store_shared_id(k.store, at(1, "n3"), &id), 0);
+	assert_int_equal(store_id(k.store, at(1, "n3"), &id), 0);
 	assert_int_equal(id, look(&k, at(1, "n0")).id);
 	kit_end(&k);
 }

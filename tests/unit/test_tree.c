@@ -29,6 +29,24 @@ static uint32_t pick(uint32_t below)
 	return (uint32_t)(seed >> 20) % below;
 }
 
+/* The machine, whose writes are counted; when so many more went well, one fails. */
+static uint64_t writes, writes_until_failure = UINT64_MAX;
+
+static int counted_write(struct os_file *file, const void *bytes, size_t size, uint64_t offset)
+{
+	writes++;
+	return writes_until_failure-- ? os_posix()->write(file, bytes, size, offset) : -EIO;
+}
+
+static struct os *machine(void)
+{
+	static struct os table;
+
+	table = *os_posix();
+	table.write = counted_write;
+	return &table;
+}
+
 struct key {
 	uint8_t bytes[KEY_MAX];
 	uint32_t size;
@@ -94,7 +112,7 @@ static void reopen(struct bench *b)
 	tree_close(b->tree);
 	space_close(b->space);
 	pages_close(b->pages);
-	assert_int_equal(pages_open(os_posix(), b->dir, &b->super, NULL, &b->pages, &err), 0);
+	assert_int_equal(pages_open(machine(), b->dir, &b->super, NULL, &b->pages, &err), 0);
 	assert_int_equal(space_open(b->pages, &b->super, &b->space, &err), 0);
 	assert_int_equal(tree_open(b->pages, b->space, &b->super, b->cache, &b->tree), 0);
 }
@@ -154,11 +172,17 @@ static void begin_checkpoint(struct bench *b, struct frozen *f)
 	assert_int_equal(tree_freeze(b->tree, no_mark, b, f), 0);
 }
 
+static bool now_and_then(void *arg)
+{
+	(void)arg;
+	return pick(2) == 0;
+}
+
 static void end_checkpoint(struct bench *b, struct frozen *f)
 {
 	struct space_stats stats;
 
-	assert_int_equal(tree_write(b->tree, f, NULL, NULL), 0);
+	assert_int_equal(tree_write(b->tree, f, now_and_then, NULL), 0);
 	assert_int_equal(space_store(b->space, f->generation, &b->super.space), 0);
 	space_stats(b->space, &stats);
 	b->super.generation = f->generation;
@@ -803,6 +827,91 @@ static void falling_keys_behind_a_large_entry_find_a_leaf_each(void **state)
 	put_falling(b, "A", 'Z', 'B', false);
 }
 
+/* ---- checkpoints in a hurry -------------------------------------------------------------- */
+
+static bool always(void *arg)
+{
+	(void)arg;
+	return true;
+}
+
+static bool at_leisure(void *arg)
+{
+	(void)arg;
+	return false;
+}
+
+/* Two values fill a leaf of three units, which has a quad for itself. */
+static void put_pairs(struct bench *b)
+{
+	static uint8_t value[4096];
+	struct batch batch = { 0 };
+	char key[16];
+
+	for (unsigned step = 0; step < 2; step++) {
+		for (unsigned i = step; i < 400; i += 2) {
+			sprintf(key, "%04u", i);
+			batch_put(&batch, slice_str(key), slice_of(value, sizeof(value)));
+		}
+		commit(b, &batch);
+	}
+	batch_done(&batch);
+}
+
+static uint64_t writes_of_a_checkpoint(struct bench *b, bool (*pace)(void *arg))
+{
+	struct frozen f;
+	uint64_t before;
+	int rc;
+
+	put_pairs(b);
+	begin_checkpoint(b, &f);
+	before = writes;
+	rc = tree_write(b->tree, &f, pace, NULL);
+	before = writes - before;
+	assert_int_equal(rc, 0);
+	end_checkpoint(b, &f);
+	return before;
+}
+
+static void in_a_hurry_gaps_are_written_over(void **state)
+{
+	struct bench *b = *state;
+	uint64_t leisurely, hurried;
+
+	assert_int_equal(space_ensure(b->space, 8192, 0), 0);	/* so that they go side by side */
+	leisurely = writes_of_a_checkpoint(b, at_leisure);
+	hurried = writes_of_a_checkpoint(b, always);
+	assert_true(leisurely > 100);
+	assert_true(hurried < leisurely / 4);
+}
+
+/* If a write fails, early or late, all is given back or written by the next checkpoint. */
+static void what_was_held_to_be_written_over_comes_back(void **state)
+{
+	struct bench *b = *state;
+	struct frozen f;
+	int rc = -EIO;
+
+	for (uint64_t n = 0; rc < 0; n += 1 + n / 2) {
+		random_batch(b, 400, 8);
+		begin_checkpoint(b, &f);
+		writes_until_failure = n;
+		rc = tree_write(b->tree, &f, always, NULL);
+		writes_until_failure = UINT64_MAX;
+		if (rc < 0) {
+			assert_int_equal(rc, -EIO);
+			space_thaw(b->space, false);
+			tree_release(b->tree, &f);
+		} else {
+			end_checkpoint(b, &f);
+		}
+		checkpoint(b);
+		holds_the_model(b);
+	}
+	all_space_comes_back(b);
+}
+
 /* ---- searching for what lies at the file's end ------------------------------------------- */
 
 enum { LAST_PIECE = (REF_PIECES - 1) * REF_PIECE_UNITS * UNIT };	/* where it begins */
@@ -883,6 +992,8 @@ int main(void)
 		STORY(without_memory_a_batch_changes_nothing),
 		STORY(in_no_memory_a_search_comes_to_its_end),
 		STORY(nor_is_a_view_read_without_end),
+		STORY(in_a_hurry_gaps_are_written_over),
+		STORY(what_was_held_to_be_written_over_comes_back),
 		STORY(a_scattered_run_is_found_where_its_pieces_lie),
 	};
 

@@ -6,6 +6,8 @@
  * TMPDIR      the disk (/var/tmp)            BENCH_QUICK=1   a look in less than a minute
  * BENCH_KEYS  of the large table (1 M)       BENCH_CACHE     MiB each engine may cache (512)
  * BENCH_ROUNDS  of durable puts; their median counts (3)      BENCH_ENGINES   names, of all
+ * BENCH_PHASES  names, of all ("durable,big"; see measure.c): their rows only; of load, change
+ *               and read each needs the one before, and revive needs kill
  */
 #include <err.h>
 #include <fcntl.h>
@@ -88,11 +90,21 @@ static struct scale choose_scale(void)
 	};
 }
 
+static bool named(const char *variable, const char *name)
+{
+	const char *names = getenv(variable);
+
+	return !names || strstr(names, name);
+}
+
 static bool chosen(const struct driver *driver)
 {
-	const char *names = getenv("BENCH_ENGINES");
+	return driver && named("BENCH_ENGINES", driver->name);
+}
 
-	return driver && (!names || strstr(names, driver->name));
+static bool suits(const struct phase *phase, const struct driver *driver)
+{
+	return chosen(driver) && named("BENCH_PHASES", phase->name) && phase->suits(driver);
 }
 
 /* ---- running -------------------------------------------------------------------------------- */
@@ -165,13 +177,13 @@ static void run_all(const char *base, int rounds)
 	for (int round = 0; round < rounds; round++)
 		for (const struct phase *p = phases; p->name; p++)
 			for (int e = 0; p->often && e < ENGINES; e++)
-				if (chosen(engines[e]) && p->suits(engines[e]) && e != SMALL)
+				if (suits(p, engines[e]) && e != SMALL)
 					run_phase(p, e, base);
 	for (int e = 0; e < ENGINES; e++) {
 		char folder[PATH_MAX + 16];
 
 		for (const struct phase *p = phases; p->name; p++)
-			if (!p->often && chosen(engines[e]) && p->suits(engines[e]))
+			if (!p->often && suits(p, engines[e]))
 				run_phase(p, e, base);
 		snprintf(folder, sizeof(folder), "%s/%d", base, e);
 		remove_tree(folder);
@@ -244,6 +256,15 @@ static void print_row(int id)
 	putchar('\n');
 }
 
+static bool measured(int id)
+{
+	int count = 0;
+
+	for (int e = 0; e < ENGINES; e++)
+		count += counts[id][e];
+	return count > 0;
+}
+
 static void print_table(void)
 {
 	printf("| | / raw log | / best | best other | goal | unit |");
@@ -256,7 +277,8 @@ static void print_table(void)
 			printf("--:|");
 	putchar('\n');
 	for (int id = 0; id < FIGURES; id++)
-		print_row(id);
+		if (measured(id))
+			print_row(id);
 }
 
 static int one_phase(const char *phase, const char *engine, const char *folder)
