@@ -287,8 +287,8 @@ static void a_checkpoint_of_the_replay_forgets_nothing(void **state)
 	sim_free(base);
 }
 
-/* The log was written and never synced, and the process killed. Until recovery has synced it, a power
- * cut may take it back: no superblock may say then that it had been there. */
+/* The log was written and never synced, and the process killed. Until recovery has synced it, a
+ * power cut may take it back: no superblock may say then that it had been there. */
 static void no_checkpoint_relies_on_a_log_that_nobody_synced(void **state)
 {
 	struct sim *base = sim_new(1), *whole;

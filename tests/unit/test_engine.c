@@ -250,8 +250,8 @@ static void a_young_store_that_was_killed_is_not_made_afresh_either(void **state
 	sim_free(disk);
 }
 
-/* Whatever is left of a creation that was cut, the next one makes the store; and if the first one was
- * through, what was put into it stays. */
+/* Whatever is left of a creation that was cut, the next one makes the store; and if the first one
+ * was through, what was put into it stays. */
 static void a_creation_may_be_cut_at_any_moment(void **state)
 {
 	bool made = false;
