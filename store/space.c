@@ -62,7 +62,7 @@ static int scatter(struct space *space, struct ref *place) NEEDS(space->lock)
 {
 	struct freemap *map = &space->map;
 	const uint32_t pieces = (uint32_t)(ref_units(place) + QUAD - 1) / QUAD;
-	struct extent e[REF_PIECES];
+	struct extent e[REF_PIECES] = { 0 };
 	uint32_t i;
 	int rc = 0;
 
@@ -85,13 +85,23 @@ static int scatter(struct space *space, struct ref *place) NEEDS(space->lock)
 	return 0;
 }
 
+/* Of a run in a row, nobody but blocks of one or two units can use the rest of its last quad. */
+static bool leaves_gap(uint64_t units)
+{
+	return units % QUAD == 1 || units % QUAD == 2;
+}
+
 /* In a row, if that can be. */
-static int find_place(struct space *space, struct ref *place) NEEDS(space->lock)
+static int find_place(struct space *space, bool tight, struct ref *place) NEEDS(space->lock)
 {
 	struct extent e = { .count = (uint32_t)ref_units(place) };
-	int rc = freemap_find(&space->map, e.count, true, &e.first);
+	const bool can_scatter = e.count > QUAD && e.count <= REF_PIECES * QUAD;
+	int rc;
 
-	if (rc == -ENOSPC && e.count > QUAD && e.count <= REF_PIECES * QUAD)
+	if (can_scatter && tight && leaves_gap(e.count))
+		return scatter(space, place);
+	rc = freemap_find(&space->map, e.count, true, &e.first);
+	if (rc == -ENOSPC && can_scatter)
 		return scatter(space, place);
 	if (rc == 0) {
 		freemap_claim(&space->map, e, false);
@@ -100,7 +110,8 @@ static int find_place(struct space *space, struct ref *place) NEEDS(space->lock)
 	return rc;
 }
 
-int space_alloc_run(struct space *space, uint32_t length, uint64_t leave, struct ref *place)
+int space_alloc_run(struct space *space, uint32_t length, uint64_t leave, bool tight,
+		    struct ref *place)
 {
 	struct freemap *map = &space->map;
 	struct ref found = { .length = length };
@@ -113,7 +124,7 @@ int space_alloc_run(struct space *space, uint32_t length, uint64_t leave, struct
 	if (map->quads * QUAD < units)
 		rc = freemap_grow(map, units - map->quads * QUAD);
 	if (rc == 0)
-		rc = find_place(space, &found);
+		rc = find_place(space, tight, &found);
 	mutex_unlock(&space->lock);
 	if (rc == 0)
 		*place = found;
@@ -487,32 +498,59 @@ void space_stats(struct space *space, struct space_stats *out)
 }
 
 struct coming {
+	struct space *space;
 	uint64_t generation;
+	uint64_t **dying;		/* by region, bits of what dies there; NULL: nothing */
 	uint64_t units;
 };
 
-/* Of a block that shares its last quad with others only what is whole counts; but one of three
- * units had that quad for itself, as a rule. */
-static int count_coming(void *arg, struct extent e)
+/* What makes no sense is for the checkpoint to meet. */
+static int note_coming(void *arg, struct extent e)
 {
 	struct coming *c = arg;
+	const size_t index = e.first / REGION_UNITS;
+	uint64_t *dying;
 
-	if (e.birth > c->generation)
-		c->units += (e.count + 1) / QUAD * QUAD;
+	if (e.birth <= c->generation || freemap_load(&c->space->map, e) < 0)
+		return 0;
+	if (!c->dying[index])
+		c->dying[index] = mem_zalloc(REGION_UNITS / 8);
+	dying = c->dying[index];
+	for (uint64_t u = e.first % REGION_UNITS, i = 0; dying && i < e.count; u++, i++)
+		dying[u / 64] |= (uint64_t)1 << (u % 64);
+	c->units += dying ? e.count : 0;
 	return 0;
 }
 
-uint64_t space_coming(struct space *space, uint64_t generation)
+/* Under the lock. */
+static void count_coming(struct coming *c, struct space_coming *out)
 {
-	struct coming c = { .generation = generation };
+	struct freemap *map = &c->space->map;
+	uint64_t quads = 0;
 
+	extents_each(&c->space->frozen.dead, note_coming, c);
+	extents_each(&c->space->now.dead, note_coming, c);
+	for (size_t i = 0; i < map->region_count; i++) {
+		if (c->dying[i])
+			quads += freemap_quads_without(map, i, c->dying[i]);
+		mem_free(c->dying[i]);
+	}
+	*out = (struct space_coming){ c->units, quads * QUAD };
+}
+
+void space_coming(struct space *space, uint64_t generation, struct space_coming *out)
+{
+	struct coming c = { .space = space, .generation = generation };
+
+	*out = (struct space_coming){ 0 };
 	mutex_lock(&space->lock);
 	if (space->newest && space->newest->generation > generation)
 		c.generation = space->newest->generation;
-	extents_each(&space->frozen.dead, count_coming, &c);
-	extents_each(&space->now.dead, count_coming, &c);
+	c.dying = mem_zalloc(space->map.region_count * sizeof(*c.dying));
+	if (c.dying)
+		count_coming(&c, out);
 	mutex_unlock(&space->lock);
-	return c.units;
+	mem_free(c.dying);
 }
 
 /* Copies region `index`'s map to `words`; *found is false behind the last one. */
