@@ -1,5 +1,5 @@
-/* What a checkpoint does to the free map: takes over the lists of births and deaths, works them into
- * the bits, writes what has changed of those, and cuts the end of the file. */
+/* What a checkpoint does to the free map: takes over the lists of births and deaths, works them
+ * into the bits, writes what has changed of those, and cuts the end of the file. */
 #include "space_impl.h"
 
 #include <assert.h>
