@@ -106,7 +106,9 @@ static int settle_piece(struct draft *d, struct piece *piece) NEEDS(d->lock)
 		if (rc == 0)
 			rc = draft_make_whole(d, piece);
 	}
-	if (rc >= 0 && !piece->changes && piece->used == STORE_CHUNK)
+	if (rc >= 0 && !piece->changes && piece->bytes &&
+	    (piece->used == STORE_CHUNK ||
+	     engine_run_saves(d->store->engine, piece->used)))
 		rc = staged_spill_piece(&d->staged, piece);
 	return rc < 0 ? rc : 0;
 }

@@ -19,8 +19,11 @@ enum {
 	NAMING_UNITS = 128,		/* ... and only commits whose runs are written ... */
 	NAMING_FRACTION = 8,		/* ... or one for each so many of those, if that is more */
 	TRIES = 16,			/* to find room: others may be faster, again and again */
-	ROOM_SLACK = 256,		/* units that are not promised to writers, beside ... */
-	ROOM_FRACTION = 64,		/* ... a part of all there is, for leaves and free map */
+	ROOM_SLACK = 64,		/* units that are not promised to writers, beside ... */
+	ROOM_FRACTION = 32,		/* ... a part of all there is, for leaves and free map */
+	SHORT_BYTES = 1 << 30,		/* less room than this is short, as is less than ... */
+	SHORT_FRACTION = 8,		/* ... this part of the disk */
+	ENTRY_OVERHEAD = 48,		/* bytes of an entry in a leaf beside its value, about */
 	PID_TEXT = 24,
 };
 #define FILE_CREATING "creating"	/* there while a store is being made: see settle_creating */
@@ -600,12 +603,47 @@ static bool room_is_coming(struct engine *engine)
 	return space.dead_units > 0 || kept_pending(engine->kept);
 }
 
+/* Is there so little room that it is worth some time not to waste any? */
+static bool room_is_short(struct engine *engine)
+{
+	struct space_stats space;
+	uint64_t free_bytes, total;
+
+	if (engine->os->space(engine->dir, &free_bytes, &total) < 0)
+		return false;
+	space_stats(engine->space, &space);
+	free_bytes += space.quad_units * UNIT;
+	return free_bytes < SHORT_BYTES || free_bytes < total / SHORT_FRACTION;
+}
+
+/* Units that a run of so many takes: a quad for each four, or three, and for one or two no more. */
+static uint64_t run_takes(uint64_t units)
+{
+	return units + (units % PAGES_QUAD == PAGES_QUAD - 1);
+}
+
+/* An entry that does not fit a leaf of the usual size takes whole quads. Smaller ones had better
+ * not be runs: if half of those were removed again, hardly a quad would be free. */
+static bool run_takes_less(uint64_t size)
+{
+	const uint64_t entry = size + ENTRY_OVERHEAD, quad = PAGES_QUAD * UNIT;
+
+	return entry > NODE_BYTES &&
+	       run_takes((size + UNIT - 1) / UNIT) < (entry + quad - 1) / quad * PAGES_QUAD;
+}
+
+bool engine_run_saves(struct engine *engine, uint64_t size)
+{
+	return run_takes_less(size) && room_is_short(engine);
+}
+
 /* A place for a run that leaves room for the next checkpoint. A commit may have been admitted
  * between looking and taking, on account of the same room: so it is looked at again. */
 static int take_place(struct engine *engine, uint32_t length, struct ref *place)
 {
+	const bool tight = length % (PAGES_QUAD * UNIT) && room_is_short(engine);
 	int rc = space_alloc_run(engine->space, length,
-				 engine_need(engine) + naming_units(engine), place);
+				 engine_need(engine) + naming_units(engine), tight, place);
 
 	if (rc == 0 && !space_has(engine->space, engine_need(engine))) {
 		space_give_back(engine->space, place);
@@ -686,20 +724,22 @@ void engine_run_damaged(struct engine *engine, const struct ref *run)
 
 /* ---- numbers ---------------------------------------------------------------------------- */
 
-/* How much of the free disk is for the page file: the log may take the rest. */
+/* How much of the free disk is for the page file: the log may take the rest. That grows to its cap,
+ * but only while the disk has as much as it could still want, and no faster than what is put. */
 static uint64_t units_to_grow(const struct engine_stats *s)
 {
-	const uint64_t log = s->log.cap > s->log.bytes ? s->log.cap - s->log.bytes : 0;
+	const uint64_t wanted = s->log.cap > s->log.bytes ? s->log.cap - s->log.bytes : 0;
+	const uint64_t beyond = s->disk_bytes_free > wanted ? s->disk_bytes_free - wanted : 0;
 
-	return s->disk_bytes_free > log ? (s->disk_bytes_free - log) / UNIT : 0;
+	return (s->disk_bytes_free - (wanted < beyond ? wanted : beyond)) / UNIT;
 }
 
 static uint64_t room_bytes(struct engine *engine, const struct space_stats *space,
-			   const struct engine_stats *s)
+			   const struct engine_stats *s, uint64_t coming)
 {
 	/* What the map has left out is there to be taken back until it is cut off. */
 	const uint64_t all = space->quad_units + (s->page_bytes / UNIT - space->units) +
-			     units_to_grow(s) + s->page_bytes_coming / UNIT;
+			     units_to_grow(s) + coming + tree_spare_units(engine->tree);
 	const uint64_t kept = engine_need(engine) + naming_units(engine) + ROOM_SLACK +
 			      all / ROOM_FRACTION;
 
@@ -714,6 +754,7 @@ int engine_stats(struct engine *engine, struct engine_stats *out)
 	};
 	struct tree_stats tree;
 	struct space_stats space;
+	struct space_coming coming;
 	const int rc = engine->os->space(engine->dir, &s.disk_bytes_free, &s.disk_bytes_total);
 
 	if (rc < 0)
@@ -730,8 +771,9 @@ int engine_stats(struct engine *engine, struct engine_stats *out)
 	s.page_bytes_free = s.page_bytes - (space.units - space.free_units) * UNIT;
 	s.reserved_bytes = engine_need(engine) * UNIT;
 	s.page_bytes_held = space.reader_units * UNIT;
-	s.page_bytes_coming = space_coming(engine->space, kept_newest(engine->kept)) * UNIT;
-	s.room_bytes = room_bytes(engine, &space, &s);
+	space_coming(engine->space, kept_newest(engine->kept), &coming);
+	s.page_bytes_coming = coming.units * UNIT;
+	s.room_bytes = room_bytes(engine, &space, &s, coming.quad_units);
 	s.snapshots = space.readers > 0 || kept_newest(engine->kept) > 0;
 	*out = s;
 	return 0;

@@ -169,6 +169,10 @@ uint64_t engine_revision(struct engine *engine);
 int engine_run_write(struct engine *engine, struct slice bytes, struct ref *out);
 void engine_run_drop(struct engine *engine, const struct ref *run);
 
+/* Is so little room left that `size` bytes, which an entry could hold, had better be a run, because
+ * they take less of it so? A run of 5 units or more is quicker to read and write otherwise. */
+bool engine_run_saves(struct engine *engine, uint64_t size);
+
 /* Reads a run whole, to `bytes` (run->length of them). The reference stays good while its
  * entry does; -EBADMSG from one whose entry was replaced meanwhile means: get the entry again. Only
  * the caller can know, so it is no trouble until he says that the entry still has this run: */
@@ -200,10 +204,10 @@ struct engine_stats {
 	uint64_t disk_bytes_total;
 	uint64_t reserved_bytes;	/* of all that is free: kept for the next checkpoint, and
 					 * for deletes on a full disk */
-	uint64_t room_bytes;		/* what a writer can have, in runs, before -ENOSPC; what is
-					 * coming is counted, for it is waited for. The reserve is
-					 * not, nor what the log may still take, nor pieces of less
-					 * than 16 KiB */
+	uint64_t room_bytes;		/* what a writer can have, in runs of 16 KiB or more, before
+					 * -ENOSPC; what is coming is counted, for it is waited
+					 * for. The reserve is not, nor what the log may still
+					 * take, nor pieces of less than 16 KiB */
 	bool snapshots;			/* some are kept or open, and may need what is deleted */
 	uint64_t checkpoints;		/* since the engine was opened */
 	uint64_t moved_bytes;		/* likewise: by engine_compact, at least */

@@ -195,15 +195,20 @@ uint64_t freemap_step(const struct freemap *map)
 	return round_up(step < GROW_MIN ? GROW_MIN : step > GROW_MAX ? GROW_MAX : step);
 }
 
+/* What was refused is not asked for again, for that may take long, but twice as much as was had
+ * last. */
 int freemap_grow(struct freemap *map, uint64_t need)
 {
 	uint64_t step = freemap_step(map);
 	int rc;
 
 	need = round_up(need);
+	if (map->grow_most && step > map->grow_most)
+		step = map->grow_most;
 	step = round_up(step < need ? need : step);
 	do {
 		rc = pages_grow(map->pages, map->units + step);
+		map->grow_most = rc == 0 ? 2 * step : QUAD;
 		if (rc == 0)
 			return extend(map, map->units + step);
 		step = step / 2 > need ? round_up(step / 2) : step > need ? need : 0;
@@ -441,6 +446,20 @@ static uint32_t region_quads(const struct freemap *map, size_t index)
 	for (uint32_t u = 0; u < quads * QUAD; u += QUAD)
 		used += (quad_get(region->bits->taken, u) | quad_get(region->bits->held, u)) != 0;
 	return quads - used;
+}
+
+uint32_t freemap_quads_without(const struct freemap *map, size_t index,
+			       const uint64_t dying[WORDS])
+{
+	const struct region_bits *bits = map->regions[index]->bits;
+	uint32_t quads = 0;
+
+	for (uint32_t u = 0; u < REGION_UNITS; u += QUAD) {
+		const uint32_t used = quad_get(bits->taken, u) | quad_get(bits->held, u);
+
+		quads += used && !(used & ~quad_get(dying, u));
+	}
+	return quads;
 }
 
 /* A cut that moves towards the front, past free and used quads. */

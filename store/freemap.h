@@ -40,6 +40,7 @@ struct freemap {
 	uint64_t quads;			/* quads of such units only */
 	uint64_t cursor;		/* unit where the next search begins */
 	uint64_t low;			/* room before this unit is taken first; 0: any */
+	uint64_t grow_most;		/* units the disk may have room for at once; 0: not known */
 	struct ref directory;
 	struct err trouble;		/* the sentence about the latest damage met */
 };
@@ -91,6 +92,10 @@ struct freemap_cut {
 	uint64_t used_behind;
 };
 int freemap_cut(struct freemap *map, uint64_t units, struct freemap_cut *cut);
+
+/* Quads of region `index`, loaded before, that are in use by nothing but the units in `dying`. */
+uint32_t freemap_quads_without(const struct freemap *map, size_t index,
+			       const uint64_t dying[REGION_UNITS / 64]);
 
 /* Forgets the last `units` units, all free, in whole quads; the file keeps them. The bits of
  * regions that go with them must not lie anywhere any more. */

@@ -40,8 +40,8 @@ struct os {
 	 * and returns that. */
 	int (*list)(struct os_dir *dir, int (*visit)(void *arg, const char *name), void *arg);
 
-	/* Free and all bytes of the file system the folder is on, as an unprivileged user sees it.
-	 *  */
+	/* Free and all bytes of the file system the folder is on, as an unprivileged user sees it:
+	 * what is kept for root is in neither. */
 	int (*space)(struct os_dir *dir, uint64_t *free_bytes, uint64_t *total_bytes);
 
 	/* Opens for reading and writing. Gives *out, for close. */

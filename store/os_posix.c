@@ -147,6 +147,9 @@ static int posix_space(struct os_dir *dir, uint64_t *free_bytes, uint64_t *total
 		return -errno;
 	*free_bytes = (uint64_t)s.f_bavail * s.f_frsize;
 	*total_bytes = (uint64_t)s.f_blocks * s.f_frsize;
+	/* What is kept for root is neither free nor used. */
+	if (s.f_bfree > s.f_bavail && s.f_bfree <= s.f_blocks)
+		*total_bytes -= (uint64_t)(s.f_bfree - s.f_bavail) * s.f_frsize;
 	return 0;
 }
 

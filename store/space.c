@@ -1,47 +1,13 @@
-#include "space.h"
+#include "space_impl.h"
 
 #include <assert.h>
 #include <errno.h>
 
-#include "freemap.h"
-#include "locks.h"
 #include "mem.h"
 
 enum {
-	TRIM_STEP = 16384,		/* units the file is cut by at a time: 64 MiB */
 	GOAL_RESERVE = 384,		/* units that a file made shorter has free, for deletes and
 					 * the next checkpoint's map */
-};
-
-struct changes {
-	struct extents born, dead;
-};
-
-struct space_reader {
-	struct space_reader *older, *newer;
-	uint64_t generation;
-	struct extents held;		/* born in it or before, in no older reader we know of */
-};
-
-struct space {
-	struct pages *pages;
-	struct mutex lock;		/* guards everything below */
-	struct freemap map;
-	uint64_t dead;			/* units on the dead lists and on `dropped` */
-	struct changes now, frozen;
-	struct extents kept;		/* of the frozen deaths: those that stay taken */
-	struct extents dropped, took;	/* by the checkpoint under way, beside the frozen ones */
-	uint64_t generation;		/* of the checkpoint under way, once its map is settled */
-	struct extents_pool spare;	/* for `now` */
-	struct extents_pool own;	/* for everything else */
-	struct space_reader *newest;
-	size_t reader_count;
-	uint64_t reader_units;
-	uint64_t wanted, wanted_before;	/* units that had to be free: since the last checkpoint's
-					 * map was settled, and between that and the one before */
-	bool untrimmable;		/* it was tried, and failed */
-	uint64_t died;			/* units, since opening */
-	uint64_t counted[SUPER_SLOTS];	/* units that the superblocks on disk count, at most */
 };
 
 /* ---- handing out ------------------------------------------------------------------------ */
@@ -96,7 +62,7 @@ static int scatter(struct space *space, struct ref *place) NEEDS(space->lock)
 {
 	struct freemap *map = &space->map;
 	const uint32_t pieces = (uint32_t)(ref_units(place) + QUAD - 1) / QUAD;
-	struct extent e[REF_PIECES];
+	struct extent e[REF_PIECES] = { 0 };
 	uint32_t i;
 	int rc = 0;
 
@@ -119,13 +85,23 @@ static int scatter(struct space *space, struct ref *place) NEEDS(space->lock)
 	return 0;
 }
 
+/* Of a run in a row, nobody but blocks of one or two units can use the rest of its last quad. */
+static bool leaves_gap(uint64_t units)
+{
+	return units % QUAD == 1 || units % QUAD == 2;
+}
+
 /* In a row, if that can be. */
-static int find_place(struct space *space, struct ref *place) NEEDS(space->lock)
+static int find_place(struct space *space, bool tight, struct ref *place) NEEDS(space->lock)
 {
 	struct extent e = { .count = (uint32_t)ref_units(place) };
-	int rc = freemap_find(&space->map, e.count, true, &e.first);
+	const bool can_scatter = e.count > QUAD && e.count <= REF_PIECES * QUAD;
+	int rc;
 
-	if (rc == -ENOSPC && e.count > QUAD && e.count <= REF_PIECES * QUAD)
+	if (can_scatter && tight && leaves_gap(e.count))
+		return scatter(space, place);
+	rc = freemap_find(&space->map, e.count, true, &e.first);
+	if (rc == -ENOSPC && can_scatter)
 		return scatter(space, place);
 	if (rc == 0) {
 		freemap_claim(&space->map, e, false);
@@ -134,7 +110,8 @@ static int find_place(struct space *space, struct ref *place) NEEDS(space->lock)
 	return rc;
 }
 
-int space_alloc_run(struct space *space, uint32_t length, uint64_t leave, struct ref *place)
+int space_alloc_run(struct space *space, uint32_t length, uint64_t leave, bool tight,
+		    struct ref *place)
 {
 	struct freemap *map = &space->map;
 	struct ref found = { .length = length };
@@ -147,7 +124,7 @@ int space_alloc_run(struct space *space, uint32_t length, uint64_t leave, struct
 	if (map->quads * QUAD < units)
 		rc = freemap_grow(map, units - map->quads * QUAD);
 	if (rc == 0)
-		rc = find_place(space, &found);
+		rc = find_place(space, tight, &found);
 	mutex_unlock(&space->lock);
 	if (rc == 0)
 		*place = found;
@@ -266,8 +243,7 @@ void space_dead(struct space *space, const struct ref *ref)
 	mutex_unlock(&space->lock);
 }
 
-static int add_own(struct space *space, struct extents *list, struct extent e)
-	NEEDS(space->lock)
+int space_add_own(struct space *space, struct extents *list, struct extent e)
 {
 	const int rc = extents_reserve(&space->own, 1, 1);
 
@@ -281,7 +257,7 @@ int space_born_frozen(struct space *space, const struct ref *ref)
 	int rc;
 
 	mutex_lock(&space->lock);
-	rc = add_own(space, &space->frozen.born, extent_of(ref));
+	rc = space_add_own(space, &space->frozen.born, extent_of(ref));
 	mutex_unlock(&space->lock);
 	return rc;
 }
@@ -299,9 +275,7 @@ static struct space_reader *needed_by(const struct space *space, uint64_t birth,
 	return reader && reader->generation >= birth ? reader : NULL;
 }
 
-/* Under the lock. What was held is free, unless a reader needs it. The pool has a place on that
- * one's list. */
-static void let_go(struct space *space, struct extent e, uint64_t latest)
+void space_let_go(struct space *space, struct extent e, uint64_t latest)
 {
 	struct space_reader *reader = needed_by(space, e.birth, latest);
 
@@ -389,416 +363,9 @@ int space_reader_hold(struct space *space, uint64_t generation, const struct ref
 	mutex_lock(&space->lock);
 	rc = extents_reserve(&space->own, 1, 1);
 	if (rc == 0)
-		let_go(space, extent_of(ref), generation);
+		space_let_go(space, extent_of(ref), generation);
 	mutex_unlock(&space->lock);
 	return rc;
-}
-
-/* ---- a checkpoint's changes ------------------------------------------------------------- */
-
-void space_freeze(struct space *space)
-{
-	mutex_lock(&space->lock);
-	assert(!space->frozen.born.first && !space->frozen.dead.first);
-	space->frozen = space->now;
-	space->now = (struct changes){ 0 };
-	mutex_unlock(&space->lock);
-}
-
-struct keeping {
-	struct space *space;
-	uint64_t generation;
-};
-
-static bool stays_dead(void *arg, struct extent e)
-{
-	struct keeping *k = arg;
-
-	if (e.birth > k->generation)
-		return true;
-	extents_add(&k->space->own, &k->space->kept, e);
-	k->space->dead -= e.count;
-	return false;
-}
-
-int space_keep(struct space *space, uint64_t generation,
-	       int (*visit)(void *arg, struct extent extent), void *arg)
-{
-	struct keeping k = { space, generation };
-	int rc;
-
-	mutex_lock(&space->lock);
-	rc = extents_reserve(&space->own, space->frozen.dead.count, 1);
-	if (rc == 0)
-		extents_filter(&space->frozen.dead, stays_dead, &k);
-	mutex_unlock(&space->lock);
-	/* Only checkpoints touch that list: `visit` may write meanwhile. */
-	return rc == 0 ? extents_each(&space->kept, visit, arg) : rc;
-}
-
-/* Loaded at once, so that space_thaw cannot fail. */
-int space_drop(struct space *space, struct extent e)
-{
-	int rc;
-
-	mutex_lock(&space->lock);
-	rc = freemap_load(&space->map, e);
-	if (rc == 0)
-		rc = add_own(space, &space->dropped, e);
-	if (rc == 0)
-		space->dead += e.count;
-	mutex_unlock(&space->lock);
-	return rc;
-}
-
-int space_take(struct space *space, const struct ref *ref)
-{
-	int rc;
-
-	mutex_lock(&space->lock);
-	rc = add_own(space, &space->took, extent_of(ref));
-	mutex_unlock(&space->lock);
-	return rc;
-}
-
-/* ---- writing the map -------------------------------------------------------------------- */
-
-struct marking {
-	struct space *space;
-	bool taken, held;
-};
-
-/* Extents come from blocks with good checksums, yet are not believed. */
-static int mark_one(void *arg, struct extent e)
-{
-	const struct marking *m = arg;
-	const int rc = freemap_load(&m->space->map, e);
-
-	if (rc == 0)
-		freemap_mark(&m->space->map, e, m->taken, m->held);
-	return rc;
-}
-
-static int mark_list(struct space *space, const struct extents *list, bool taken, bool held)
-	NEEDS(space->lock)
-{
-	struct marking m = { space, taken, held };
-
-	return extents_each(list, mark_one, &m);
-}
-
-/* A block of the map itself that is not needed any more: it dies with this checkpoint. */
-static int retire_own(struct space *space, struct ref *ref) NEEDS(space->lock)
-{
-	struct extent old = extent_of(ref);
-	int rc;
-
-	if (!ref->length)
-		return 0;
-	old.birth = EXTENT_UNBORN;	/* no snapshot ever needs it */
-	rc = freemap_load(&space->map, old);
-	if (rc == 0)
-		rc = add_own(space, &space->frozen.dead, old);
-	if (rc < 0)
-		return rc;
-	freemap_mark(&space->map, old, false, true);
-	space->dead += old.count;
-	*ref = (struct ref){ 0 };
-	return 0;
-}
-
-/* A block of the map itself moves: the old one dies, the new one is taken at once. */
-static int move_own(struct space *space, struct ref *ref, uint32_t length) NEEDS(space->lock)
-{
-	struct ref new = { .length = length };
-	struct extent e = extent_of(&new);
-	int rc = retire_own(space, ref);
-
-	if (rc == 0)
-		rc = freemap_find(&space->map, e.count, true, &e.first);
-	if (rc < 0)
-		return rc;
-	freemap_claim(&space->map, e, true);
-	new.offset = e.first * UNIT;
-	*ref = new;
-	return 0;
-}
-
-/* Must region `index` be written? Also if its bits lie where the file is to end. */
-static bool region_moves(const struct freemap *map, size_t index)
-{
-	const struct region *region = map->regions[index];
-
-	return region->dirty ||
-	       (map->low && region->ref.length && region->ref.offset / UNIT >= map->low);
-}
-
-/* Gives every block of the map that has to be written a new place. Each move may change regions
- * that had not changed before, so it goes on until none is left. `moved` has a flag a region. */
-static int move_all(struct space *space, bool *moved, size_t count) NEEDS(space->lock)
-{
-	struct freemap *map = &space->map;
-	bool again = true;
-	int rc = move_own(space, &map->directory, freemap_directory_size(count));
-
-	while (rc == 0 && again) {
-		again = false;
-		if (map->region_count != count)
-			return -EAGAIN;		/* the file grew: the directory is too small */
-		for (size_t i = 0; rc == 0 && i < count; i++) {
-			if (moved[i] || !region_moves(map, i))
-				continue;
-			rc = freemap_load_region(map, i);
-			if (rc == 0)
-				rc = move_own(space, &map->regions[i]->ref, UNIT);
-			moved[i] = true;
-			again = true;
-		}
-	}
-	return rc == 0 && map->region_count != count ? -EAGAIN : rc;
-}
-
-/* Writes the bits of the regions that moved. Only a checkpoint changes what is taken, so that the
- * lock is not needed while the disk works. */
-static int write_regions(struct space *space, uint64_t generation, const bool *moved, size_t count)
-{
-	uint8_t unit[UNIT];
-	int rc = 0;
-
-	for (size_t i = 0; rc == 0 && i < count; i++) {
-		struct region *region;
-		struct ref ref;
-
-		if (!moved[i])
-			continue;
-		mutex_lock(&space->lock);
-		region = space->map.regions[i];
-		freemap_encode_region(region, unit);
-		ref = region->ref;
-		mutex_unlock(&space->lock);
-		rc = pages_write(space->pages, ref.offset, generation, slice_of(unit, UNIT), &ref);
-		mutex_lock(&space->lock);
-		region->ref = rc == 0 ? ref : region->ref;
-		region->dirty = rc < 0;
-		mutex_unlock(&space->lock);
-	}
-	return rc;
-}
-
-static int write_directory(struct space *space, uint64_t generation, struct ref *directory,
-			   size_t count)
-{
-	const uint32_t size = freemap_directory_size(count);
-	uint8_t *block = mem_alloc(size);
-	int rc;
-
-	if (!block)
-		return -ENOMEM;
-	mutex_lock(&space->lock);
-	freemap_encode_directory(&space->map, count, generation, block);
-	mutex_unlock(&space->lock);
-	rc = pages_write(space->pages, space->map.directory.offset, generation,
-			 slice_of(block, size), directory);
-	if (rc == 0)
-		space->map.directory = *directory;
-	mem_free(block);
-	return rc;
-}
-
-/* How long the free end of the file may be: what was wanted lately, and what the file grows by at
- * once; as much again before it is cut, or it would grow and shrink all the time. */
-static uint64_t tail_excess(struct space *space, uint64_t tail) NEEDS(space->lock)
-{
-	const uint64_t wanted = space->wanted > space->wanted_before ? space->wanted :
-									space->wanted_before;
-	const uint64_t step = freemap_step(&space->map), leave = (wanted + step) / QUAD * QUAD;
-
-	return tail >= leave + step ? tail - leave : 0;
-}
-
-/* Leaves the free end of the file out of the map. */
-static int shrink(struct space *space) NEEDS(space->lock)
-{
-	struct freemap *map = &space->map;
-	uint64_t tail, excess;
-	int rc = freemap_tail(map, &tail);
-
-	if (rc < 0)
-		return rc;
-	excess = tail_excess(space, tail);
-	for (size_t i = 1; excess && rc == 0 && i < map->region_count; i++)
-		if ((uint64_t)i * REGION_UNITS >= map->units - excess)
-			rc = retire_own(space, &map->regions[i]->ref);
-	if (rc == 0 && excess)
-		freemap_shrink(map, excess);
-	space->wanted_before = space->wanted;
-	space->wanted = 0;
-	return rc;
-}
-
-/* Works the checkpoint's lists into the bits, and finds places for what of the map has changed.
- * Gives *moved, a flag for each of *count regions. */
-static int settle(struct space *space, bool **moved, size_t *count) NEEDS(space->lock)
-{
-	int rc = mark_list(space, &space->frozen.born, true, false);
-
-	*moved = NULL;
-	if (rc == 0)
-		rc = mark_list(space, &space->frozen.dead, false, true);
-	if (rc == 0)
-		rc = mark_list(space, &space->kept, true, false);
-	if (rc == 0)
-		rc = mark_list(space, &space->took, true, false);
-	if (rc == 0)
-		rc = mark_list(space, &space->dropped, false, true);
-	if (rc == 0)
-		rc = shrink(space);
-	if (rc < 0)
-		return rc;
-	do {
-		mem_free(*moved);
-		*count = space->map.region_count;
-		*moved = mem_zalloc(*count);
-		rc = *moved ? move_all(space, *moved, *count) : -ENOMEM;
-	} while (rc == -EAGAIN);
-	/* A place for each of the dead on some reader's list: see let_go. */
-	if (rc == 0)
-		rc = extents_reserve(&space->own, space->frozen.dead.count + space->dropped.count,
-				     space->reader_count + 1);
-	return rc;
-}
-
-int space_store(struct space *space, uint64_t generation, struct ref *directory)
-{
-	bool *moved;
-	size_t count;
-	int rc;
-
-	mutex_lock(&space->lock);
-	space->generation = generation;
-	rc = settle(space, &moved, &count);
-	mutex_unlock(&space->lock);
-	if (rc == 0)
-		rc = write_regions(space, generation, moved, count);
-	if (rc == 0)
-		rc = write_directory(space, generation, directory, count);
-	mem_free(moved);
-	return rc;
-}
-
-/* ---- its end ---------------------------------------------------------------------------- */
-
-static int free_one(void *arg, struct extent e)
-{
-	struct space *space = arg;
-
-	space->dead -= e.count;
-	let_go(space, e, space->generation);	/* younger readers never saw it */
-	return 0;
-}
-
-void space_durable(struct space *space, uint64_t units)
-{
-	struct freemap *map = &space->map;
-
-	mutex_lock(&space->lock);
-	extents_each(&space->frozen.dead, free_one, space);
-	extents_each(&space->dropped, free_one, space);
-	extents_free(&space->frozen.born);
-	extents_free(&space->frozen.dead);
-	extents_free(&space->kept);
-	extents_free(&space->took);
-	extents_free(&space->dropped);
-	extents_pool_free(&space->own);
-	space->counted[1] = space->counted[0];
-	space->counted[0] = units;
-	if (map->free > map->units / 2)
-		map->cursor = 0;	/* so that the end of the file empties */
-	mutex_unlock(&space->lock);
-}
-
-static int count_dead(void *arg, struct extent e)
-{
-	struct space *space = arg;
-
-	space->dead += e.count;
-	return 0;
-}
-
-static int count_undropped(void *arg, struct extent e)
-{
-	struct space *space = arg;
-
-	space->dead -= e.count;
-	return 0;
-}
-
-void space_thaw(struct space *space, bool named)
-{
-	struct changes newer;
-
-	mutex_lock(&space->lock);
-	/* What was taken or dropped for the checkpoint alone is as it was; all of it is loaded. */
-	mark_list(space, &space->took, named, false);
-	mark_list(space, &space->dropped, true, false);
-	extents_each(&space->dropped, count_undropped, space);
-	extents_free(&space->took);
-	extents_free(&space->dropped);
-	extents_each(&space->kept, count_dead, space);
-	newer = space->now;
-	space->now = space->frozen;
-	space->frozen = (struct changes){ 0 };
-	extents_join(&space->now.dead, &space->kept);
-	extents_join(&space->now.born, &newer.born);
-	extents_join(&space->now.dead, &newer.dead);
-	mutex_unlock(&space->lock);
-}
-
-/* ---- giving back ------------------------------------------------------------------------ */
-
-/* Units that the file must keep. */
-static uint64_t needed_units(const struct space *space)
-{
-	uint64_t units = space->map.units;
-
-	for (size_t i = 0; i < SUPER_SLOTS; i++)
-		if (space->counted[i] > units)
-			units = space->counted[i];
-	return units;
-}
-
-void space_trim(struct space *space)
-{
-	bool more = true;
-
-	/* Step by step: commits wait for the lock. */
-	while (more) {
-		uint64_t units, needed;
-
-		mutex_lock(&space->lock);
-		units = pages_units(space->pages);
-		needed = needed_units(space);
-		more = units > needed;
-		if (more) {
-			units = units - needed > TRIM_STEP ? units - TRIM_STEP : needed;
-			more = pages_shrink(space->pages, units) == 0;
-			space->untrimmable = !more;
-		}
-		mutex_unlock(&space->lock);
-	}
-}
-
-bool space_untrimmed(struct space *space)
-{
-	uint64_t tail;
-	bool untrimmed;
-
-	mutex_lock(&space->lock);
-	untrimmed = !space->untrimmable &&
-		    (pages_units(space->pages) > space->map.units ||
-		     (freemap_tail(&space->map, &tail) == 0 && tail_excess(space, tail)));
-	mutex_unlock(&space->lock);
-	return untrimmed;
 }
 
 /* ---- making the file shorter ------------------------------------------------------------ */
@@ -931,32 +498,59 @@ void space_stats(struct space *space, struct space_stats *out)
 }
 
 struct coming {
+	struct space *space;
 	uint64_t generation;
+	uint64_t **dying;		/* by region, bits of what dies there; NULL: nothing */
 	uint64_t units;
 };
 
-/* Of a block that shares its last quad with others only what is whole counts; but one of three
- * units had that quad for itself, as a rule. */
-static int count_coming(void *arg, struct extent e)
+/* What makes no sense is for the checkpoint to meet. */
+static int note_coming(void *arg, struct extent e)
 {
 	struct coming *c = arg;
+	const size_t index = e.first / REGION_UNITS;
+	uint64_t *dying;
 
-	if (e.birth > c->generation)
-		c->units += (e.count + 1) / QUAD * QUAD;
+	if (e.birth <= c->generation || freemap_load(&c->space->map, e) < 0)
+		return 0;
+	if (!c->dying[index])
+		c->dying[index] = mem_zalloc(REGION_UNITS / 8);
+	dying = c->dying[index];
+	for (uint64_t u = e.first % REGION_UNITS, i = 0; dying && i < e.count; u++, i++)
+		dying[u / 64] |= (uint64_t)1 << (u % 64);
+	c->units += dying ? e.count : 0;
 	return 0;
 }
 
-uint64_t space_coming(struct space *space, uint64_t generation)
+/* Under the lock. */
+static void count_coming(struct coming *c, struct space_coming *out)
 {
-	struct coming c = { .generation = generation };
+	struct freemap *map = &c->space->map;
+	uint64_t quads = 0;
 
+	extents_each(&c->space->frozen.dead, note_coming, c);
+	extents_each(&c->space->now.dead, note_coming, c);
+	for (size_t i = 0; i < map->region_count; i++) {
+		if (c->dying[i])
+			quads += freemap_quads_without(map, i, c->dying[i]);
+		mem_free(c->dying[i]);
+	}
+	*out = (struct space_coming){ c->units, quads * QUAD };
+}
+
+void space_coming(struct space *space, uint64_t generation, struct space_coming *out)
+{
+	struct coming c = { .space = space, .generation = generation };
+
+	*out = (struct space_coming){ 0 };
 	mutex_lock(&space->lock);
 	if (space->newest && space->newest->generation > generation)
 		c.generation = space->newest->generation;
-	extents_each(&space->frozen.dead, count_coming, &c);
-	extents_each(&space->now.dead, count_coming, &c);
+	c.dying = mem_zalloc(space->map.region_count * sizeof(*c.dying));
+	if (c.dying)
+		count_coming(&c, out);
 	mutex_unlock(&space->lock);
-	return c.units;
+	mem_free(c.dying);
 }
 
 /* Copies region `index`'s map to `words`; *found is false behind the last one. */

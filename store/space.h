@@ -61,8 +61,10 @@ int space_alloc(struct space *space, uint64_t units, uint64_t *offset);
 
 /* Holds a place for a run of `length` bytes, if at least `leave` units in whole quads are free
  * then. Fills in *place but for sum and generation. If there are not enough units in a row, and no
- * more than 16 are wanted, the place is scattered. */
-int space_alloc_run(struct space *space, uint32_t length, uint64_t leave, struct ref *place);
+ * more than 16 are wanted, the place is scattered; `tight`: also if the last unit or two then share
+ * a quad with others. */
+int space_alloc_run(struct space *space, uint32_t length, uint64_t leave, bool tight,
+		    struct ref *place);
 
 /* As space_alloc, but never grows the file: quick. */
 int space_place(struct space *space, uint64_t units, uint64_t *offset);
@@ -188,9 +190,14 @@ struct space_stats {
 
 void space_stats(struct space *space, struct space_stats *out);
 
-/* Units in whole quads that checkpoints will free of what is dead now; what was born in
- * `generation` or before, or what a reader may need, is not counted. Looks at all the lists. */
-uint64_t space_coming(struct space *space, uint64_t generation);
+/* What checkpoints will free of what is dead now: units, and by how many more units in whole quads
+ * there will be. What was born in `generation` or before, or what a reader may need, is not
+ * counted, nor what there is no memory to count. Looks at all the lists. */
+struct space_coming {
+	uint64_t units;
+	uint64_t quad_units;
+};
+void space_coming(struct space *space, uint64_t generation, struct space_coming *out);
 
 /* For verification, after a checkpoint and before the next: calls visit for each run of units the
  * durable map has as taken. Reads the whole map. */

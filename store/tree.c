@@ -552,3 +552,32 @@ void tree_stats(struct tree *tree, struct tree_stats *out)
 	};
 	rwlock_read_done(&tree->lock);
 }
+
+static uint64_t spare_units(const struct node *node)
+{
+	const uint64_t written = (node_block_size(node) + UNIT - 1) / UNIT;
+	const uint64_t most = has_place(node) ? 0 : tree_node_units(node);
+	const uint64_t takes = written < PAGES_QUAD - 1 ? written :
+			       (written + PAGES_QUAD - 1) / PAGES_QUAD * PAGES_QUAD;
+	uint64_t spare = most > takes ? most - takes : 0;
+
+	for (uint32_t i = 0; node->level && i < node->count; i++) {
+		const struct node *child = inner_child(node, i);
+
+		if (child && !child->ref.length)
+			spare += spare_units(child);
+	}
+	return spare;
+}
+
+uint64_t tree_spare_units(struct tree *tree)
+{
+	const struct node *root;
+	uint64_t spare;
+
+	rwlock_read(&tree->lock);
+	root = tree->root.node;
+	spare = root && !root->ref.length ? spare_units(root) : 0;
+	rwlock_read_done(&tree->lock);
+	return spare;
+}

@@ -152,4 +152,8 @@ struct tree_stats {
 
 void tree_stats(struct tree *tree, struct tree_stats *out);
 
+/* Of dirty_units, those that will not be written, as the nodes are not all full; the rest whole
+ * quads, but for blocks of one or two units. Looks at all nodes that are not on disk. */
+uint64_t tree_spare_units(struct tree *tree);
+
 #endif

@@ -483,6 +483,70 @@ static void what_was_removed_is_room_for_who_comes_next(void **state)
 	kit_end(&k);
 }
 
+/* Puts values until one is refused; how many bytes they were. */
+static uint64_t put_all(struct kit *k, const char *letter, size_t size)
+{
+	uint64_t put = 0;
+	char name[16];
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0; i++, put += rc == 0 ? size : 0) {
+		snprintf(name, sizeof(name), "%s%u", letter, i);
+		rc = try_publish(k, at(1, name), size, i);
+	}
+	assert_int_equal(rc, -ENOSPC);
+	return put;
+}
+
+static void what_is_promised_can_be_put(void **state)
+{
+	static const size_t sizes[] = { 16384, 20000, 32768, 40000, 65536, 100000, 1 << 20 };
+	(void)state;
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		uint64_t promised, put;
+		struct kit k;
+
+		begin_small(&k, 32 << 20);
+		promised = room(&k);
+		put = put_all(&k, "v", sizes[i]);
+		if (put < promised / 100 * 97 || put > promised / 100 * 110)
+			fail_msg("of %llu bytes promised %llu could be put, in values of %zu",
+				 (unsigned long long)promised, (unsigned long long)put, sizes[i]);
+		kit_end(&k);
+	}
+}
+
+/* Of leaves that have shared quads, or are half empty now. */
+static void what_small_values_leave_is_promised_at_once(void **state)
+{
+	enum { SMALL = 6000 };
+	static const size_t sizes[] = { 100, 600, 3000 };
+	char name[16];
+	(void)state;
+
+	for (unsigned i = 0; i < 2 * sizeof(sizes) / sizeof(sizes[0]); i++) {
+		uint64_t promised, put;
+		struct kit k;
+
+		begin_small(&k, 32 << 20);
+		for (unsigned n = 0; n < SMALL; n++)
+			assert_int_equal(try_publish(&k, numbered(name, n * 4999 % SMALL),
+						     sizes[i / 2], n), 0);
+		(void)put_all(&k, "v", 65536);
+		for (unsigned n = 0; n < SMALL; n += 1 + i % 2)
+			assert_int_equal(removed(&k, numbered(name, n), 0), 0);
+		kit_sync(&k);
+		promised = room(&k);
+		put = put_all(&k, "w", 65536);
+		if (put + 65536 < promised || put > promised / 10 * 11 + (1 << 20))
+			fail_msg("of %llu bytes promised %llu could be put, after values of %zu",
+				 (unsigned long long)promised, (unsigned long long)put,
+				 sizes[i / 2]);
+		kit_end(&k);
+	}
+}
+
 /* ---- a thread that gives back ---------------------------------------------------------------- */
 
 struct race {
@@ -548,6 +612,8 @@ int main(void)
 		cmocka_unit_test(a_full_disk_refuses_the_writer_and_keeps_what_was_published),
 		cmocka_unit_test(a_scattered_disk_takes_values_of_any_size),
 		cmocka_unit_test(what_was_removed_is_room_for_who_comes_next),
+		cmocka_unit_test(what_is_promised_can_be_put),
+		cmocka_unit_test(what_small_values_leave_is_promised_at_once),
 		cmocka_unit_test(a_value_published_under_the_eyes_of_the_reclaimer_stays),
 	};
 

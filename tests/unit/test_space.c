@@ -97,7 +97,7 @@ static struct block *alloc(struct bench *b, uint32_t units)
 
 	while (new->fate != GONE)
 		assert_true(++new < b->blocks + BLOCKS);
-	new->ref = (struct ref){ .length = units * UNIT };
+	new->ref = (struct ref){ .length = units * UNIT, .generation = 1 };
 	assert_int_equal(space_alloc(b->space, units, &new->ref.offset), 0);
 	assert_true(ref_plausible(&new->ref, pages_units(b->pages)));
 	for (struct block *other = b->blocks; other < b->blocks + BLOCKS; other++)
@@ -312,6 +312,80 @@ static void a_full_disk_refuses_and_takes_nothing(void **state)
 	assert_int_equal(after.free_units, stats.free_units);
 }
 
+/* Some disks take long to say no, and others wait meanwhile. */
+static void a_disk_that_refused_is_not_asked_in_vain_again(void **state)
+{
+	struct bench *b = *state;
+	uint64_t asked, offset;
+
+	sim_limit(b->disk, 4 << 20);
+	while (space_alloc(b->space, 16, &offset) == 0)
+		continue;
+	asked = sim_count(b->disk, SIM_ALLOCATE);
+	for (unsigned i = 1; i < 4; i++) {
+		assert_int_equal(space_alloc(b->space, 16, &offset), -ENOSPC);
+		assert_int_equal(sim_count(b->disk, SIM_ALLOCATE), asked + i);
+	}
+	sim_limit(b->disk, 64 << 20);
+	asked = sim_count(b->disk, SIM_ALLOCATE);
+	for (unsigned i = 0; i < 500; i++)
+		assert_int_equal(space_alloc(b->space, 16, &offset), 0);
+	assert_in_range(sim_count(b->disk, SIM_ALLOCATE), asked + 1, asked + 40);
+}
+
+/* Quads that are free, or that are no longer in the map. */
+static uint64_t quads_free(struct bench *b)
+{
+	struct space_stats stats;
+
+	space_stats(b->space, &stats);
+	return (stats.quad_units + UNITS - stats.units) / QUAD;
+}
+
+/* Blocks that share quads die, some together and some not. */
+static void what_is_coming_is_what_a_checkpoint_frees(void **state)
+{
+	enum { OWN = 8 };	/* quads that the map's own blocks may make free, or use */
+	struct bench *b = *state;
+	struct space_coming coming;
+	uint64_t before;
+
+	for (unsigned i = 0; i < 400; i++)
+		born(b, alloc(b, 1 + i % 3));
+	freeze(b);
+	store(b);
+	for (unsigned i = 0; i < 400; i++)
+		if (i % 5)
+			dies(b, &b->blocks[i]);
+	before = quads_free(b);
+	space_coming(b->space, 0, &coming);
+	assert_in_range(coming.quad_units / QUAD, 100, 200);
+	freeze(b);
+	store(b);
+	map_is_right(b);
+	assert_in_range(quads_free(b) + OWN - before, coming.quad_units / QUAD,
+			coming.quad_units / QUAD + 2 * OWN);
+}
+
+/* A run of 5 units fills a quad, and a quarter of one that others use. */
+static void runs_placed_tight_share_quads(void **state)
+{
+	struct bench *b = *state;
+	struct ref place;
+	uint64_t before;
+
+	assert_int_equal(space_ensure(b->space, 1000, 0), 0);
+	before = quads_free(b);
+	for (unsigned i = 0; i < 40; i++) {
+		assert_int_equal(space_alloc_run(b->space, 5 * UNIT - 1, 0, true, &place), 0);
+		assert_true(ref_plausible(&place, pages_units(b->pages)));
+	}
+	assert_int_equal(before - quads_free(b), 50);
+	for (unsigned i = 0; i < 40; i++)
+		assert_int_equal(space_alloc_run(b->space, 5 * UNIT - 1, 0, false, &place), 0);
+	assert_int_equal(before - quads_free(b), 130);
+}
+
 /* The file has become shorter than was aimed at, and all of it is in use. */
 static void an_aim_behind_the_end_of_the_file_is_no_place(void **state)
 {
@@ -431,6 +505,9 @@ int main(void)
 		STORY(what_is_only_held_is_free_after_a_crash_and_the_named_is_not),
 		STORY(the_dead_keep_their_place_until_the_superblock_is_there),
 		STORY(a_full_disk_refuses_and_takes_nothing),
+		STORY(a_disk_that_refused_is_not_asked_in_vain_again),
+		STORY(what_is_coming_is_what_a_checkpoint_frees),
+		STORY(runs_placed_tight_share_quads),
 		STORY(an_aim_behind_the_end_of_the_file_is_no_place),
 		STORY(a_directory_that_makes_no_sense_is_refused),
 		STORY(bits_that_contradict_the_directory_are_refused_when_they_are_read),
