@@ -15,8 +15,7 @@ static const char *const reasons[DIFFERENCES] = {
 	[NO_TMPFILE] = "O_TMPFILE: libfuse 3.14 does not know it, and programs fall back",
 	[NO_WHITEOUT] = "RENAME_WHITEOUT: only overlayfs asks for it",
 	[VERSION_IS_LISTED] = "user.cubby.version is listed, so that copies and backups keep it",
-	[PATHS_KEEP_NOTHING] = "the kernel tells us nothing of an O_PATH handle, so it keeps no "
-			       "contents of what is removed",
+	[PATHS_KEEP_NOTHING] = "an O_PATH handle keeps no contents: the kernel tells us of none",
 	[DIRECT_TAKES_ALL] = "O_DIRECT wants nothing aligned",
 	/* What the kernel does with every FUSE file system. */
 	[FILES_CAN_BE_POLLED] = "epoll takes a file, which is always ready",
