@@ -13,11 +13,12 @@
 #include <cmocka.h>
 
 #include "sim/medium.h"
+#include "sim/sanitized.h"
 #include "sim/tell.h"
 
 enum {
 	STEPS = 9000,		/* of a story */
-	CUTS = 80,		/* points of a story that are looked at */
+	CUTS = 80 / SANITIZED_LESS,	/* points of a story that are looked at */
 	CHAIN = 4,		/* most recoveries that are cut one after the other */
 };
 

@@ -14,13 +14,14 @@
 #include <cmocka.h>
 
 #include "mem.h"
+#include "sim/sanitized.h"
 #include "sim/sweep.h"
 #include "sim/tell.h"
 
 enum {
 	STEPS = 400,		/* of a story, while one thing fails */
 	MORE = 60,		/* of what comes after */
-	EVERY = 5,
+	EVERY = 5 * SANITIZED_LESS,
 };
 
 static const struct fault faults[] = {

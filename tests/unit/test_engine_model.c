@@ -11,11 +11,12 @@
 
 #include <cmocka.h>
 
+#include "sim/sanitized.h"
 #include "sim/tell.h"
 
 enum {
 	STORY = 4000,		/* steps of one */
-	STEPS = 500000,	/* of all, unless ENGINE_STEPS= says otherwise */
+	STEPS = 500000 / SANITIZED_LESS,	/* of all, unless ENGINE_STEPS= says otherwise */
 };
 
 static bool engine_and_map_agree(const struct tale *tale, const struct story *story, char *wrong)

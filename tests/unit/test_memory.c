@@ -11,6 +11,7 @@
 
 #include "draft_kit.h"
 #include "engine.h"
+#include "sim/sanitized.h"
 
 enum {
 	MIB = 1 << 20,
@@ -23,12 +24,6 @@ enum {
 	LARGE_MAX = 2 * MIB,
 	KEPT = 4,			/* snapshots at a time */
 };
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { SANITIZED = 1 };
-#else
-enum { SANITIZED = 0 };
-#endif
 
 /* ---- vocabulary ------------------------------------------------------------------------- */
 
