@@ -15,9 +15,10 @@
 
 #include "engine.h"
 #include "sim/disk.h"
+#include "sim/sanitized.h"
 #include "sim/tell.h"
 
-enum { KEYS = 60, LATER = 12, HEADERS = 64, EVERY = 7 };
+enum { KEYS = 60, LATER = 12, HEADERS = 64, EVERY = 7 * SANITIZED_LESS };
 
 static uint64_t base_seed = 1;
 

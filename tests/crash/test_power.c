@@ -17,7 +17,7 @@
 #include "sim/tell.h"
 
 enum {
-	STEPS = 9000,		/* of a story */
+	STEPS = 9000 / SANITIZED_LESS,	/* of a story */
 	CUTS = 80 / SANITIZED_LESS,	/* points of a story that are looked at */
 	CHAIN = 4,		/* most recoveries that are cut one after the other */
 };

@@ -15,6 +15,7 @@
 
 #include "engine.h"
 #include "sim/disk.h"
+#include "sim/sanitized.h"
 
 enum {
 	KEYS = 200,
@@ -225,7 +226,7 @@ static void a_crash_in_the_recovery_of_a_crash_loses_nothing(void **state)
 	sim_cut_after(whole, 0);
 	engine_close(e);
 	sim_free(whole);
-	step = n ? atoi(n) : operations / 50;
+	step = n ? atoi(n) : operations / (SANITIZED ? 10 : 50);
 	for (int64_t cut = 0; cut <= operations; cut += step > 0 ? step : 1)
 		for (int fate = 0; fate < SIM_FATES; fate++, states++) {
 			struct sim *disk = sim_clone(base);
