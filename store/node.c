@@ -151,7 +151,7 @@ static uint8_t *open_gap(struct node *node, uint32_t index, uint32_t size, struc
 {
 	assert(size + NODE_SLOT <= node_room(node) && index <= node->count);
 	share(node, index, key);
-	if (node->used + size + (node->count + 1) * NODE_SLOT > node->capacity)
+	if (size + NODE_SLOT > node_gap(node))
 		compact(node);
 	memmove(slot(node, node->count), slot(node, node->count) + NODE_SLOT,
 		(node->count - index) * NODE_SLOT);
@@ -286,8 +286,7 @@ static void lengthen(struct node *leaf, uint32_t index, uint32_t more)
 	uint8_t *entry = entry_at(leaf, index), old[NODE_BYTES];
 	const uint32_t size = entry_size(0, entry);
 
-	if (entry + size == leaf->bytes + leaf->used &&
-	    leaf->used + more + leaf->count * NODE_SLOT <= leaf->capacity) {
+	if (entry + size == leaf->bytes + leaf->used && more <= node_gap(leaf)) {
 		leaf->used += more;
 	} else {
 		assert(size <= sizeof(old));

@@ -75,6 +75,12 @@ static inline uint32_t node_room(const struct node *node)
 	return node->capacity - node_filled(node);
 }
 
+/* As many of those as can be had without moving what is there. */
+static inline uint32_t node_gap(const struct node *node)
+{
+	return node->capacity - node->used - node->count * NODE_SLOT;
+}
+
 /* An entry's key; lent until the node changes. */
 struct slice node_key(const struct node *node, uint32_t index);
 

@@ -631,6 +631,16 @@ static bool fits_over(const struct leaf_entry *old, const struct leaf_entry *ent
 	return old->value.size == entry->value.size && !old->run.length && !entry->run.length;
 }
 
+/* A leaf that is nearly full is split before what was removed from it is squeezed out over and over,
+ * each time for a single entry. */
+static bool takes(const struct node *leaf, const struct leaf_entry *entry)
+{
+	const uint32_t need = leaf_entry_size(entry) + NODE_SLOT;
+
+	return !is_large(entry) && need <= node_room(leaf) &&
+	       (need <= node_gap(leaf) || leaf->removed >= NODE_BYTES / 8);
+}
+
 static void put(struct tree *tree, struct leaf_entry *entry) NEEDS(tree->lock)
 {
 	struct node *leaf;
@@ -674,7 +684,7 @@ static void put(struct tree *tree, struct leaf_entry *entry) NEEDS(tree->lock)
 	}
 	if (exact)
 		node_remove(leaf, index);
-	if (!is_large(entry) && leaf_entry_size(entry) + NODE_SLOT <= node_room(leaf))
+	if (takes(leaf, entry))
 		leaf_insert(leaf, index, entry);
 	else
 		insert_splitting(tree, &path, leaf, index, entry);
