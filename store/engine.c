@@ -82,7 +82,7 @@ static int look(void *arg, const char *name)
 	else if (strcmp(name, FILE_CREATING) == 0)
 		c->creating = true;
 	else if (strncmp(name, FILE_LOG_PREFIX, strlen(FILE_LOG_PREFIX)) == 0 ||
-		 strcmp(name, FILE_WITNESS) == 0)
+		 strcmp(name, FILE_WITNESS) == 0 || strcmp(name, FILE_TAIL) == 0)
 		c->ours = true;
 	else if (strcmp(name, FILE_LOCK) != 0 && strcmp(name, "lost+found") != 0)
 		c->foreign = true;

@@ -12,6 +12,7 @@
 #define FILE_PAGES "pages"
 #define FILE_LOG_PREFIX "log."	/* log.00000000, log.00000001, ...: the number is only a name */
 #define FILE_WITNESS "witness"	/* how far the log is known to be on disk */
+#define FILE_TAIL "tail"	/* commits that are in no segment of the log yet */
 
 enum {
 	UNIT = 4096,			/* space is handed out, and the log is searched, in these */
@@ -175,6 +176,28 @@ enum {
 	WITNESS_SIZE = 56,
 };
 #define WITNESS_MAGIC_TEXT "cubbysaw"
+
+/* The tail: a header, and behind it records, as far as they follow each other; then zeros, or what is
+ * left of earlier ones. */
+enum {
+	TAIL_MAGIC = 0,			/* 8  "cubbyend" */
+	TAIL_STORE = 8,			/* 16 */
+	TAIL_NUMBER = 24,		/* 8  of the group that the records' batches are to become */
+	TAIL_SYNCED = 32,		/* 8  the last group known to be on disk at this writing */
+	TAIL_CHAIN = 40,		/* 8  the sum of the group before */
+	TAIL_REVISION = 48,		/* 8  of the first batch */
+	TAIL_SUM = 56,			/* 8  sum64 of everything before it */
+	TAIL_HEADER = 64,
+
+	TAIL_RECORD_SUM = 0,		/* 8  sum64 of the 24 bytes that follow */
+	TAIL_RECORD_REVISION = 8,	/* 8  of its first batch; each further one has one more */
+	TAIL_RECORD_SIZE = 16,		/* 8  bytes of batches that follow, without padding to 8 */
+	TAIL_RECORD_BATCHES = 24,	/* 8  sum64 of those */
+	TAIL_RECORD_HEADER = 32,
+
+	TAIL_SIZE = 128 * 1024,		/* of the file */
+};
+#define TAIL_MAGIC_TEXT "cubbyend"
 
 /* A batch: size 4 (of what follows), then operations, each: kind 1, key size 2, key, and, but for
  * a delete, value size 4, value. A value of kind RUN begins with a reference, one of kind PATCH

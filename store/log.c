@@ -221,6 +221,9 @@ static bool take_gathered(struct log *log, struct plan *p)
 		.salt = log->current->header.salt,
 		.size = (uint32_t)size,
 	};
+	assert(!p->turns || !log->tail_used);
+	log->flushing = true;
+	log->tail_used = 0;
 	log->position = group_up(offset + GROUP_HEADER + size);
 	log->align = false;
 	log->out = log->gather;
@@ -276,6 +279,7 @@ int log_flush(struct log *log)
 	if (rc < 0)
 		return log_die(log, rc, "writing", p.segment->name);
 	mutex_lock(&log->lock);
+	log->flushing = false;
 	log->written = p.last;
 	p.segment->end = group_up(p.offset + GROUP_HEADER + p.group.size);
 	mark_dirty(log, p.segment);
@@ -293,7 +297,7 @@ int log_write(struct log *log, uint64_t revision)
 
 	mutex_lock(&log->lock);
 	assert(revision <= log->revision);
-	written = log->written >= revision;
+	written = log->written >= revision || tail_keep(log, revision);
 	mutex_unlock(&log->lock);
 	if (written)
 		return 0;
@@ -316,7 +320,8 @@ enum admission {
 	REFUSED,		/* the log is dead */
 };
 
-/* Can the gathered group take `size` more bytes and be sure of its place? */
+/* Can the gathered group take `size` more bytes and be sure of its place? What is in the tail does
+ * not go to another segment. */
 static enum admission admit(const struct log *log, uint64_t size) NEEDS(log->lock)
 {
 	const uint64_t group = gathered(log) + size;
@@ -327,6 +332,8 @@ static enum admission admit(const struct log *log, uint64_t size) NEEDS(log->loc
 		return WRITE_FIRST;
 	if (unit_up(log->position) + GROUP_HEADER + group <= log->current->size)
 		return ADMITTED;
+	if (log->tail_used)
+		return WRITE_FIRST;
 	return log->spare_count > 0 ? ADMITTED : NEEDS_SPARE;
 }
 

@@ -1,11 +1,11 @@
 /* log.h - the write-ahead log: every commit, in order, before the page file sees it.
  *
  * A batch of bytes (the log does not look inside) is *appended*: it gets the next revision and
- * joins the group being gathered, in memory. It is *written* when its group has been handed to
- * the operating system, which survives the death of this process, and *synced* when it is on
- * disk, which survives a power cut. Batches that arrive while a sync is under way form the next
- * group: one write and one sync, however many. Whatever is written or synced, everything
- * appended before it is too: history is a prefix.
+ * joins the group being gathered, in memory. It is *written* when it has been handed to the
+ * operating system, which survives the death of this process (its group may be written to the log
+ * later: log_tail.h), and *synced* when it is on disk, which survives a power cut. Batches that
+ * arrive while a sync is under way form the next group: one write and one sync, however many.
+ * Whatever is written or synced, everything appended before it is too: history is a prefix.
  *
  * How far the log is on disk is also told by a file beside it, the *witness*, so that the loss of
  * the last group or file, or an older copy of the whole log, is noticed.
@@ -14,9 +14,9 @@
  * the log never grows or truncates a file while somebody waits for it.
  *
  * Threads: any thread may append and wait. Waiting costs no thread: the first one to wait for a
- * sync leads it (writes, syncs, then tells everybody in the group), the next one waits to lead
- * the group being gathered, all others return at once and are called back on the leader's thread,
- * with no lock held. The log locks inside; it never calls back under a lock.
+ * sync leads it (writes, syncs, then tells everybody in the group), the next one waits to lead the
+ * group being gathered, all others return at once and are called back on the leader's thread, with
+ * no lock held. The log locks inside; it never calls back under a lock.
  *
  * Functions return 0 or a negative errno, and leave out-parameters alone when they fail. After a
  * failed write or sync the log is *dead*: every call answers -EROFS until it is opened anew, for

@@ -136,3 +136,69 @@ int witness_decode(struct witness *witness, const uint8_t *store, const uint8_t 
 	};
 	return 0;
 }
+
+void tail_encode(const struct group *group, const uint8_t *store, uint8_t *to)
+{
+	memcpy(to + TAIL_MAGIC, TAIL_MAGIC_TEXT, 8);
+	memcpy(to + TAIL_STORE, store, STORE_ID_SIZE);
+	put64(to + TAIL_NUMBER, group->number);
+	put64(to + TAIL_SYNCED, group->synced);
+	put64(to + TAIL_CHAIN, group->chain);
+	put64(to + TAIL_REVISION, group->revision);
+	put64(to + TAIL_SUM, sum64(to, TAIL_SUM));
+}
+
+int tail_decode(struct group *group, const uint8_t *store, const uint8_t *from)
+{
+	if (memcmp(from + TAIL_MAGIC, TAIL_MAGIC_TEXT, 8) != 0 ||
+	    memcmp(from + TAIL_STORE, store, STORE_ID_SIZE) != 0 ||
+	    get64(from + TAIL_SUM) != sum64(from, TAIL_SUM) ||
+	    get64(from + TAIL_SYNCED) >= get64(from + TAIL_NUMBER))
+		return -ENODATA;
+	*group = (struct group){
+		.number = get64(from + TAIL_NUMBER),
+		.synced = get64(from + TAIL_SYNCED),
+		.chain = get64(from + TAIL_CHAIN),
+		.revision = get64(from + TAIL_REVISION),
+	};
+	return 0;
+}
+
+/* Of the record's header; the batches have a sum of their own there. */
+static uint64_t record_sum(const uint8_t *at)
+{
+	return sum64(at + TAIL_RECORD_REVISION, TAIL_RECORD_HEADER - TAIL_RECORD_REVISION);
+}
+
+void tail_record_encode(struct slice batches, uint64_t revision, uint8_t *to)
+{
+	put64(to + TAIL_RECORD_REVISION, revision);
+	put64(to + TAIL_RECORD_SIZE, batches.size);
+	put64(to + TAIL_RECORD_BATCHES, sum64(batches.data, batches.size));
+	put64(to + TAIL_RECORD_SUM, record_sum(to));
+}
+
+bool tail_record_next(struct slice tail, size_t *offset, uint64_t *revision, struct slice *batches)
+{
+	const uint8_t *at = (const uint8_t *)tail.data + *offset;
+	const size_t left = tail.size - *offset;
+	struct slice found;
+	int64_t count;
+
+	if (left < TAIL_RECORD_HEADER || get64(at + TAIL_RECORD_REVISION) != *revision ||
+	    get64(at + TAIL_RECORD_SIZE) > left - TAIL_RECORD_HEADER ||
+	    get64(at + TAIL_RECORD_SUM) != record_sum(at))
+		return false;
+	found = slice_of(at + TAIL_RECORD_HEADER, (size_t)get64(at + TAIL_RECORD_SIZE));
+	if (get64(at + TAIL_RECORD_BATCHES) != sum64(found.data, found.size))
+		return false;
+	count = group_count(found);
+	if (count <= 0)
+		return false;
+	*revision += (uint64_t)count;
+	*offset += TAIL_RECORD_HEADER + (size_t)group_up(found.size);
+	if (*offset > tail.size)
+		*offset = tail.size;
+	*batches = found;
+	return true;
+}

@@ -1,5 +1,5 @@
-/* log_frame.h - segment headers, groups and the witness of the log <-> bytes. Pure; private to the
- * log.
+/* log_frame.h - segment headers, groups, the witness and the tail of the log <-> bytes. Pure;
+ * private to the log.
  *
  * Decoders take any bytes. A group is judged in two steps, because its length stands in its
  * header: group_peek says what the header claims, group_is_whole whether all of it is there.
@@ -70,6 +70,20 @@ void witness_encode(const struct witness *witness, const uint8_t *store, uint8_t
 /* Reads the WITNESS_SIZE bytes at `from`. -ENODATA: they tell nothing, or are torn; -EUCLEAN: they
  * tell of another store. */
 int witness_decode(struct witness *witness, const uint8_t *store, const uint8_t *from);
+
+/* Fills the TAIL_HEADER bytes at `to`, for records of the batches of `group` (of which sum, salt
+ * and size are not looked at). */
+void tail_encode(const struct group *group, const uint8_t *store, uint8_t *to);
+
+/* Reads the TAIL_HEADER bytes at `from`. -ENODATA: there is no whole header, or another store's. */
+int tail_decode(struct group *group, const uint8_t *store, const uint8_t *from);
+
+/* Fills the TAIL_RECORD_HEADER bytes at `to`, for `batches`, of which the first has `revision`. */
+void tail_record_encode(struct slice batches, uint64_t revision, uint8_t *to);
+
+/* Lends the batches of the record at *offset of `tail`, if a whole one is there whose first batch
+ * has *revision, and moves both on; false if there is none. */
+bool tail_record_next(struct slice tail, size_t *offset, uint64_t *revision, struct slice *batches);
 
 static inline uint64_t unit_up(uint64_t offset)
 {

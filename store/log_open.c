@@ -38,6 +38,8 @@ static void log_free(struct log *log)
 	segments_close(log->os, log->spare);
 	if (log->witness)
 		log->os->close(log->witness);
+	if (log->tail)
+		log->os->close(log->tail);
 	buffer_done(&log->gather);
 	buffer_done(&log->out);
 	mutex_done(&log->making);
@@ -138,6 +140,8 @@ int log_create(struct os *os, struct os_dir *dir, const struct log_options *opti
 		rc = witness_make(log);
 	if (rc == 0)
 		rc = make_first(log);
+	if (rc == 0)
+		tail_make(log);
 	if (rc < 0) {
 		err_set(err, rc, "the log cannot be made: %s", strerror(-rc));
 		goto out;
@@ -278,11 +282,25 @@ static int sync_last_spare(const struct log *log, const struct log_found *found,
 	return rc;
 }
 
+/* Writes the tail's group where log_find_end has found that it belongs. */
+static int write_tail(const struct log *log, const struct log_found *found,
+		      const struct log_end *end)
+{
+	const struct buffer *bytes = &found->tail.bytes;
+	const uint64_t size = unit_up(end->tail_offset + bytes->size) - end->tail_offset;
+
+	if (!end->tail)
+		return 0;
+	return log->os->write(end->tail->file, bytes->data, (size_t)size, end->tail_offset);
+}
+
 static int make_durable(const struct log *log, const struct log_found *found,
 			const struct log_end *end, unsigned last_index, struct err *err)
 {
 	int rc = sync_last_spare(log, found, last_index);
 
+	if (rc == 0)
+		rc = write_tail(log, found, end);
 	if (rc == 0)
 		rc = sync_tail(log, found, end);
 	return rc < 0 ? err_set(err, rc, "the end of the log cannot be made durable: %s",
@@ -385,6 +403,8 @@ int log_open(struct os *os, struct os_dir *dir, const struct log_options *option
 	if (!log)
 		return -ENOMEM;
 	rc = witness_open(log, &found.witness, err);
+	if (rc == 0)
+		rc = tail_open(os, dir, options->store, mark->closed, &log->tail, &found.tail, err);
 	if (rc < 0)
 		goto out;
 	files = files_known(mark, &found.witness);
@@ -407,6 +427,8 @@ int log_open(struct os *os, struct os_dir *dir, const struct log_options *option
 	if (rc < 0)
 		goto out;
 	rc = cut_off(log, &found, &end);
+	if (rc == 0 && log->tail && !mark->closed)
+		rc = tail_clear(os, log->tail);
 	if (rc < 0) {
 		err_set(err, rc, "the end of the log cannot be cut off: %s", strerror(-rc));
 		goto out;
@@ -416,6 +438,7 @@ int log_open(struct os *os, struct os_dir *dir, const struct log_options *option
 		err_set(err, rc, FILE_WITNESS ": cannot be made: %s", strerror(-rc));
 		goto out;
 	}
+	tail_make(log);
 	adopt(log, &found, &end, (end.revision > mark->seen ? end.revision : mark->seen) + leap);
 
 	if (torn)
@@ -425,6 +448,7 @@ int log_open(struct os *os, struct os_dir *dir, const struct log_options *option
 out:
 	segments_close(os, found.live);
 	segments_close(os, found.others);
+	tail_done(&found.tail);
 	log_free(log);
 	return rc;
 }

@@ -42,6 +42,8 @@ struct scan {
 	struct os *os;
 	struct window window;
 	struct cursor at;
+	struct segment *tail_segment;	/* where the tail's group belongs, or NULL */
+	uint64_t tail_offset;
 	uint64_t vouched;	/* the revision up to which the mark says that all was on disk */
 	uint64_t synced;	/* the highest that any group told */
 	uint64_t last;		/* revision of the last batch, or of the mark */
@@ -127,13 +129,21 @@ static int impossible(struct scan *scan, uint64_t offset)
 		       scan->at.segment->name, (unsigned long long)offset);
 }
 
+static void pass_over(struct cursor *c, const struct group *g, uint64_t offset,
+		      struct slice batches)
+{
+	c->offset = group_up(offset + GROUP_HEADER + g->size);
+	c->number++;
+	c->chain = g->sum;
+	c->revision = g->revision + (uint64_t)group_count(batches) - 1;
+}
+
 /* Moves on over the next group: right behind the last one, or at the next unit. 1: there was
  * one, and its batches are lent; 0: there is none. */
 static int next_group(struct scan *scan, struct group *g, struct slice *batches)
 {
 	struct cursor *c = &scan->at;
 	uint64_t offset = c->offset;
-	int64_t count;
 	int rc = group_at(scan, offset, g, batches);
 
 	if (rc == 0 && unit_up(offset) != offset) {
@@ -142,13 +152,9 @@ static int next_group(struct scan *scan, struct group *g, struct slice *batches)
 	}
 	if (rc <= 0)
 		return rc;
-	count = group_count(*batches);
-	if (g->synced >= g->number || g->revision <= c->revision || count < 0)
+	if (g->synced >= g->number || g->revision <= c->revision || group_count(*batches) < 0)
 		return impossible(scan, offset);
-	c->offset = group_up(offset + GROUP_HEADER + g->size);
-	c->number++;
-	c->chain = g->sum;
-	c->revision = g->revision + (uint64_t)count - 1;
+	pass_over(c, g, offset, *batches);
 	return 1;
 }
 
@@ -361,6 +367,28 @@ static int note_all(const struct scan *scan, const struct log_reader *reader, ui
 	return rc;
 }
 
+/* Nothing says that the group which must come next ever was on disk. The tail may have it: then it
+ * is the last one. */
+static int take_tail(struct scan *scan, const struct tail *tail, const struct log_reader *reader)
+{
+	struct cursor *c = &scan->at;
+	const uint64_t offset = unit_up(c->offset);
+	struct group g = tail->group;
+	struct slice batches;
+
+	if (g.size == 0 || g.number != c->number || g.chain != c->chain ||
+	    g.revision <= c->revision || c->segment->next || offset > c->segment->size ||
+	    c->segment->size - offset < GROUP_HEADER + (uint64_t)g.size)
+		return 0;
+	g.salt = c->segment->header.salt;
+	g.sum = group_encode(&g, tail->bytes.data);
+	batches = slice_of(tail->bytes.data + GROUP_HEADER, g.size);
+	scan->tail_segment = c->segment;
+	scan->tail_offset = offset;
+	pass_over(c, &g, offset, batches);
+	return note_all(scan, reader, g.revision, batches);
+}
+
 static int find_end(struct scan *scan, const struct log_found *found, bool closed,
 		    const struct log_reader *reader)
 {
@@ -392,7 +420,7 @@ static int find_end(struct scan *scan, const struct log_found *found, bool close
 		rc = torn_or_damaged(scan, found->others);
 	if (rc == 0 && c->number <= witness->number)
 		return ends_too_early(scan, found);
-	return rc;
+	return rc == 0 ? take_tail(scan, &found->tail, reader) : rc;
 }
 
 /* What the mark covers is in the page file, and must not be applied again. */
@@ -482,6 +510,8 @@ static struct log_end scan_end(const struct scan *scan)
 		.revision = scan->at.revision,
 		.last_batch = scan->last,
 		.synced = scan->synced,
+		.tail = scan->tail_segment,
+		.tail_offset = scan->tail_offset,
 		.torn = scan->remains,
 	};
 }

@@ -8,6 +8,7 @@
 
 #include "log.h"
 #include "log_segment.h"
+#include "log_tail.h"
 
 /* The end of the log. */
 struct log_end {
@@ -19,6 +20,8 @@ struct log_end {
 	uint64_t synced;	/* the last group that a later one proves to be on disk */
 	struct segment *doubt;	/* where the first group lies that nothing proves to be on disk, */
 	uint64_t doubt_offset;	/* or NULL. From here on; the segment's header too if it is 0 */
+	struct segment *tail;	/* where the tail's group belongs, and has to be written, ... */
+	uint64_t tail_offset;	/* ... from here on; NULL: it is there, or of no use */
 	bool torn;		/* something behind it was cut off */
 };
 
@@ -28,6 +31,7 @@ struct log_found {
 	struct segment *live;
 	struct segment *others;
 	struct witness witness;
+	struct tail tail;
 };
 
 /* Finds the end, and tells torn from damaged. Errors are those of log_open. */

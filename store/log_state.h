@@ -1,12 +1,13 @@
-/* log_state.h - an open log: what log.c, log_sync.c, log_witness.c and log_open.c share. Private to
- * the log.
+/* log_state.h - an open log: what log.c, log_sync.c, log_witness.c, log_tail.c and log_open.c
+ * share. Private to the log.
  *
  *     append --> gathered --flush--> written --sync--> synced
+ *                   \--> kept, in the tail
  *
  * A batch is copied behind the others in the *gather* buffer. Whoever holds the *baton* may take
- * that buffer away, put an empty one in its place, and write it as one group; what is
- * appended meanwhile gathers in the other. So writers combine: a thread that had to wait for the
- * baton often finds that its batch has been written along.
+ * that buffer away, put an empty one in its place, and write it as one group; what is appended
+ * meanwhile gathers in the other. So writers combine: a thread that had to wait for the baton
+ * often finds that its batch has been written along.
  *
  * A group follows the one before it directly, but the first one after a sync began, or ended,
  * begins a unit: bytes that were vouched for are not written again, and recovery finds what
@@ -36,11 +37,12 @@ struct queue {
 };
 
 struct log {
-	struct os *os;			/* the first five are set once */
+	struct os *os;			/* the first six are set once */
 	struct os_dir *dir;
 	struct log_options options;
 	uint64_t batch_max;
 	struct os_file *witness;	/* NULL: there was no room for one */
+	struct os_file *tail;		/* mapped; NULL: there was no room, or it cannot be mapped */
 
 	struct mutex making;		/* of segment files; guards: */
 	unsigned next_index;
@@ -48,7 +50,7 @@ struct log {
 
 	struct mutex baton;		/* the right to write; guards: */
 	struct buffer out;		/* the group being written; else empty */
-	uint64_t chain;			/* sum of the last group */
+	uint64_t chain;			/* sum of the last group; see `flushing` */
 	uint32_t salt;			/* for the next segment; 0: not chosen yet */
 	uint64_t zeros_end;		/* in `current`: up to here zeros follow the last group */
 
@@ -60,7 +62,12 @@ struct log {
 	bool dead;
 	struct err failure;
 
+	bool flushing;			/* a group is being written. If not, `chain` may be read */
 	struct buffer gather;		/* GATHER_HEAD bytes, then batches; empty without */
+	size_t tail_used;		/* of its bytes, how many are in the tail; 0: none */
+	size_t tail_at;			/* where the next record goes there */
+	bool tail_failed;		/* it is of no use any more */
+	uint64_t kept;			/* the last revision that is there, or was until written */
 	uint64_t gather_revision;	/* of its first batch */
 	uint64_t revision;		/* the last that was appended, or skipped at the opening */
 	uint64_t last;			/* the last that a batch has */
@@ -114,6 +121,13 @@ int log_flush(struct log *log) NEEDS(log->baton) WITHOUT(log->lock);
 
 /* Returns when everything up to `revision` has been written, by us or by somebody else. */
 int log_write(struct log *log, uint64_t revision) WITHOUT(log->baton, log->lock);
+
+/* Makes the tail, unless there is one, and maps it. If that cannot be, the log does without. */
+void tail_make(struct log *log);
+
+/* Is everything up to `revision` in the tail, or can it be put there now? If not, it has to be
+ * written. */
+bool tail_keep(struct log *log, uint64_t revision) NEEDS(log->lock);
 
 /* Opens the witness, if there is one, and says in *found what it tells.
  *   -EUCLEAN  it is another store's */

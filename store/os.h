@@ -56,6 +56,14 @@ struct os {
 	/* Writes all of it or fails; after a failure any part may have been written. */
 	int (*write)(struct os_file *file, const void *bytes, size_t size, uint64_t offset);
 
+	/* Maps the first `size` bytes of a file that is at least as long, for put, until it is
+	 * closed. -ENODEV, for instance: it cannot be mapped. */
+	int (*map)(struct os_file *file, size_t size);
+
+	/* As write, within what is mapped, and without a system call; but a sync does not become
+	 * cheaper by it. If the process ends meanwhile, what earlier calls have put is there. */
+	int (*put)(struct os_file *file, const void *bytes, size_t size, uint64_t offset);
+
 	/* Makes what was written durable. A failure is final: whoever sees one must never trust a
 	 * later success on the same file. */
 	int (*sync)(struct os_file *file);

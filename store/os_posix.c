@@ -1,5 +1,5 @@
-/* os_posix.c - the real machine: the only file of the store that makes system calls (futexes and
- * threads excepted).
+/* os_posix.c - the real machine: the only file of the store, with os_map.c, that makes system calls
+ * (futexes and threads excepted).
  *
  * Everything is relative to the folder's descriptor, so it does not matter what becomes of its
  * path. Calls that a signal interrupted are made again.
@@ -19,6 +19,7 @@
 
 #include "mem.h"
 #include "os.h"
+#include "os_map.h"
 
 struct os_dir {
 	int fd;
@@ -26,6 +27,7 @@ struct os_dir {
 
 struct os_file {
 	int fd;
+	struct os_map *map;	/* or NULL */
 };
 
 /* The call's result, made again as long as signals interrupt it. */
@@ -179,6 +181,7 @@ static int posix_open(struct os_dir *dir, const char *name, unsigned flags, stru
 
 	if (!file)
 		return -ENOMEM;
+	file->map = NULL;
 	file->fd = UNINTERRUPTED(openat(dir->fd, name, mode, 0600));
 	rc = error_of(file->fd);
 	if (rc < 0)
@@ -204,6 +207,7 @@ static void posix_close(struct os_file *file)
 {
 	if (!file)
 		return;
+	os_map_done(file->map);
 	close(file->fd);
 	mem_free(file);
 }
@@ -252,6 +256,16 @@ static int posix_write(struct os_file *file, const void *bytes, size_t size, uin
 		done += (size_t)n;
 	}
 	return 0;
+}
+
+static int posix_map(struct os_file *file, size_t size)
+{
+	return os_map_new(file->fd, size, &file->map);
+}
+
+static int posix_put(struct os_file *file, const void *bytes, size_t size, uint64_t offset)
+{
+	return os_map_put(file->map, bytes, size, offset);
 }
 
 static int posix_sync(struct os_file *file)
@@ -392,6 +406,8 @@ struct os *os_posix(void)
 		.remove = posix_remove,
 		.read = posix_read,
 		.write = posix_write,
+		.map = posix_map,
+		.put = posix_put,
 		.sync = posix_sync,
 		.flush = posix_flush,
 		.allocate = posix_allocate,

@@ -631,8 +631,8 @@ static bool fits_over(const struct leaf_entry *old, const struct leaf_entry *ent
 	return old->value.size == entry->value.size && !old->run.length && !entry->run.length;
 }
 
-/* A leaf that is nearly full is split before what was removed from it is squeezed out over and over,
- * each time for a single entry. */
+/* A leaf that is nearly full is split before what was removed from it is squeezed out over and
+ * over, each time for a single entry. */
 static bool takes(const struct node *leaf, const struct leaf_entry *entry)
 {
 	const uint32_t need = leaf_entry_size(entry) + NODE_SLOT;

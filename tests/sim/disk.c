@@ -21,6 +21,7 @@ struct sim {
 	uint64_t boot;		/* handles of earlier ones are dead */
 	unsigned handles;
 	bool cut;
+	bool no_maps;
 	int64_t cut_after;
 	uint64_t changes;
 	uint64_t counts[SIM_KINDS];
@@ -293,6 +294,20 @@ static ssize_t disk_read(struct os_file *handle, void *bytes, size_t size, uint6
 	return rc < 0 ? rc : count;
 }
 
+/* What is put there is as lost, and as kept, as what is written. */
+static int disk_map(struct os_file *handle, size_t size)
+{
+	struct sim *sim = handle->sim;
+	int rc;
+
+	mutex_lock(&sim->lock);
+	rc = handle->boot != sim->boot || sim->cut ? -EIO :
+	     sim->no_maps ? -ENODEV :
+	     handle->file->now_size < size ? -EINVAL : 0;
+	mutex_unlock(&sim->lock);
+	return rc;
+}
+
 static int disk_write(struct os_file *handle, const void *bytes, size_t size, uint64_t offset)
 {
 	struct sim *sim = handle->sim;
@@ -466,6 +481,8 @@ static const struct os table = {
 	.remove = disk_remove,
 	.read = disk_read,
 	.write = disk_write,
+	.map = disk_map,
+	.put = disk_write,
 	.sync = disk_sync,
 	.flush = disk_flush,
 	.allocate = disk_allocate,
@@ -503,6 +520,7 @@ static struct sim *clone_of(const struct sim *disk)
 	sim->monotonic_ns = disk->monotonic_ns;
 	sim->limit = disk->limit;
 	sim->cut = disk->cut;
+	sim->no_maps = disk->no_maps;
 	return sim;
 }
 
@@ -615,6 +633,13 @@ void sim_limit(struct sim *disk, uint64_t bytes)
 {
 	mutex_lock(&disk->lock);
 	disk->limit = bytes;
+	mutex_unlock(&disk->lock);
+}
+
+void sim_forbid_maps(struct sim *disk)
+{
+	mutex_lock(&disk->lock);
+	disk->no_maps = true;
 	mutex_unlock(&disk->lock);
 }
 

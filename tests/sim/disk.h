@@ -102,6 +102,9 @@ uint64_t sim_changes(struct sim *disk);
 /* Beyond this many bytes of all files together (their sizes, in whole pages) is -ENOSPC. */
 void sim_limit(struct sim *disk, uint64_t bytes);
 
+/* Files cannot be mapped, as on some file systems. */
+void sim_forbid_maps(struct sim *disk);
+
 /* Flips the bits of `mask` in one byte, durably. -ENOENT, or -EINVAL beyond the end. */
 int sim_flip(struct sim *disk, const char *name, uint64_t offset, uint8_t mask);
 

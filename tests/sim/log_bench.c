@@ -103,6 +103,8 @@ int create(struct bench *b)
 	int rc;
 
 	b->os = sim_os(b->disk);
+	if (!b->maps)
+		sim_forbid_maps(b->disk);
 	rc = b->os->open_dir(b->os, "/store", OS_CREATE, &b->dir);
 	return rc ? rc : log_create(b->os, b->dir, &options, &b->mark, &b->log, &b->err);
 }

@@ -35,16 +35,18 @@ struct bench {
 	uint64_t cap;
 	uint64_t at_mark;	/* the last batch that the mark covers */
 	uint64_t appended;	/* the last batch that was appended, or found */
-	uint64_t acked;		/* the last one that is known to be synced */
+	uint64_t acked;		/* the last one that is known to be synced ... */
+	uint64_t written;	/* ... or at least written, as far as a test took note of it */
 	uint64_t found;		/* the last one that was replayed */
 	uint64_t revision;	/* of the last one appended or found */
 	uint64_t missing_from;	/* `check` says that these rely on what is not there; 0: none */
 	uint64_t checked;	/* how many it was asked about */
+	bool maps;		/* the disk's files can be mapped: the log has a tail */
 	bool torn;
 	int rc;			/* of the last log_open */
 };
 
-/* Makes a log on b->disk; only `disk` and `cap` need be set. */
+/* Makes a log on b->disk; only `disk`, `cap` and `maps` need be set. */
 int create(struct bench *b);
 
 /* Opens the log. What it replays is compared with what was appended, and counted in b->found. */

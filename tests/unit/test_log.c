@@ -94,6 +94,53 @@ static void written_batches_survive_a_killed_process_but_not_a_power_cut(void **
 	drop(&t);
 }
 
+/* A log with a tail. */
+static void map(struct bench *b)
+{
+	drop(b);
+	*b = (struct bench){ .disk = sim_new(1), .cap = 4 * SEGMENT, .maps = true };
+	assert_int_equal(create(b), 0);
+}
+
+static void what_is_in_the_tail_is_written_with_the_next_sync(void **state)
+{
+	struct bench *b = *state;
+	struct log_stats stats;
+
+	map(b);
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(append_written(b, SMALL), 0);
+	log_stats(b->log, &stats);
+	assert_int_equal(stats.groups, 0);
+	assert_int_equal(append_synced(b, SMALL), 0);
+	log_stats(b->log, &stats);
+	assert_int_equal(stats.groups, 1);
+	reboot(b, SIM_LOSE, 0);
+	assert_opens(b);
+	assert_int_equal(b->found, 11);
+}
+
+/* Nobody waits for a sync: what fits no more, in the segment here, is written. */
+static void a_tail_that_is_full_is_written_and_begun_anew(void **state)
+{
+	struct bench *b = *state;
+	struct log_stats stats;
+
+	map(b);
+	b->cap = 100 * SEGMENT;
+	shut(b);
+	assert_opens(b);
+	for (int i = 0; i < 2000; i++)
+		assert_int_equal(append_written(b, SMALL), 0);
+	log_stats(b->log, &stats);
+	assert_in_range(stats.groups, 2000 * SMALL / SEGMENT, 2000 / 5);
+	sim_cut_after(b->disk, 0);
+	shut(b);
+	sim_revive(b->disk, 1);
+	assert_opens(b);
+	assert_int_equal(b->found, 2000);
+}
+
 static void small_groups_without_a_sync_share_a_unit(void **state)
 {
 	struct bench *b = *state;
@@ -417,7 +464,7 @@ static void a_log_that_could_fill_the_disk_does_not_grow(void **state)
 	b->cap = 8 * SEGMENT;
 	shut(b);
 	assert_opens(b);
-	sim_limit(b->disk, 7 * SEGMENT);
+	sim_limit(b->disk, 7 * SEGMENT + TAIL_SIZE);
 	do
 		rc = append_synced(b, LARGE);
 	while (rc == 0);
@@ -427,7 +474,7 @@ static void a_log_that_could_fill_the_disk_does_not_grow(void **state)
 	log_fill(b->log, &fill, &limit);
 	assert_int_equal(limit, 3 * SEGMENT);	/* so a checkpoint is due in time */
 	assert_int_equal(checkpoint(b), 0);
-	sim_limit(b->disk, 9 * SEGMENT);
+	sim_limit(b->disk, 9 * SEGMENT + TAIL_SIZE);
 	for (int i = 0; i < 20; i++)
 		assert_int_equal(append_synced(b, LARGE), 0);
 	log_stats(b->log, &stats);
@@ -754,6 +801,8 @@ int main(void)
 		BENCH_TEST(revisions_leap_at_every_opening),
 		BENCH_TEST(a_log_goes_on_through_many_openings_without_a_checkpoint),
 		BENCH_TEST(written_batches_survive_a_killed_process_but_not_a_power_cut),
+		BENCH_TEST(what_is_in_the_tail_is_written_with_the_next_sync),
+		BENCH_TEST(a_tail_that_is_full_is_written_and_begun_anew),
 		BENCH_TEST(small_groups_without_a_sync_share_a_unit),
 		BENCH_TEST(a_batch_that_is_too_large_is_refused_and_the_largest_is_not),
 		BENCH_TEST(whoever_comes_during_the_sync_that_covers_him_is_told_in_order),

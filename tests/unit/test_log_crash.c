@@ -9,6 +9,16 @@
 
 /* ---- power cuts ------------------------------------------------------------------------ */
 
+static int wait_written(struct bench *b)
+{
+	const uint64_t n = b->appended;
+	const int rc = log_wait_blocking(b->log, b->revision, LOG_WRITTEN);
+
+	if (rc == 0)
+		b->written = n;
+	return rc;
+}
+
 /* A story with everything in it: `wide` gives it large batches, so that it needs many segments. */
 static int story(struct bench *b, bool wide)
 {
@@ -21,7 +31,7 @@ static int story(struct bench *b, bool wide)
 		if (rc == 0 && i % 5 == 4)
 			rc = sync_all(b);
 		else if (rc == 0 && i % 2)
-			rc = log_wait_blocking(b->log, b->revision, LOG_WRITTEN);
+			rc = wait_written(b);
 		if (rc == 0 && i % 7 == 6)
 			rc = log_keep_witness(b->log);
 		if (rc == 0 && i % 11 == 10)
@@ -54,12 +64,14 @@ static void crash_again(struct bench *b, enum sim_fate fate, uint64_t seed)
 	}
 }
 
-static void cut_everywhere(bool wide, uint64_t seeds)
+static void cut_everywhere(bool wide, bool maps, uint64_t seeds)
 {
 	bool finished = false;
 
 	for (int64_t cut = 0; !finished; cut++) {
-		struct bench b = { .disk = sim_new((uint64_t)cut), .cap = 4 * SEGMENT };
+		struct bench b = {
+			.disk = sim_new((uint64_t)cut), .cap = 4 * SEGMENT, .maps = maps,
+		};
 
 		assert_int_equal(create(&b), 0);
 		sim_cut_after(b.disk, cut);
@@ -91,33 +103,37 @@ static void cut_everywhere(bool wide, uint64_t seeds)
 static void no_power_cut_loses_what_was_waited_for(void **state)
 {
 	(void)state;
-	cut_everywhere(false, 20);
+	cut_everywhere(false, false, 20);
+	cut_everywhere(false, true, 20);
 }
 
 static void no_power_cut_among_many_segments_does_either(void **state)
 {
 	(void)state;
-	cut_everywhere(true, 40);
+	cut_everywhere(true, false, 40);
+	cut_everywhere(true, true, 40);
 }
 
 /* The process is killed at every operation; the next one takes over what it left half made, and
  * then the power goes.
  */
-static void no_kill_loses_what_was_written(void **state)
+static void kill_everywhere(bool wide, bool maps)
 {
 	bool finished = false;
-	(void)state;
 
 	for (int64_t cut = 0; !finished; cut++) {
-		struct bench b = { .disk = sim_new((uint64_t)cut), .cap = 4 * SEGMENT }, t;
+		struct bench b = {
+			.disk = sim_new((uint64_t)cut), .cap = 4 * SEGMENT, .maps = maps,
+		}, t;
 
 		assert_int_equal(create(&b), 0);
 		sim_cut_after(b.disk, cut);
-		finished = story(&b, true) == 0;
+		finished = story(&b, wide) == 0;
 		assert_true(finished || sim_is_cut(b.disk));
 		shut(&b);
 		sim_revive(b.disk, (uint64_t)cut);
 		assert_opens(&b);
+		assert_true(b.found >= b.written);
 		for (int i = 0; i < 12; i++) {
 			t = twin(&b);
 			sim_reboot(t.disk, SIM_LOSE, 0);
@@ -133,13 +149,55 @@ static void no_kill_loses_what_was_written(void **state)
 	}
 }
 
+static void no_kill_loses_what_was_written(void **state)
+{
+	(void)state;
+	kill_everywhere(true, false);
+}
+
+static void no_kill_loses_what_is_in_the_tail(void **state)
+{
+	(void)state;
+	kill_everywhere(false, true);
+	kill_everywhere(true, true);
+}
+
+/* A kill loses nothing while the tail of before it is being taken over, either. */
+static void no_second_kill_loses_what_is_in_the_tail(void **state)
+{
+	bool finished = false;
+	(void)state;
+
+	for (int64_t cut = 0; !finished; cut++) {
+		struct bench b = { .disk = sim_new(1), .cap = 4 * SEGMENT, .maps = true };
+
+		assert_int_equal(create(&b), 0);
+		assert_int_equal(append_synced(&b, LARGE), 0);
+		for (int i = 0; i < 7; i++)
+			assert_int_equal(append_written(&b, SMALL), 0);
+		sim_cut_after(b.disk, 0);
+		shut(&b);
+		sim_revive(b.disk, (uint64_t)cut);
+		sim_cut_after(b.disk, cut);
+		finished = reopen(&b) == 0;
+		sim_cut_after(b.disk, 0);
+		shut(&b);
+		sim_revive(b.disk, (uint64_t)cut);
+		assert_int_equal(reopen(&b), 0);
+		assert_int_equal(b.found, 8);
+		drop(&b);
+	}
+}
+
 static void a_creation_that_was_cut_off_can_be_done_again(void **state)
 {
 	bool finished = false;
 	(void)state;
 
 	for (int64_t cut = 0; !finished; cut++) {
-		struct bench b = { .disk = sim_new((uint64_t)cut), .cap = 4 * SEGMENT };
+		struct bench b = {
+			.disk = sim_new((uint64_t)cut), .cap = 4 * SEGMENT, .maps = true,
+		};
 
 		sim_cut_after(b.disk, cut);
 		finished = create(&b) == 0;
@@ -185,6 +243,33 @@ static void after_a_failed_write_the_log_is_dead(void **state)
 {
 	(void)state;
 	fail_everywhere(SIM_WRITE, -EIO);
+}
+
+/* If it was the tail that could not be written, the log goes on without it. */
+static void a_failed_write_takes_nothing_with_it_that_is_in_the_tail(void **state)
+{
+	bool finished = false;
+	(void)state;
+
+	for (int64_t n = 0; !finished; n++) {
+		struct bench b = { .disk = sim_new((uint64_t)n), .cap = 4 * SEGMENT, .maps = true };
+		uint64_t writes;
+		int rc;
+
+		assert_int_equal(create(&b), 0);
+		writes = sim_count(b.disk, SIM_WRITE);
+		sim_fail(b.disk, SIM_WRITE, n, -EIO);
+		rc = story(&b, true);
+		finished = sim_count(b.disk, SIM_WRITE) - writes <= (uint64_t)n;
+		assert_true(rc == (*log_failure(b.log) ? -EIO : 0));
+		sim_fail(b.disk, SIM_WRITE, -1, 0);
+		sim_cut_after(b.disk, 0);
+		shut(&b);
+		sim_revive(b.disk, (uint64_t)n);
+		assert_opens(&b);
+		assert_true(b.found >= b.written);
+		drop(&b);
+	}
 }
 
 static void after_a_failed_sync_the_log_is_dead(void **state)
@@ -379,8 +464,11 @@ int main(void)
 		cmocka_unit_test(no_power_cut_loses_what_was_waited_for),
 		cmocka_unit_test(no_power_cut_among_many_segments_does_either),
 		cmocka_unit_test(no_kill_loses_what_was_written),
+		cmocka_unit_test(no_kill_loses_what_is_in_the_tail),
+		cmocka_unit_test(no_second_kill_loses_what_is_in_the_tail),
 		cmocka_unit_test(a_creation_that_was_cut_off_can_be_done_again),
 		cmocka_unit_test(after_a_failed_write_the_log_is_dead),
+		cmocka_unit_test(a_failed_write_takes_nothing_with_it_that_is_in_the_tail),
 		cmocka_unit_test(after_a_failed_sync_the_log_is_dead),
 		cmocka_unit_test(what_a_failed_sync_left_is_durable_once_the_log_is_open),
 		cmocka_unit_test(cut_at_each_operation_it_is_done_at_last),

@@ -430,6 +430,34 @@ static void no_flipped_byte_before_the_last_sync_does_without_the_witness(void *
 	flip_each_byte(*state, false);
 }
 
+/* The whole of the tail as far as it was ever written, and a bit more. Two commits are synced,
+ * three are in the tail, behind which lies what is left of an earlier one. */
+static void a_flipped_byte_of_the_tail_costs_what_was_only_there(void **state)
+{
+	enum { WRITTEN = TAIL_HEADER + 20 * (TAIL_RECORD_HEADER + SMALL + 4) };
+	struct bench *b = *state;
+	unsigned less = 0;
+
+	drop(b);
+	*b = (struct bench){ .disk = sim_new(1), .cap = 4 * SEGMENT, .maps = true };
+	assert_int_equal(create(b), 0);
+	for (int i = 0; i < 20; i++)
+		append_written(b, SMALL);
+	append_synced(b, SMALL);
+	for (int i = 0; i < 3; i++)
+		append_written(b, SMALL);
+	for (uint64_t offset = 0; offset < WRITTEN + 100; offset++) {
+		struct bench t = twin(b);
+
+		assert_int_equal(sim_flip(t.disk, FILE_TAIL, offset, (uint8_t)(1u << offset % 8)),
+				 0);
+		assert_opens(&t);
+		less += t.found < b->appended;
+		drop(&t);
+	}
+	assert_true(less > TAIL_HEADER + 2 * (TAIL_RECORD_HEADER + SMALL) && less < WRITTEN / 2);
+}
+
 /* ---- the witness ------------------------------------------------------------------------ */
 
 static void assert_refused(struct bench *t, const char *text)
@@ -698,6 +726,7 @@ int main(void)
 		BENCH_TEST(the_first_group_after_a_sync_proves_it),
 		BENCH_TEST(a_value_that_looks_like_a_group_proves_nothing),
 		BENCH_TEST(no_flipped_byte_goes_unnoticed),
+		BENCH_TEST(a_flipped_byte_of_the_tail_costs_what_was_only_there),
 		BENCH_TEST(no_flipped_byte_before_the_last_sync_does_without_the_witness),
 		BENCH_TEST(the_last_group_is_missed_if_it_was_synced),
 		BENCH_TEST(the_last_file_is_missed_once_it_was_written_to),

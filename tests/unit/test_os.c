@@ -8,9 +8,12 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -309,6 +312,126 @@ static void a_lock_ends_with_its_process(void **state)
 	}
 }
 
+/* ---- maps ------------------------------------------------------------------------------ */
+
+enum { MAPPED = 2 * 4096 };
+
+static struct os_file *mapped_file(struct bench *b, const char *name)
+{
+	struct os_file *f = file(b, name);
+
+	assert_int_equal(b->os->truncate(f, MAPPED), 0);
+	assert_int_equal(b->os->map(f, MAPPED), 0);
+	return f;
+}
+
+static void what_is_put_is_read_like_what_is_written(void **state)
+{
+	struct bench *b = *state;
+	struct os_file *f = mapped_file(b, "f");
+	char bytes[8] = "";
+
+	assert_int_equal(b->os->put(f, "hello", 5, 5000), 0);
+	assert_int_equal(b->os->write(f, "J", 1, 5000), 0);
+	assert_int_equal(b->os->put(f, "y", 1, 5004), 0);
+	assert_int_equal(b->os->read(f, bytes, 7, 4999), 7);
+	assert_memory_equal(bytes, "\0Jelly\0", 7);
+	assert_int_equal(b->os->sync(f), 0);
+	b->os->close(f);
+}
+
+/* Does it in a process of its own, and returns how that ended. */
+static int in_a_child(struct bench *b, void (*work)(struct bench *b))
+{
+	const pid_t child = fork();
+	int status;
+
+	if (child == 0) {
+		work(b);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	return status;
+}
+
+static void put_and_be_killed(struct bench *b)
+{
+	b->os->put(mapped_file(b, "f"), "there", 5, 100);
+	kill(getpid(), SIGKILL);
+}
+
+static void what_was_put_outlives_the_process(void **state)
+{
+	struct bench *b = *state;
+	struct os_file *f;
+	char bytes[5];
+
+	assert_true(WIFSIGNALED(in_a_child(b, put_and_be_killed)));
+	f = file(b, "f");
+	assert_int_equal(b->os->read(f, bytes, 5, 100), 5);
+	assert_memory_equal(bytes, "there", 5);
+	b->os->close(f);
+}
+
+/* Here the file is cut off, elsewhere the disk may be gone. */
+static void what_cannot_be_put_is_an_error_and_no_death(void **state)
+{
+	struct bench *b = *state;
+	struct os_file *f = mapped_file(b, "f"), *g = mapped_file(b, "g");
+
+	assert_int_equal(b->os->truncate(f, 0), 0);
+	assert_int_equal(b->os->put(f, "x", 1, 5000), -EIO);
+	assert_int_equal(b->os->put(f, "x", 1, 0), -EIO);
+	assert_int_equal(b->os->put(g, "x", 1, 5000), 0);
+	b->os->close(f);
+	b->os->close(g);
+	f = mapped_file(b, "f");
+	assert_int_equal(b->os->put(f, "x", 1, 5000), 0);
+	b->os->close(f);
+}
+
+/* The file of a map that os.h knows nothing of. */
+static void touch_what_is_not_there(struct bench *b)
+{
+	char path[80];
+	volatile char *bytes;
+	int fd;
+
+	signal(SIGBUS, SIG_DFL);	/* cmocka has a handler */
+	mapped_file(b, "f");
+	snprintf(path, sizeof(path), "%s/f", b->path);
+	fd = open(path, O_RDWR);
+	bytes = mmap(NULL, MAPPED, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (fd < 0 || bytes == MAP_FAILED || ftruncate(fd, 0) < 0)
+		return;
+	close(STDERR_FILENO);	/* sanitizers tell at length of what is wanted here */
+	bytes[5000] = 1;
+}
+
+static void a_bus_error_of_others_is_theirs(void **state)
+{
+	const int status = in_a_child(*state, touch_what_is_not_there);
+
+	assert_true(WIFSIGNALED(status) ? WTERMSIG(status) == SIGBUS : WEXITSTATUS(status) != 0);
+}
+
+static void there_are_so_many_maps_and_no_more(void **state)
+{
+	enum { MOST = 16 };
+	struct bench *b = *state;
+	struct os_file *f[MOST + 1];
+
+	for (int i = 0; i < MOST; i++)
+		f[i] = mapped_file(b, "f");
+	f[MOST] = file(b, "f");
+	assert_int_equal(b->os->map(f[MOST], MAPPED), -ENFILE);
+	b->os->close(f[3]);
+	assert_int_equal(b->os->map(f[MOST], MAPPED), 0);
+	for (int i = 0; i <= MOST; i++)
+		if (i != 3)
+			b->os->close(f[i]);
+}
+
 #define BOTH(name)                                                                                \
 	{ "real: " #name, name, setup_real, teardown, NULL },                                     \
 	{ "sim: " #name, name, setup_sim, teardown, NULL }
@@ -327,6 +450,11 @@ int main(void)
 		BOTH(a_full_count_of_space_is_no_less_than_what_is_free),
 		BOTH(random_bytes_differ),
 		BOTH(clocks_do_not_step_back),
+		BOTH(what_is_put_is_read_like_what_is_written),
+		REAL(what_was_put_outlives_the_process),
+		REAL(what_cannot_be_put_is_an_error_and_no_death),
+		REAL(a_bus_error_of_others_is_theirs),
+		REAL(there_are_so_many_maps_and_no_more),
 		REAL(files_and_folders_are_private),
 		REAL(only_regular_files_are_opened_and_links_not_followed),
 		REAL(a_lock_ends_with_its_process),
