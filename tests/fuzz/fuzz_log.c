@@ -1,7 +1,8 @@
 /* The log: up to three segment files, opened as recovery does. The first byte says how many there
  * are and which of them are left as they are; in the others sums, salts, chains and numbers are
  * made to fit, group by group, but for each whose `synced` is odd in its top byte. Its top bit says
- * that there is a witness, too.
+ * that there is a witness, too, and its fourth that there is a tail, in which the header is made to
+ * fit the log, and each record the one before, unless the first byte is odd, or that of the record.
  *
  * Whatever is found, opening ends, and a log that was opened can be written and opened again with
  * as much in it. */
@@ -104,6 +105,43 @@ static void write_witness(struct sim *disk, struct os_dir *dir, const struct his
 	os->close(file);
 }
 
+static void mend_tail(uint8_t *bytes, size_t size, const struct history *h)
+{
+	const struct group group = {
+		.number = h->number, .chain = h->chain, .revision = h->revision + 1,
+	};
+	uint64_t revision = group.revision;
+	size_t at = TAIL_HEADER;
+
+	if (size < TAIL_HEADER || bytes[0] & 1)
+		return;
+	tail_encode(&group, options.store, bytes);
+	while (size - at > TAIL_RECORD_HEADER) {
+		const size_t left = size - at - TAIL_RECORD_HEADER;
+		const size_t part = 1 + bytes[at + TAIL_RECORD_SIZE] % left;
+		const struct slice batches = slice_of(bytes + at + TAIL_RECORD_HEADER, part);
+		const int64_t count = group_count(batches);
+
+		if (!(bytes[at] & 1))
+			tail_record_encode(batches, revision, bytes + at);
+		revision += count > 0 ? (uint64_t)count : 1;
+		at += TAIL_RECORD_HEADER + (size_t)group_up(part);
+		if (at > size)
+			return;
+	}
+}
+
+static void write_tail(struct sim *disk, struct os_dir *dir, const uint8_t *bytes, size_t size)
+{
+	struct os *os = sim_os(disk);
+	struct os_file *file;
+
+	CHECK(os->open(dir, FILE_TAIL, OS_CREATE, &file) == 0);
+	CHECK(os->write(file, bytes, size, 0) == 0);
+	CHECK(os->sync(file) == 0);
+	os->close(file);
+}
+
 static int note(void *arg, uint64_t revision, struct slice batch)
 {
 	(void)arg;
@@ -156,6 +194,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const unsigned count = 1 + what % SEGMENTS_MAX;
 	struct history h = { .number = 1 };
 	struct told told = { .file = 0 };
+	uint8_t tail[8 * UINT8_MAX];
+	size_t tail_size = 0;
 	struct sim *disk = sim_new(1);
 	struct os_dir *dir;
 	int64_t found;
@@ -165,6 +205,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		told.number = take_byte(&data, &size);
 		told.file = take_byte(&data, &size);
 		take(&data, &size, told.bytes, told.file & 0x80 ? WITNESS_SIZE : 0);
+	}
+	if (what & 0x08) {
+		tail_size = (size_t)8 * take_byte(&data, &size);
+		take(&data, &size, tail, tail_size);
 	}
 	for (unsigned i = 0; i < count; i++) {
 		const size_t part = size / (count - i) < SIZE ? size / (count - i) : SIZE;
@@ -183,6 +227,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	if (what & 0x80)
 		write_witness(disk, dir, &h, &told);
+	if (what & 0x08) {
+		mend_tail(tail, tail_size, &h);
+		write_tail(disk, dir, tail, tail_size);
+	}
 	found = open_and_count(disk, dir, true);
 	if (found >= 0)
 		CHECK(open_and_count(disk, dir, false) == found);

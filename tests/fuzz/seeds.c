@@ -140,9 +140,26 @@ static void add_witness(const uint8_t *segment, size_t size, uint8_t groups)
 	seed("fuzz_log", "witness", 0x80, slice_of(bytes, 2 + size));
 }
 
+/* The segment, and a tail whose only record holds a small batch. */
+static void add_tail(const uint8_t *segment, size_t size, struct slice batch)
+{
+	enum { MOST = 8 * UINT8_MAX };
+	uint8_t bytes[1 + MOST + 8 * UNIT] = { 0 };
+	uint8_t *record = bytes + 1 + TAIL_HEADER;
+	size_t tail;
+
+	bytes[0] = (uint8_t)((TAIL_HEADER + TAIL_RECORD_HEADER + batch.size + 7) / 8);
+	tail = (size_t)8 * bytes[0];
+	record[TAIL_RECORD_SIZE] = (uint8_t)(batch.size - 1);
+	memcpy(record + TAIL_RECORD_HEADER, batch.data, batch.size);
+	memcpy(bytes + 1 + tail, segment, size);
+	seed("fuzz_log", "tail", 0x09, slice_of(bytes, 1 + tail + size));
+}
+
 static void take_apart_log(struct slice log)
 {
 	const uint8_t *bytes = log.data;
+	struct slice small = { 0 };
 	size_t end = SEGMENT_HEADER;
 	uint8_t groups = 0;
 
@@ -157,8 +174,10 @@ static void take_apart_log(struct slice log)
 			continue;
 		}
 		batches = slice_of(bytes + at + GROUP_HEADER, g.size);
-		while (group_next(batches, &offset, &batch))
+		while (group_next(batches, &offset, &batch)) {
 			seed("fuzz_batch", batch.size < 300 ? "small" : "batch", -1, batch);
+			small = batch.size <= UINT8_MAX ? batch : small;
+		}
 		at = group_up(at + GROUP_HEADER + g.size);
 		if (at < 8 * UNIT) {
 			end = at;
@@ -168,6 +187,8 @@ static void take_apart_log(struct slice log)
 	if (end > SEGMENT_HEADER) {
 		seed("fuzz_log", "segment", 0, slice_of(bytes, end));
 		add_witness(bytes, end, groups);
+		if (small.size)
+			add_tail(bytes, end, small);
 	}
 }
 
