@@ -4,9 +4,11 @@
 
 #include "mem.h"
 
+enum { FIRST_CAPACITY = 256 };	/* most records and batches fit */
+
 int buffer_reserve(struct buffer *b, size_t more)
 {
-	size_t capacity = b->capacity ? b->capacity : 64;
+	size_t capacity = b->capacity ? b->capacity : FIRST_CAPACITY;
 	uint8_t *data;
 
 	if (more <= b->capacity - b->size)

@@ -99,7 +99,7 @@ static int make_locked(struct store *store, struct place place, const struct sto
 	int rc = check_free(store, place);
 
 	if (rc == 0)
-		rc = table_read(store, place.table, &parent);
+		rc = table_recall(store, place.table, &parent);
 	if (rc == 0)
 		rc = store_take_id(store, &id);
 	if (rc < 0)
@@ -240,7 +240,7 @@ int entry_remove(struct store *store, struct place place, const struct loaded *l
 	const int64_t now = store_now(store);
 	struct batch batch = { 0 };
 	struct table parent;
-	int rc = table_read(store, place.table, &parent);
+	int rc = table_recall(store, place.table, &parent);
 
 	if (rc < 0)
 		return rc;
@@ -396,10 +396,10 @@ static int move_tables(struct move *m)
 {
 	const bool same = m->from.table == m->to.table, swap = m->flags & STORE_EXCHANGE;
 	struct table one, other, *from = &one, *to = same ? &one : &other;
-	int rc = table_read(m->store, m->from.table, from);
+	int rc = table_recall(m->store, m->from.table, from);
 
 	if (rc == 0 && !same)
-		rc = table_read(m->store, m->to.table, to);
+		rc = table_recall(m->store, m->to.table, to);
 	if (rc < 0)
 		return rc;
 	if (m->taken)
@@ -521,7 +521,7 @@ static int link_commit(struct store *store, struct place from, struct place to,
 {
 	struct batch batch = { 0 };
 	struct table parent;
-	int rc = table_read(store, to.table, &parent);
+	int rc = table_recall(store, to.table, &parent);
 
 	if (rc < 0)
 		return rc;

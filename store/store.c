@@ -56,6 +56,25 @@ int table_read(struct store *store, uint64_t id, struct table *table)
 	return rc;
 }
 
+static struct known_table *known_table(struct store *store, uint64_t id) NEEDS(store->lock)
+{
+	return &store->known[id % TABLES_KNOWN];
+}
+
+int table_recall(struct store *store, uint64_t id, struct table *table)
+{
+	struct known_table *known = known_table(store, id);
+	int rc = 0;
+
+	if (known->id != id)
+		rc = table_read(store, id, table);
+	else
+		*table = known->table;
+	if (rc == 0)
+		*known = (struct known_table){ id, *table };
+	return rc;
+}
+
 static int read_shared(struct store *store, uint64_t id, struct loaded *l)
 {
 	const struct record_key key = record_shared(id);
@@ -288,6 +307,19 @@ void batch_table(struct batch *batch, uint64_t id, const struct table *table)
 	batch_put(batch, record_slice(&key), slice_of(record, table_encode(table, record)));
 }
 
+/* The table's own record may be known as it was before. */
+static void note_record(struct store *store, uint64_t id, const struct batch_op *op)
+	NEEDS(store->lock)
+{
+	const struct record_key key = record_table(id);
+	struct known_table *known = known_table(store, id);
+
+	if (known->id != id || !slice_equal(op->key, record_slice(&key)))
+		return;
+	if (op->kind != BATCH_PUT || table_decode(op->value, &known->table) < 0)
+		known->id = 0;
+}
+
 /* Here, and not where names are changed, so that no change can be forgotten: whatever a table shows
  * of itself or of its names is in records that begin with its id. */
 static void note_tables(struct store *store, struct slice batch, uint64_t revision)
@@ -297,8 +329,10 @@ static void note_tables(struct store *store, struct slice batch, uint64_t revisi
 	uint64_t table;
 
 	for (size_t at = BATCH_HEADER; batch_next(batch, &at, &op) > 0;)
-		if (record_of_table(op.key, &table))
+		if (record_of_table(op.key, &table)) {
 			store->noted[table % TABLES_NOTED] = revision;
+			note_record(store, table, &op);
+		}
 }
 
 int store_commit(struct store *store, const struct batch *batch, bool reclaim,

@@ -16,7 +16,16 @@
 #include "record.h"
 #include "store.h"
 
-enum { TABLES_NOTED = 1024 };
+enum {
+	TABLES_NOTED = 1024,
+	TABLES_KNOWN = 8,
+};
+
+/* A table's record, as it was committed last. */
+struct known_table {
+	uint64_t id;			/* 0: none */
+	struct table table;
+};
 
 struct store {
 	struct os *os;			/* immutable */
@@ -24,6 +33,7 @@ struct store {
 	uint64_t draft_memory;		/* immutable */
 	struct mutex lock;
 	uint64_t noted[TABLES_NOTED];	/* guarded by lock; by id, modulo: store_table_revision */
+	struct known_table known[TABLES_KNOWN];	/* guarded by lock; by id, modulo */
 	uint64_t id_next;		/* guarded by lock: the next id to hand out */
 	uint64_t id_leased;		/* guarded by lock: ids below this may be handed out */
 	struct idmap held;		/* guarded by lock: values that drafts hold; see value.h */
@@ -54,6 +64,9 @@ int loaded_read_live(struct store *store, struct place place, struct loaded *l);
 void loaded_done(struct loaded *l);
 
 int table_read(struct store *store, uint64_t id, struct table *table);
+
+/* The same for who is going to change it: of tables that were changed lately it is known. */
+int table_recall(struct store *store, uint64_t id, struct table *table) NEEDS(store->lock);
 
 bool entry_expired(struct store *store, const struct entry *entry);
 

@@ -789,6 +789,11 @@ static bool merge(struct tree *tree, struct node *parent, uint32_t right_index,
 	return true;
 }
 
+static bool is_small(const struct node *node)
+{
+	return node_filled(node) <= NODE_BYTES / 4;
+}
+
 /* A node that has become small is merged with a neighbour that is at hand. */
 static void join_neighbours(struct tree *tree, const struct path *path, struct node *node)
 	NEEDS(tree->lock)
@@ -796,7 +801,7 @@ static void join_neighbours(struct tree *tree, const struct path *path, struct n
 	struct node *parent, *other;
 	uint32_t index;
 
-	if (path->depth == 0 || node_filled(node) > NODE_BYTES / 4)
+	if (path->depth == 0 || !is_small(node))
 		return;
 	parent = path->node[path->depth - 1];
 	index = path->index[path->depth - 1];
@@ -809,8 +814,9 @@ static void join_neighbours(struct tree *tree, const struct path *path, struct n
 }
 
 /* Deletes, but leaves the leaf where it is, even if it is empty: were it removed at once, a later
- * operation of the batch would belong into its neighbour, which may not be in memory. */
-static void delete(struct tree *tree, struct slice key) NEEDS(tree->lock)
+ * operation of the batch would belong into its neighbour, which may not be in memory. Has the leaf
+ * become small? */
+static bool delete(struct tree *tree, struct slice key) NEEDS(tree->lock)
 {
 	struct leaf_entry old;
 	struct path path;
@@ -822,7 +828,7 @@ static void delete(struct tree *tree, struct slice key) NEEDS(tree->lock)
 	if (leaf)
 		index = node_find(leaf, key, &exact);
 	if (!exact)
-		return;
+		return false;
 	old = leaf_entry_at(leaf, index);
 	if (old.run.length)
 		space_dead(tree->space, &old.run);
@@ -830,9 +836,11 @@ static void delete(struct tree *tree, struct slice key) NEEDS(tree->lock)
 	if (leaf->capacity > NODE_BYTES) {	/* it has no other entry, and is never changed */
 		hang(tree, &path, take(tree, 0));
 		retire(tree, leaf);
-	} else {
-		node_remove(own(tree, &path), index);
+		return true;
 	}
+	leaf = own(tree, &path);
+	node_remove(leaf, index);
+	return is_small(leaf);
 }
 
 /* Behind a batch: removes the leaf where a deleted key was, if it is empty, or joins it with a
@@ -844,7 +852,7 @@ static void tidy(struct tree *tree, struct slice key) NEEDS(tree->lock)
 	struct miss miss;
 
 	if (tree_find_leaf(&tree->root, key, &leaf, NULL, &miss) < 0 || !leaf ||
-	    leaf->generation != tree->generation || node_filled(leaf) > NODE_BYTES / 4)
+	    leaf->generation != tree->generation || !is_small(leaf))
 		return;
 	descend(tree, key, false, &path);
 	if (leaf->count == 0)
@@ -857,18 +865,19 @@ static void tidy(struct tree *tree, struct slice key) NEEDS(tree->lock)
 static void apply(struct tree *tree, struct slice batch) NEEDS(tree->lock)
 {
 	struct batch_op op;
+	bool small = false;
 
 	for (size_t at = BATCH_HEADER; batch_next(batch, &at, &op) > 0;) {
 		struct leaf_entry entry = entry_of(&op);
 
 		if (op.kind == BATCH_DELETE)
-			delete(tree, op.key);
+			small |= delete(tree, op.key);
 		else if (op.kind == BATCH_PATCH)
 			patch(tree, &op);
 		else
 			put(tree, &entry);
 	}
-	for (size_t at = BATCH_HEADER; batch_next(batch, &at, &op) > 0;)
+	for (size_t at = BATCH_HEADER; small && batch_next(batch, &at, &op) > 0;)
 		if (op.kind == BATCH_DELETE)
 			tidy(tree, op.key);
 }
