@@ -392,7 +392,7 @@ static void batch_moved(struct move *m, const struct loaded *l, const struct ent
 	batch_table(&m->batch, l->entry.id, &table);
 }
 
-static int move_tables(struct move *m)
+static int move_tables(struct move *m) NEEDS(m->store->lock)
 {
 	const bool same = m->from.table == m->to.table, swap = m->flags & STORE_EXCHANGE;
 	struct table one, other, *from = &one, *to = same ? &one : &other;

@@ -247,7 +247,7 @@ static void a_crash_in_the_recovery_of_a_crash_loses_nothing(void **state)
  * files of the log. */
 static void a_checkpoint_of_the_replay_forgets_nothing(void **state)
 {
-	enum { CUT_EVERY = 7 };
+	enum { CUT_EVERY = 7 * SANITIZED_LESS };
 	const struct engine_options large = {
 		.create = true, .segment_size = 64 * 1024, .log_cap = 16 << 20,
 	};
@@ -315,7 +315,7 @@ static void no_checkpoint_relies_on_a_log_that_nobody_synced(void **state)
 	operations = (int64_t)sim_changes(whole);
 	assert_int_equal(engine_close(e), 0);
 	sim_free(whole);
-	for (int64_t cut = 0; cut <= operations; cut++) {
+	for (int64_t cut = 0; cut <= operations; cut += SANITIZED_LESS) {
 		struct sim *disk = sim_clone(base);
 		struct err err;
 
@@ -383,7 +383,7 @@ static void no_error_passes_for_a_full_disk(void **state)
 	int refused = 0;
 	(void)state;
 
-	for (int64_t n = 0; n < READS; n++) {
+	for (int64_t n = 0; n < READS; n += SANITIZED_LESS) {
 		struct sim *disk = sim_clone(base);
 		struct engine *e;
 		struct err err;

@@ -16,6 +16,7 @@
 #include "engine.h"
 #include "mem.h"
 #include "sim/disk.h"
+#include "sim/sanitized.h"
 
 enum {
 	KEYS = 30,
@@ -23,7 +24,7 @@ enum {
 	STEPS = 400,
 	BULK = 8,		/* runs of a megabyte, there for a while */
 	RUN_MAX = 9000,
-	CUTS = 700,		/* of a workload, unless told otherwise */
+	CUTS = 700 / SANITIZED_LESS,	/* of a workload, unless told otherwise */
 };
 
 static uint64_t base_seed = 1;
@@ -446,7 +447,7 @@ static void whatever_fails_once_nothing_acknowledged_is_lost(void **state)
 		work(disk, &p);
 		count = (int64_t)sim_count(disk, kinds[k]);
 		sim_free(disk);
-		step = getenv("CUTS") ? 1 : count / 60 + 1;
+		step = getenv("CUTS") ? 1 : count / (SANITIZED ? 8 : 60) + 1;
 		for (int64_t n = 0; n < count; n += step) {
 			disk = sim_new(base_seed);
 			p = (struct progress){ 0 };
@@ -463,7 +464,7 @@ static void whatever_fails_once_nothing_acknowledged_is_lost(void **state)
 
 static void without_memory_nothing_acknowledged_is_lost(void **state)
 {
-	const int64_t step = getenv("CUTS") ? 7 : 97;
+	const int64_t step = getenv("CUTS") ? 7 : 97 * SANITIZED_LESS;
 	bool finished = false;
 	(void)state;
 
