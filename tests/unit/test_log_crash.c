@@ -6,6 +6,12 @@
 #include <errno.h>
 
 #include "mem.h"
+#include "sim/sanitized.h"
+
+enum {
+	FEW_SEEDS = SANITIZED ? 2 : 20,
+	STEP = SANITIZED ? 5 : 1,	/* from one operation that is cut, or fails, to the next */
+};
 
 /* ---- power cuts ------------------------------------------------------------------------ */
 
@@ -103,15 +109,15 @@ static void cut_everywhere(bool wide, bool maps, uint64_t seeds)
 static void no_power_cut_loses_what_was_waited_for(void **state)
 {
 	(void)state;
-	cut_everywhere(false, false, 20);
-	cut_everywhere(false, true, 20);
+	cut_everywhere(false, false, FEW_SEEDS);
+	cut_everywhere(false, true, FEW_SEEDS);
 }
 
 static void no_power_cut_among_many_segments_does_either(void **state)
 {
 	(void)state;
-	cut_everywhere(true, false, 40);
-	cut_everywhere(true, true, 40);
+	cut_everywhere(true, false, 2 * FEW_SEEDS);
+	cut_everywhere(true, true, 2 * FEW_SEEDS);
 }
 
 /* The process is killed at every operation; the next one takes over what it left half made, and
@@ -121,7 +127,7 @@ static void kill_everywhere(bool wide, bool maps)
 {
 	bool finished = false;
 
-	for (int64_t cut = 0; !finished; cut++) {
+	for (int64_t cut = 0; !finished; cut += STEP) {
 		struct bench b = {
 			.disk = sim_new((uint64_t)cut), .cap = 4 * SEGMENT, .maps = maps,
 		}, t;
@@ -251,7 +257,7 @@ static void a_failed_write_takes_nothing_with_it_that_is_in_the_tail(void **stat
 	bool finished = false;
 	(void)state;
 
-	for (int64_t n = 0; !finished; n++) {
+	for (int64_t n = 0; !finished; n += STEP) {
 		struct bench b = { .disk = sim_new((uint64_t)n), .cap = 4 * SEGMENT, .maps = true };
 		uint64_t writes;
 		int rc;
