@@ -349,9 +349,11 @@ static void what_is_written_again_takes_no_more_room(void **state)
 
 /* ---- varints ----------------------------------------------------------------------------- */
 
+enum { BEHIND = 8 };	/* bytes of something else */
+
 static void every_number_comes_back(void **state)
 {
-	uint8_t bytes[VARINT_MAX];
+	uint8_t bytes[VARINT_MAX + BEHIND];
 	(void)state;
 
 	for (unsigned shift = 0; shift <= 64; shift++) {
@@ -365,6 +367,11 @@ static void every_number_comes_back(void **state)
 			assert_true(back == v);
 			assert_int_equal(from.size, 0);
 			assert_true(unzigzag(zigzag((int64_t)v)) == (int64_t)v);
+			memset(bytes + size, 0xff, BEHIND);
+			from = slice_of(bytes, size + BEHIND);
+			assert_int_equal(varint_take(&from, &back), 0);
+			assert_true(back == v);
+			assert_int_equal(from.size, BEHIND);
 			from = slice_of(bytes, size - 1);
 			assert_int_equal(varint_take(&from, &back), -EUCLEAN);
 		}
@@ -373,17 +380,23 @@ static void every_number_comes_back(void **state)
 
 static void a_number_has_one_encoding_only(void **state)
 {
-	static const uint8_t padded[] = { 0x81, 0x00 };
 	static const uint8_t over[] = {
 		0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02
 	};
-	struct slice from = slice_of(padded, sizeof(padded));
+	uint8_t padded[VARINT_MAX + BEHIND];
+	struct slice from = slice_of(over, sizeof(over));
 	uint64_t v;
 	(void)state;
 
 	assert_int_equal(varint_take(&from, &v), -EUCLEAN);
-	from = slice_of(over, sizeof(over));
-	assert_int_equal(varint_take(&from, &v), -EUCLEAN);
+	for (size_t size = 2; size <= VARINT_MAX; size++)
+		for (size_t more = 0; more <= BEHIND; more += BEHIND) {
+			memset(padded, 0x81, size - 1);
+			memset(padded + size - 1, 0, 1 + BEHIND);
+			from = slice_of(padded, size + more);
+			assert_int_equal(varint_take(&from, &v), -EUCLEAN);
+			assert_int_equal(from.size, size + more);
+		}
 }
 
 static void bytes_that_promise_more_than_there_is_are_refused(void **state)
