@@ -231,8 +231,8 @@ static struct slice take_xattrs(struct reader *r)
 int entry_decode(struct slice record, struct entry *entry)
 {
 	const uint8_t *p = record.data;
-	struct entry e = { 0 };
 	struct reader r = { 0 };
+	struct entry e;
 
 	if (record.size < 2 || p[0] != RECORD_FORMAT || p[1] == 0 || p[1] >= KINDS)
 		return -EUCLEAN;
