@@ -129,55 +129,40 @@ struct node *nodes_find(struct nodes *nodes, uint64_t id)
 	return node;
 }
 
-/* Counts one more reference to the node with this id; NULL if there is none. */
-static struct node *refer(struct nodes *nodes, uint64_t id)
+/* Makes the node of what was found at `place`; NULL if there is no memory. */
+static struct node *insert_new(struct nodes *nodes, struct place place, const struct attr *attr)
+	NEEDS(nodes->lock)
 {
-	struct node *node;
+	uint8_t name[STORE_SHARED_NAME];
+	struct node *node =
+		node_new(attr->shared ? place_shared(attr->id, name) : place, attr);
 
-	mutex_lock(&nodes->lock);
-	node = find(nodes, id);
 	if (node)
-		node->lookups++;
-	mutex_unlock(&nodes->lock);
-	return node;
-}
-
-/* Inserts `fresh`, unless another thread met the same entry first: then that one is returned. */
-static struct node *insert_or_refer(struct nodes *nodes, struct node *fresh)
-{
-	struct node *node;
-
-	mutex_lock(&nodes->lock);
-	node = find(nodes, fresh->id);
-	if (!node) {
-		node = fresh;
 		hash_insert(&nodes->by_id, &node->by_id, node->id);
-	}
-	node->lookups++;
-	mutex_unlock(&nodes->lock);
 	return node;
 }
 
 int nodes_meet(struct nodes *nodes, struct place place, const struct attr *attr,
 	       struct node **out)
 {
-	struct node *node = refer(nodes, attr->id), *fresh;
-	uint8_t name[STORE_SHARED_NAME];
+	struct node *node;
+	bool known;
 
-	if (!node) {
-		fresh = node_new(attr->shared ? place_shared(attr->id, name) : place, attr);
-		if (!fresh)
-			return -ENOMEM;
-		node = insert_or_refer(nodes, fresh);
-		if (node == fresh) {
-			*out = node;
-			return 0;
-		}
-		node_free(fresh);
+	mutex_lock(&nodes->lock);
+	node = find(nodes, attr->id);
+	known = node != NULL;
+	if (!known)
+		node = insert_new(nodes, place, attr);
+	if (node)
+		node->lookups++;
+	mutex_unlock(&nodes->lock);
+	if (!node)
+		return -ENOMEM;
+	if (known) {
+		mutex_lock(&node->lock);
+		node->attr = *attr;
+		mutex_unlock(&node->lock);
 	}
-	mutex_lock(&node->lock);
-	node->attr = *attr;
-	mutex_unlock(&node->lock);
 	*out = node;
 	return 0;
 }

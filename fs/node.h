@@ -50,14 +50,14 @@ struct node {
 	/* Set under the lock, and not taken away while a handle is open: who has one may read it
 	 * without. */
 	_Atomic(struct draft *) draft;
+	atomic_ullong revision;			/* of its last publication; set under the lock */
 
 	struct mutex lock;
 	/* Guarded by lock. */
 	unsigned opens, writers;		/* handles, and those that may write */
 	unsigned flushes;			/* since the last of those was opened */
 	bool settling;				/* see handle_settle */
-	uint64_t revision;			/* of its last publication */
-	bool renewed;				/* truncated by open since then */
+	bool renewed;				/* truncated by open since its last publication */
 	int failed;				/* first error of a write since then, if renewed */
 	struct attr attr;			/* as last seen: what is left once it is gone, */
 	uint64_t default_ttl_ms;		/* a table's (names.h); TTL_UNKNOWN: not read yet */
