@@ -210,7 +210,10 @@ struct listing {
 	uint64_t expires_ms;	/* of what expires first; 0: nothing does */
 };
 
-enum { FULL = 1 };		/* ends store_list */
+enum {
+	FULL = 1,		/* ends store_list */
+	NAME_USUAL = 8,		/* bytes */
+};
 
 /* What one more entry takes. */
 static size_t entry_size(const struct listing *l, struct slice name)
@@ -360,6 +363,15 @@ static int seek(struct listing *l, struct buffer *after)
 	return buffer_append(after, name.data, name.size);
 }
 
+/* About so many entries have room, if their names are like those before. */
+static size_t fitting(const struct listing *l)
+{
+	const size_t count = remembered(l->dir);
+	const size_t name = count ? l->dir->names.size / count : NAME_USUAL;
+
+	return (l->size - l->used) / entry_size(l, slice_of(NULL, name)) + 1;
+}
+
 static int list_held(struct listing *l)
 {
 	struct buffer after = { 0 };
@@ -367,9 +379,12 @@ static int list_held(struct listing *l)
 
 	if (rc == 0)
 		rc = add_dots(l, table_above(l->dir->node));
-	if (rc == 0)
-		rc = (l->plus ? store_list : store_list_names)(l->fs->store, l->dir->node->id,
-							       buffer_slice(&after), visit, l);
+	if (rc == 0 && l->plus)
+		rc = store_list_some(l->fs->store, l->dir->node->id, buffer_slice(&after),
+				     fitting(l), visit, l);
+	else if (rc == 0)
+		rc = store_list_names(l->fs->store, l->dir->node->id, buffer_slice(&after), visit,
+				      l);
 	if (rc == -ENOENT && l->dir->node->gone)
 		rc = 0;		/* a removed directory is empty */
 	buffer_done(&after);
