@@ -223,11 +223,6 @@ static size_t entry_size(const struct listing *l, struct slice name)
 	return FUSE_DIRENT_ALIGN(head + name.size);
 }
 
-static bool has_room(const struct listing *l, struct slice name)
-{
-	return l->size - l->used >= entry_size(l, name);
-}
-
 static uint32_t nsec_of(double seconds)
 {
 	return (uint32_t)((seconds - (double)(uint64_t)seconds) * 1e9);
@@ -263,10 +258,10 @@ static void add_shown(struct listing *l, uint64_t node, const struct shown *show
 	out->attr.flags = 0;
 }
 
-/* Adds the entry of which what it has of attributes is there already. */
-static void add(struct listing *l, struct slice name, uint64_t id, uint32_t mode, uint64_t cookie)
+/* Adds the entry, of `size` bytes; what it has of attributes is there already. */
+static void add(struct listing *l, size_t size, struct slice name, uint64_t id, uint32_t mode,
+		uint64_t cookie)
 {
-	const size_t size = entry_size(l, name);
 	char *end = l->bytes + l->used + size;
 	struct fuse_dirent *out = (struct fuse_dirent *)
 		(l->bytes + l->used + (l->plus ? sizeof(struct fuse_entry_out) : 0));
@@ -289,12 +284,13 @@ static int add_dots(struct listing *l, uint64_t above)
 
 	for (size_t i = l->cookie; i < COOKIE_DOTDOT; i++) {
 		const struct shown shown = { .st = { .st_ino = ids[i], .st_mode = S_IFDIR } };
+		const size_t size = entry_size(l, names[i]);
 
-		if (!has_room(l, names[i]))
+		if (size > l->size - l->used)
 			return FULL;
 		if (l->plus)
 			add_shown(l, 0, &shown);
-		add(l, names[i], ids[i], S_IFDIR, i + 1);
+		add(l, size, names[i], ids[i], S_IFDIR, i + 1);
 	}
 	return 0;
 }
@@ -315,6 +311,7 @@ static int look_up(struct listing *l, struct slice name, const struct attr *attr
 static int visit(void *arg, struct slice name, const struct attr *attr)
 {
 	struct listing *l = arg;
+	const size_t size = entry_size(l, name);
 	uint64_t cookie = l->cookie + 1;
 	int rc;
 
@@ -322,7 +319,7 @@ static int visit(void *arg, struct slice name, const struct attr *attr)
 		l->skip--;
 		return 0;
 	}
-	if (!has_room(l, name))
+	if (size > l->size - l->used)
 		return FULL;
 	rc = number(l->dir, name, &cookie);
 	if (rc)
@@ -335,7 +332,7 @@ static int visit(void *arg, struct slice name, const struct attr *attr)
 		return rc;
 	if (attr->expires_ms && (!l->expires_ms || attr->expires_ms < l->expires_ms))
 		l->expires_ms = attr->expires_ms;
-	add(l, name, attr->id, attr->mode, cookie);
+	add(l, size, name, attr->id, attr->mode, cookie);
 	return 0;
 }
 

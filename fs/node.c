@@ -179,15 +179,40 @@ struct node *nodes_with(struct nodes *nodes, uint64_t id)
 	return node;
 }
 
+/* Takes references back from the kernel; returns the node if it is to be freed. */
+static struct node *take_back(struct nodes *nodes, struct node *node, uint64_t count)
+	NEEDS(nodes->lock)
+{
+	node->lookups -= count < node->lookups ? count : node->lookups;
+	return take_unheld(nodes, node);
+}
+
+static void free_taken(struct nodes *nodes, struct node *node)
+{
+	if (!node)
+		return;
+	atomic_fetch_add(&nodes->freed, 1);
+	node_free(node);
+}
+
 void nodes_forget(struct nodes *nodes, struct node *node, uint64_t count)
 {
 	mutex_lock(&nodes->lock);
-	node->lookups -= count < node->lookups ? count : node->lookups;
-	node = take_unheld(nodes, node);
+	node = take_back(nodes, node, count);
 	mutex_unlock(&nodes->lock);
+	free_taken(nodes, node);
+}
+
+void nodes_forget_id(struct nodes *nodes, uint64_t id, uint64_t count)
+{
+	struct node *node;
+
+	mutex_lock(&nodes->lock);
+	node = find(nodes, id);
 	if (node)
-		atomic_fetch_add(&nodes->freed, 1);
-	node_free(node);
+		node = take_back(nodes, node, count);
+	mutex_unlock(&nodes->lock);
+	free_taken(nodes, node);
 }
 
 void nodes_pin(struct nodes *nodes, struct node *node)
@@ -206,9 +231,7 @@ void nodes_unpin(struct nodes *nodes, struct node *node)
 	node->pins--;
 	node = take_unheld(nodes, node);
 	mutex_unlock(&nodes->lock);
-	if (node)
-		atomic_fetch_add(&nodes->freed, 1);
-	node_free(node);
+	free_taken(nodes, node);
 }
 
 void node_move(struct node *node, uint64_t table, uint8_t *name, uint8_t name_size)

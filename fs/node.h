@@ -92,8 +92,9 @@ int nodes_meet(struct nodes *nodes, struct place place, const struct attr *attr,
 /* The node of the entry with this id, pinned, or NULL: the kernel does not know it. */
 struct node *nodes_with(struct nodes *nodes, uint64_t id);
 
-/* The kernel gives back `count` references. */
+/* The kernel gives back `count` references; to the node of `id`, if there is one. */
 void nodes_forget(struct nodes *nodes, struct node *node, uint64_t count);
+void nodes_forget_id(struct nodes *nodes, uint64_t id, uint64_t count);
 
 void nodes_pin(struct nodes *nodes, struct node *node);
 void nodes_unpin(struct nodes *nodes, struct node *node);	/* accepts NULL */
