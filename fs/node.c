@@ -76,6 +76,7 @@ static struct node *take_unheld(struct nodes *nodes, struct node *node) NEEDS(no
 	hash_remove(&nodes->by_id, &node->by_id);
 	if (atomic_load(&node->draft))
 		unlist(nodes, node);
+	nodes->freed++;
 	return node;
 }
 
@@ -137,8 +138,10 @@ static struct node *insert_new(struct nodes *nodes, struct place place, const st
 	struct node *node =
 		node_new(attr->shared ? place_shared(attr->id, name) : place, attr);
 
-	if (node)
-		hash_insert(&nodes->by_id, &node->by_id, node->id);
+	if (!node)
+		return NULL;
+	hash_insert(&nodes->by_id, &node->by_id, node->id);
+	nodes->made++;
 	return node;
 }
 
@@ -187,20 +190,12 @@ static struct node *take_back(struct nodes *nodes, struct node *node, uint64_t c
 	return take_unheld(nodes, node);
 }
 
-static void free_taken(struct nodes *nodes, struct node *node)
-{
-	if (!node)
-		return;
-	atomic_fetch_add(&nodes->freed, 1);
-	node_free(node);
-}
-
 void nodes_forget(struct nodes *nodes, struct node *node, uint64_t count)
 {
 	mutex_lock(&nodes->lock);
 	node = take_back(nodes, node, count);
 	mutex_unlock(&nodes->lock);
-	free_taken(nodes, node);
+	node_free(node);
 }
 
 void nodes_forget_id(struct nodes *nodes, uint64_t id, uint64_t count)
@@ -212,7 +207,19 @@ void nodes_forget_id(struct nodes *nodes, uint64_t id, uint64_t count)
 	if (node)
 		node = take_back(nodes, node, count);
 	mutex_unlock(&nodes->lock);
-	free_taken(nodes, node);
+	node_free(node);
+}
+
+uint64_t nodes_freed(struct nodes *nodes, uint64_t *made)
+{
+	uint64_t freed;
+
+	mutex_lock(&nodes->lock);
+	freed = nodes->freed;
+	if (made)
+		*made = nodes->made;
+	mutex_unlock(&nodes->lock);
+	return freed;
 }
 
 void nodes_pin(struct nodes *nodes, struct node *node)
@@ -231,7 +238,7 @@ void nodes_unpin(struct nodes *nodes, struct node *node)
 	node->pins--;
 	node = take_unheld(nodes, node);
 	mutex_unlock(&nodes->lock);
-	free_taken(nodes, node);
+	node_free(node);
 }
 
 void node_move(struct node *node, uint64_t table, uint8_t *name, uint8_t name_size)

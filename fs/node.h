@@ -72,7 +72,7 @@ struct nodes {
 	struct mutex lock;
 	struct hash by_id;			/* guarded by lock */
 	struct node *drafted;			/* those with a draft; guarded by lock */
-	atomic_ullong freed;			/* nodes, ever */
+	uint64_t made, freed;			/* nodes, ever; guarded by lock */
 };
 
 /* Makes the table with the root in it, which stays. */
@@ -95,6 +95,9 @@ struct node *nodes_with(struct nodes *nodes, uint64_t id);
 /* The kernel gives back `count` references; to the node of `id`, if there is one. */
 void nodes_forget(struct nodes *nodes, struct node *node, uint64_t count);
 void nodes_forget_id(struct nodes *nodes, uint64_t id, uint64_t count);
+
+/* How many nodes were freed, ever, and unless NULL how many were made. */
+uint64_t nodes_freed(struct nodes *nodes, uint64_t *made);
 
 void nodes_pin(struct nodes *nodes, struct node *node);
 void nodes_unpin(struct nodes *nodes, struct node *node);	/* accepts NULL */
