@@ -360,13 +360,14 @@ static int seek(struct listing *l, struct buffer *after)
 	return buffer_append(after, name.data, name.size);
 }
 
-/* About so many entries have room, if their names are like those before. */
+/* About so many entries are to be read: those to be passed over, and as many as have room if their
+ * names are like those before. */
 static size_t fitting(const struct listing *l)
 {
 	const size_t count = remembered(l->dir);
 	const size_t name = count ? l->dir->names.size / count : NAME_USUAL;
 
-	return (l->size - l->used) / entry_size(l, slice_of(NULL, name)) + 1;
+	return l->skip + (l->size - l->used) / entry_size(l, slice_of(NULL, name)) + 1;
 }
 
 static int list_held(struct listing *l)
