@@ -35,8 +35,8 @@ void mem_block_free(void *block);
  * and gives it back at once. */
 void mem_keep(void);
 
-/* Keeps all that is freed from now on, until mem_trim gives it back to the machine, as far as it can:
- * milliseconds. */
+/* Keeps all that is freed from now on, until mem_trim gives it back to the machine, as far as it
+ * can: milliseconds. */
 void mem_hold(void);
 void mem_trim(void);
 
