@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include <fuse_lowlevel.h>
+#include <linux/fuse.h>
 
 #include "mem.h"
 #include "names.h"
@@ -163,14 +163,12 @@ static void forget_older_half(struct dir *dir)
 
 static int append(struct dir *dir, struct slice name)
 {
-	int rc = buffer_reserve(&dir->names, name.size);
+	int rc = buffer_append(&dir->names, name.data, name.size);
 
 	if (rc == 0)
 		rc = buffer_reserve(&dir->ends, sizeof(uint32_t));
 	if (rc < 0)
 		return rc;
-	memcpy(dir->names.data + dir->names.size, name.data, name.size);
-	dir->names.size += name.size;
 	put32(dir->ends.data + dir->ends.size, (uint32_t)dir->names.size);
 	dir->ends.size += sizeof(uint32_t);
 	return 0;
@@ -210,77 +208,110 @@ struct listing {
 	uint64_t cookie;	/* of the last entry listed */
 	uint64_t skip;		/* entries still to be passed over */
 	uint64_t expires_ms;	/* of what expires first; 0: nothing does */
-	struct fuse_entry_param entry;	/* listed now; unless plus, only number and type count */
 };
 
 enum {
 	FULL = 1,		/* ends store_list */
-	ENTRY_ROOM = 1024,	/* bytes that any entry fits in */
+	NAME_USUAL = 8,		/* bytes */
 };
 
-/* Is there room for one more? Only near the end does it depend on the name. */
-static bool has_room(const struct listing *l, const char *name)
+/* What one more entry takes. */
+static size_t entry_size(const struct listing *l, struct slice name)
 {
-	const size_t left = l->size - l->used;
+	const size_t head = l->plus ? FUSE_NAME_OFFSET_DIRENTPLUS : FUSE_NAME_OFFSET;
 
-	if (left >= ENTRY_ROOM)
-		return true;
-	return left >= (l->plus ? fuse_add_direntry_plus(NULL, NULL, 0, name, NULL, 0)
-				: fuse_add_direntry(NULL, NULL, 0, name, NULL, 0));
+	return FUSE_DIRENT_ALIGN(head + name.size);
 }
 
-static void add(struct listing *l, const char *name, const struct fuse_entry_param *e,
+static uint32_t nsec_of(double seconds)
+{
+	return (uint32_t)((seconds - (double)(uint64_t)seconds) * 1e9);
+}
+
+/* What there is only of an entry with attributes. */
+static void add_shown(struct listing *l, uint64_t node, const struct shown *shown)
+{
+	const struct stat *st = &shown->st;
+	struct fuse_entry_out *out = (struct fuse_entry_out *)(l->bytes + l->used);
+
+	out->nodeid = node;
+	out->generation = 0;
+	out->entry_valid = (uint64_t)shown->entry_seconds;
+	out->attr_valid = (uint64_t)shown->attr_seconds;
+	out->entry_valid_nsec = nsec_of(shown->entry_seconds);
+	out->attr_valid_nsec = nsec_of(shown->attr_seconds);
+	out->attr.ino = st->st_ino;
+	out->attr.size = (uint64_t)st->st_size;
+	out->attr.blocks = (uint64_t)st->st_blocks;
+	out->attr.atime = (uint64_t)st->st_atim.tv_sec;
+	out->attr.mtime = (uint64_t)st->st_mtim.tv_sec;
+	out->attr.ctime = (uint64_t)st->st_ctim.tv_sec;
+	out->attr.atimensec = (uint32_t)st->st_atim.tv_nsec;
+	out->attr.mtimensec = (uint32_t)st->st_mtim.tv_nsec;
+	out->attr.ctimensec = (uint32_t)st->st_ctim.tv_nsec;
+	out->attr.mode = st->st_mode;
+	out->attr.nlink = (uint32_t)st->st_nlink;
+	out->attr.uid = st->st_uid;
+	out->attr.gid = st->st_gid;
+	out->attr.rdev = (uint32_t)st->st_rdev;
+	out->attr.blksize = (uint32_t)st->st_blksize;
+	out->attr.flags = 0;
+}
+
+/* Adds the entry, of `size` bytes; what it has of attributes is there already. */
+static void add(struct listing *l, size_t size, struct slice name, uint64_t id, uint32_t mode,
 		uint64_t cookie)
 {
-	char *at = l->bytes + l->used;
-	const size_t left = l->size - l->used;
+	char *end = l->bytes + l->used + size;
+	struct fuse_dirent *out = (struct fuse_dirent *)
+		(l->bytes + l->used + (l->plus ? sizeof(struct fuse_entry_out) : 0));
 
+	put64(end - sizeof(uint64_t), 0);	/* what the name leaves of the last eight bytes */
+	out->ino = id;
+	out->off = cookie;
+	out->namelen = (uint32_t)name.size;
+	out->type = (mode & S_IFMT) >> 12;
+	memcpy(out->name, name.data, name.size);
+	l->used += size;
 	l->cookie = cookie;
-	l->used += l->plus ? fuse_add_direntry_plus(NULL, at, left, name, e, (off_t)l->cookie)
-			   : fuse_add_direntry(NULL, at, left, name, &e->attr, (off_t)l->cookie);
 }
 
 /* "." and "..": the kernel knows both, and counts no lookup for them. */
 static int add_dots(struct listing *l, uint64_t above)
 {
 	const uint64_t ids[] = { l->dir->node->id, above };
-	static const char *const names[] = { ".", ".." };
+	const struct slice names[] = { slice_str("."), slice_str("..") };
 
 	for (size_t i = l->cookie; i < COOKIE_DOTDOT; i++) {
-		const struct fuse_entry_param e = {
-			.attr = { .st_ino = ids[i], .st_mode = S_IFDIR },
-		};
+		const struct shown shown = { .st = { .st_ino = ids[i], .st_mode = S_IFDIR } };
+		const size_t size = entry_size(l, names[i]);
 
-		if (!has_room(l, names[i]))
+		if (size > l->size - l->used)
 			return FULL;
-		add(l, names[i], &e, i + 1);
+		if (l->plus)
+			add_shown(l, 0, &shown);
+		add(l, size, names[i], ids[i], S_IFDIR, i + 1);
 	}
 	return 0;
 }
 
 /* `names` is held since before store_list was called, which the analysis cannot see. */
-static int look_up(struct listing *l, struct slice name, const struct attr *attr,
-		   struct fuse_entry_param *e) NO_TSA
+static int look_up(struct listing *l, struct slice name, const struct attr *attr) NO_TSA
 {
 	const struct place place = { l->dir->node->id, name };
 	struct shown shown;
 	struct node *node;
 	const int rc = names_meet(l->fs, place, attr, &node, &shown);
 
-	if (rc < 0)
-		return rc;
-	*e = (struct fuse_entry_param){
-		.ino = attr->id,
-		.attr = shown.st,
-		.attr_timeout = shown.attr_seconds,
-		.entry_timeout = shown.entry_seconds,
-	};
-	return 0;
+	if (rc == 0)
+		add_shown(l, attr->id, &shown);
+	return rc;
 }
 
 static int visit(void *arg, struct slice name, const struct attr *attr)
 {
 	struct listing *l = arg;
+	const size_t size = entry_size(l, name);
 	uint64_t cookie = l->cookie + 1;
 	int rc;
 
@@ -288,22 +319,20 @@ static int visit(void *arg, struct slice name, const struct attr *attr)
 		l->skip--;
 		return 0;
 	}
-	if (!has_room(l, name.data))
+	if (size > l->size - l->used)
 		return FULL;
 	rc = number(l->dir, name, &cookie);
 	if (rc)
 		return rc < 0 ? rc : 0;
-	l->entry.attr.st_ino = attr->id;
-	l->entry.attr.st_mode = attr->mode;
 	if (l->plus)
-		rc = look_up(l, name, attr, &l->entry);
+		rc = look_up(l, name, attr);
 	if (rc == -ENOENT)
 		return 0;	/* expired since it was read */
 	if (rc < 0)
 		return rc;
 	if (attr->expires_ms && (!l->expires_ms || attr->expires_ms < l->expires_ms))
 		l->expires_ms = attr->expires_ms;
-	add(l, name.data, &l->entry, cookie);
+	add(l, size, name, attr->id, attr->mode, cookie);
 	return 0;
 }
 
@@ -331,6 +360,16 @@ static int seek(struct listing *l, struct buffer *after)
 	return buffer_append(after, name.data, name.size);
 }
 
+/* About so many entries are to be read: those to be passed over, and as many as have room if their
+ * names are like those before. */
+static size_t fitting(const struct listing *l)
+{
+	const size_t count = remembered(l->dir);
+	const size_t name = count ? l->dir->names.size / count : NAME_USUAL;
+
+	return l->skip + (l->size - l->used) / entry_size(l, slice_of(NULL, name)) + 1;
+}
+
 static int list_held(struct listing *l)
 {
 	struct buffer after = { 0 };
@@ -338,9 +377,12 @@ static int list_held(struct listing *l)
 
 	if (rc == 0)
 		rc = add_dots(l, table_above(l->dir->node));
-	if (rc == 0)
-		rc = (l->plus ? store_list : store_list_names)(l->fs->store, l->dir->node->id,
-							       buffer_slice(&after), visit, l);
+	if (rc == 0 && l->plus)
+		rc = store_list_some(l->fs->store, l->dir->node->id, buffer_slice(&after),
+				     fitting(l), visit, l);
+	else if (rc == 0)
+		rc = store_list_names(l->fs->store, l->dir->node->id, buffer_slice(&after), visit,
+				      l);
 	if (rc == -ENOENT && l->dir->node->gone)
 		rc = 0;		/* a removed directory is empty */
 	buffer_done(&after);

@@ -121,7 +121,7 @@ static int publish_locked(struct fs *fs, struct node *node)
 	if (rc == 0 && (never_published(node) || draft_staged_since(node->draft)))
 		rc = draft_publish(node->draft, node_place(node), &node->attr, &revision);
 	if (rc == 0 && revision)
-		node->revision = revision;
+		atomic_store(&node->revision, revision);
 	if (rc == 0)
 		node->renewed = node->settling = false;
 	if (rc < 0 && written)
@@ -178,7 +178,7 @@ static int publish(struct fs *fs, struct node *node, enum occasion when, uint64_
 		rwlock_read(&fs->names);
 		mutex_lock(&node->lock);
 		rc = is_time(node, when) ? publish_locked(fs, node) : 0;
-		*revision = node->revision;
+		*revision = atomic_load(&node->revision);
 		if (when == AT_FLUSH && rc == 0)
 			note_flush(node);
 		mutex_unlock(&node->lock);

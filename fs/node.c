@@ -76,6 +76,7 @@ static struct node *take_unheld(struct nodes *nodes, struct node *node) NEEDS(no
 	hash_remove(&nodes->by_id, &node->by_id);
 	if (atomic_load(&node->draft))
 		unlist(nodes, node);
+	nodes->freed++;
 	return node;
 }
 
@@ -129,55 +130,42 @@ struct node *nodes_find(struct nodes *nodes, uint64_t id)
 	return node;
 }
 
-/* Counts one more reference to the node with this id; NULL if there is none. */
-static struct node *refer(struct nodes *nodes, uint64_t id)
+/* Makes the node of what was found at `place`; NULL if there is no memory. */
+static struct node *insert_new(struct nodes *nodes, struct place place, const struct attr *attr)
+	NEEDS(nodes->lock)
 {
-	struct node *node;
+	uint8_t name[STORE_SHARED_NAME];
+	struct node *node =
+		node_new(attr->shared ? place_shared(attr->id, name) : place, attr);
 
-	mutex_lock(&nodes->lock);
-	node = find(nodes, id);
-	if (node)
-		node->lookups++;
-	mutex_unlock(&nodes->lock);
-	return node;
-}
-
-/* Inserts `fresh`, unless another thread met the same entry first: then that one is returned. */
-static struct node *insert_or_refer(struct nodes *nodes, struct node *fresh)
-{
-	struct node *node;
-
-	mutex_lock(&nodes->lock);
-	node = find(nodes, fresh->id);
-	if (!node) {
-		node = fresh;
-		hash_insert(&nodes->by_id, &node->by_id, node->id);
-	}
-	node->lookups++;
-	mutex_unlock(&nodes->lock);
+	if (!node)
+		return NULL;
+	hash_insert(&nodes->by_id, &node->by_id, node->id);
+	nodes->made++;
 	return node;
 }
 
 int nodes_meet(struct nodes *nodes, struct place place, const struct attr *attr,
 	       struct node **out)
 {
-	struct node *node = refer(nodes, attr->id), *fresh;
-	uint8_t name[STORE_SHARED_NAME];
+	struct node *node;
+	bool known;
 
-	if (!node) {
-		fresh = node_new(attr->shared ? place_shared(attr->id, name) : place, attr);
-		if (!fresh)
-			return -ENOMEM;
-		node = insert_or_refer(nodes, fresh);
-		if (node == fresh) {
-			*out = node;
-			return 0;
-		}
-		node_free(fresh);
+	mutex_lock(&nodes->lock);
+	node = find(nodes, attr->id);
+	known = node != NULL;
+	if (!known)
+		node = insert_new(nodes, place, attr);
+	if (node)
+		node->lookups++;
+	mutex_unlock(&nodes->lock);
+	if (!node)
+		return -ENOMEM;
+	if (known) {
+		mutex_lock(&node->lock);
+		node->attr = *attr;
+		mutex_unlock(&node->lock);
 	}
-	mutex_lock(&node->lock);
-	node->attr = *attr;
-	mutex_unlock(&node->lock);
 	*out = node;
 	return 0;
 }
@@ -194,15 +182,44 @@ struct node *nodes_with(struct nodes *nodes, uint64_t id)
 	return node;
 }
 
+/* Takes references back from the kernel; returns the node if it is to be freed. */
+static struct node *take_back(struct nodes *nodes, struct node *node, uint64_t count)
+	NEEDS(nodes->lock)
+{
+	node->lookups -= count < node->lookups ? count : node->lookups;
+	return take_unheld(nodes, node);
+}
+
 void nodes_forget(struct nodes *nodes, struct node *node, uint64_t count)
 {
 	mutex_lock(&nodes->lock);
-	node->lookups -= count < node->lookups ? count : node->lookups;
-	node = take_unheld(nodes, node);
+	node = take_back(nodes, node, count);
 	mutex_unlock(&nodes->lock);
-	if (node)
-		atomic_fetch_add(&nodes->freed, 1);
 	node_free(node);
+}
+
+void nodes_forget_id(struct nodes *nodes, uint64_t id, uint64_t count)
+{
+	struct node *node;
+
+	mutex_lock(&nodes->lock);
+	node = find(nodes, id);
+	if (node)
+		node = take_back(nodes, node, count);
+	mutex_unlock(&nodes->lock);
+	node_free(node);
+}
+
+uint64_t nodes_freed(struct nodes *nodes, uint64_t *made)
+{
+	uint64_t freed;
+
+	mutex_lock(&nodes->lock);
+	freed = nodes->freed;
+	if (made)
+		*made = nodes->made;
+	mutex_unlock(&nodes->lock);
+	return freed;
 }
 
 void nodes_pin(struct nodes *nodes, struct node *node)
@@ -221,8 +238,6 @@ void nodes_unpin(struct nodes *nodes, struct node *node)
 	node->pins--;
 	node = take_unheld(nodes, node);
 	mutex_unlock(&nodes->lock);
-	if (node)
-		atomic_fetch_add(&nodes->freed, 1);
 	node_free(node);
 }
 

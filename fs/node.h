@@ -50,14 +50,14 @@ struct node {
 	/* Set under the lock, and not taken away while a handle is open: who has one may read it
 	 * without. */
 	_Atomic(struct draft *) draft;
+	atomic_ullong revision;			/* of its last publication; set under the lock */
 
 	struct mutex lock;
 	/* Guarded by lock. */
 	unsigned opens, writers;		/* handles, and those that may write */
 	unsigned flushes;			/* since the last of those was opened */
 	bool settling;				/* see handle_settle */
-	uint64_t revision;			/* of its last publication */
-	bool renewed;				/* truncated by open since then */
+	bool renewed;				/* truncated by open since its last publication */
 	int failed;				/* first error of a write since then, if renewed */
 	struct attr attr;			/* as last seen: what is left once it is gone, */
 	uint64_t default_ttl_ms;		/* a table's (names.h); TTL_UNKNOWN: not read yet */
@@ -72,7 +72,7 @@ struct nodes {
 	struct mutex lock;
 	struct hash by_id;			/* guarded by lock */
 	struct node *drafted;			/* those with a draft; guarded by lock */
-	atomic_ullong freed;			/* nodes, ever */
+	uint64_t made, freed;			/* nodes, ever; guarded by lock */
 };
 
 /* Makes the table with the root in it, which stays. */
@@ -92,8 +92,12 @@ int nodes_meet(struct nodes *nodes, struct place place, const struct attr *attr,
 /* The node of the entry with this id, pinned, or NULL: the kernel does not know it. */
 struct node *nodes_with(struct nodes *nodes, uint64_t id);
 
-/* The kernel gives back `count` references. */
+/* The kernel gives back `count` references; to the node of `id`, if there is one. */
 void nodes_forget(struct nodes *nodes, struct node *node, uint64_t count);
+void nodes_forget_id(struct nodes *nodes, uint64_t id, uint64_t count);
+
+/* How many nodes were freed, ever, and unless NULL how many were made. */
+uint64_t nodes_freed(struct nodes *nodes, uint64_t *made);
 
 void nodes_pin(struct nodes *nodes, struct node *node);
 void nodes_unpin(struct nodes *nodes, struct node *node);	/* accepts NULL */

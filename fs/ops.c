@@ -92,31 +92,23 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		reply_entry(fs, req, node, &shown, (struct wait){ 0 });
 }
 
-static void forget(struct fs *fs, fuse_ino_t ino, uint64_t count)
-{
-	struct node *node = nodes_find(&fs->nodes, ino);
-
-	if (node)
-		nodes_forget(&fs->nodes, node, count);
-}
-
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count)
 {
 	struct fs *fs = fs_of(req);
 
-	forget(fs, ino, count);
+	warden_tidy(fs, 1);
+	nodes_forget_id(&fs->nodes, ino, count);
 	fuse_reply_none(req);
-	warden_tidy(fs);
 }
 
 static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
 	struct fs *fs = fs_of(req);
 
+	warden_tidy(fs, count);
 	for (size_t i = 0; i < count; i++)
-		forget(fs, forgets[i].ino, forgets[i].nlookup);
+		nodes_forget_id(&fs->nodes, forgets[i].ino, forgets[i].nlookup);
 	fuse_reply_none(req);
-	warden_tidy(fs);
 }
 
 static void make(fuse_req_t req, fuse_ino_t parent, const char *name, struct store_new *what)

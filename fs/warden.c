@@ -303,24 +303,29 @@ void warden_watch(struct fs *fs)
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-void warden_tidy(struct fs *fs)
+/* Until then it is kept, in case the kernel asks for them again at once. */
+void warden_tidy(struct fs *fs, size_t count)
 {
 	struct warden *warden = &fs->warden;
-	const uint64_t freed = atomic_load(&fs->nodes.freed) - atomic_load(&warden->trimmed);
+	const uint64_t freed = nodes_freed(&fs->nodes, NULL) - atomic_load(&warden->trimmed);
 
-	if (freed >= TIDY_NODES && !atomic_exchange(&warden->tidying, true))
-		warden_poke(warden);
+	if (freed + count < TIDY_NODES || atomic_exchange(&warden->tidying, true))
+		return;
+	mem_hold();
+	warden_poke(warden);
 }
 
-/* Once nothing more is freed; *last remembers how much was. */
+/* Once nothing more is freed, nor made in its place: pages that are given back too early have to be
+ * got again, which costs more than all else that a listing does. *last remembers how much was. */
 static uint64_t tidy(struct fs *fs, uint64_t *last)
 {
-	const uint64_t freed = atomic_load(&fs->nodes.freed);
+	uint64_t made, freed;
 
 	if (!atomic_load(&fs->warden.tidying))
 		return NEVER;
-	if (freed != *last) {
-		*last = freed;
+	freed = nodes_freed(&fs->nodes, &made);
+	if (made + freed != *last) {
+		*last = made + freed;
 		return NS_PER_S;
 	}
 	mem_trim();
@@ -365,7 +370,7 @@ static void *keep(void *arg)
 {
 	struct fs *fs = arg;
 	bool idle = false;
-	uint64_t freed = 0, next, soon;
+	uint64_t moved = 0, next, soon;
 
 	do {
 		next = answer_late(fs, now_ns(fs));
@@ -373,7 +378,7 @@ static void *keep(void *arg)
 		next = soon < next ? soon : next;
 		soon = watch(fs, &idle);
 		next = soon < next ? soon : next;
-		soon = tidy(fs, &freed);
+		soon = tidy(fs, &moved);
 		next = soon < next ? soon : next;
 	} while (rest(&fs->warden, next));
 	return NULL;

@@ -29,7 +29,7 @@ struct warden {
 	atomic_bool watching;		/* something may be written and not published */
 	atomic_ullong next_ms;		/* when it knows that something is due; 0: of nothing */
 	atomic_bool tidying;		/* memory is to be given back */
-	atomic_ullong trimmed;		/* nodes.freed when it was, last */
+	atomic_ullong trimmed;		/* nodes_freed when it was, last */
 	bool stop;			/* guarded by lock */
 	bool poked;			/* guarded by lock */
 	struct note *first, **last;	/* guarded by lock: to be passed on, oldest first */
@@ -46,8 +46,9 @@ void warden_stop(struct fs *fs);
 /* Something was written: it is to be published when its time comes. */
 void warden_watch(struct fs *fs);
 
-/* Nodes were freed: if they were many, their memory is given back soon. */
-void warden_tidy(struct fs *fs);
+/* So many nodes are going to be freed, at most: if there were many, their memory is given back
+ * soon. */
+void warden_tidy(struct fs *fs, size_t count);
 
 /* Something may be due earlier than the warden knows: look again. */
 void warden_poke(struct warden *warden);

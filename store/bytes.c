@@ -6,13 +6,11 @@
 
 enum { FIRST_CAPACITY = 256 };	/* most records and batches fit */
 
-int buffer_reserve(struct buffer *b, size_t more)
+int buffer_grow(struct buffer *b, size_t more)
 {
 	size_t capacity = b->capacity ? b->capacity : FIRST_CAPACITY;
 	uint8_t *data;
 
-	if (more <= b->capacity - b->size)
-		return 0;
 	if (more > SIZE_MAX / 2 - b->size)
 		return -ENOMEM;
 	while (capacity - b->size < more)

@@ -54,8 +54,14 @@ struct buffer {
 	size_t capacity;
 };
 
+/* buffer_reserve where there is not enough room. */
+int buffer_grow(struct buffer *b, size_t more);
+
 /* Makes room for `more` bytes behind what is there, or answers -ENOMEM and changes nothing. */
-int buffer_reserve(struct buffer *b, size_t more);
+static inline int buffer_reserve(struct buffer *b, size_t more)
+{
+	return more <= b->capacity - b->size ? 0 : buffer_grow(b, more);
+}
 
 /* Copies `bytes` to the end, or answers -ENOMEM and changes nothing. */
 int buffer_append(struct buffer *b, const void *bytes, size_t size);

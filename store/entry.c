@@ -175,7 +175,7 @@ int entry_encode(const struct entry *e, struct buffer *out)
 	return 0;
 }
 
-/* A record that is being taken apart; once something is wrong, everything after it is too. */
+/* A record that is being taken apart. Once something is wrong, whatever is taken means nothing. */
 struct reader {
 	struct slice rest;
 	uint64_t mask;
@@ -186,9 +186,9 @@ static uint64_t take(struct reader *r, uint64_t max)
 {
 	uint64_t v = 0;
 
-	if (!r->bad)
-		r->bad = varint_take(&r->rest, &v) < 0 || v > max;
-	return r->bad ? 0 : v;
+	if (varint_take(&r->rest, &v) < 0 || v > max)
+		r->bad = true;
+	return v;
 }
 
 static uint64_t take_if(struct reader *r, uint64_t bit, uint64_t max, uint64_t usual)
@@ -198,7 +198,8 @@ static uint64_t take_if(struct reader *r, uint64_t bit, uint64_t max, uint64_t u
 	if (!(r->mask & bit))
 		return usual;
 	v = take(r, max);
-	r->bad = r->bad || v == usual;
+	if (v == usual)
+		r->bad = true;
 	return v;
 }
 
@@ -211,9 +212,10 @@ static uint64_t take_fixed64(struct reader *r)
 {
 	const uint8_t *p = r->rest.data;
 
-	r->bad = r->bad || r->rest.size < 8;
-	if (r->bad)
+	if (r->rest.size < 8) {
+		r->bad = true;
 		return 0;
+	}
 	r->rest = slice_of(p + 8, r->rest.size - 8);
 	return get64(p);
 }
@@ -222,17 +224,18 @@ static struct slice take_xattrs(struct reader *r)
 {
 	struct slice set = slice_of(NULL, 0);
 
-	if (r->bad || !(r->mask & HAS_XATTRS))
+	if (!(r->mask & HAS_XATTRS))
 		return set;
-	r->bad = varint_take_bytes(&r->rest, &set) < 0 || set.size == 0 || xattr_set_check(set) < 0;
+	if (varint_take_bytes(&r->rest, &set) < 0 || set.size == 0 || xattr_set_check(set) < 0)
+		r->bad = true;
 	return set;
 }
 
 int entry_decode(struct slice record, struct entry *entry)
 {
 	const uint8_t *p = record.data;
-	struct entry e = { 0 };
 	struct reader r = { 0 };
+	struct entry e;
 
 	if (record.size < 2 || p[0] != RECORD_FORMAT || p[1] == 0 || p[1] >= KINDS)
 		return -EUCLEAN;

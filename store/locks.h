@@ -38,7 +38,7 @@ struct LOCKABLE rwlock {
 
 static inline void mutex_init(struct mutex *m)
 {
-	pthread_mutex_init(&m->m, NULL);
+	*m = (struct mutex){ PTHREAD_MUTEX_INITIALIZER };	/* no call: nodes are many */
 }
 
 static inline void mutex_done(struct mutex *m)

@@ -1,5 +1,6 @@
 #include "mem.h"
 
+#include <limits.h>
 #include <malloc.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -13,6 +14,8 @@ static atomic_bool watched;	/* false outside tests, where counting would cost ev
 static atomic_llong asked;
 static atomic_llong fail_at = -1;
 static atomic_bool fail_all;
+
+enum { TRIM_THRESHOLD = 8 << 20 };	/* free bytes at the heap's end */
 
 static bool fails(void)
 {
@@ -60,14 +63,22 @@ void mem_keep(void)
 #ifdef __GLIBC__
 	mallopt(M_ARENA_MAX, 1);
 	mallopt(M_MMAP_THRESHOLD, 4 << 20);	/* over what a request is: 1 MiB, and its header */
-	mallopt(M_TRIM_THRESHOLD, 8 << 20);
+	mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD);
 	mallopt(M_TOP_PAD, 256 << 10);
+#endif
+}
+
+void mem_hold(void)
+{
+#ifdef __GLIBC__
+	mallopt(M_TRIM_THRESHOLD, INT_MAX);
 #endif
 }
 
 void mem_trim(void)
 {
 #ifdef __GLIBC__
+	mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD);
 	malloc_trim(0);
 #endif
 }

@@ -35,7 +35,9 @@ void mem_block_free(void *block);
  * and gives it back at once. */
 void mem_keep(void);
 
-/* Gives what was freed back to the machine, as far as it can: milliseconds. */
+/* Keeps all that is freed from now on, until mem_trim gives it back to the machine, as far as it
+ * can: milliseconds. */
+void mem_hold(void);
 void mem_trim(void);
 
 /* For tests: the allocation after the next `count` fails, and, if `all`, every later one too.

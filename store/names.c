@@ -6,7 +6,10 @@
 #include "value.h"
 #include "xattr_set.h"
 
-enum { LIST_PAGE = 64 };	/* entries read at a time */
+enum {
+	LIST_PAGE = 64,		/* entries read at a time, at most ... */
+	LIST_LEAST = 8,		/* ... and at least */
+};
 
 /* ---- making --------------------------------------------------------------------------------- */
 
@@ -588,9 +591,11 @@ static struct slice item_name(const struct item *item)
 }
 
 struct item_page {
+	uint64_t table;
 	bool names_only;
+	bool ended;		/* behind these comes no other name */
 	uint64_t now_ms;
-	int count;
+	int count, most;
 	struct item items[LIST_PAGE];
 };
 
@@ -623,14 +628,15 @@ static int visit_item(void *arg, const struct engine_entry *entry)
 	struct item_page *page = arg;
 	struct item *item = &page->items[page->count];
 	struct slice name;
-	uint64_t table;
 	int rc;
 
-	if (page->count == LIST_PAGE)
+	if (page->count == page->most)
 		return 1;
-	rc = record_name_parse(entry->key, &table, &name);
-	if (rc == 0)
-		rc = item_describe(entry->value, page->names_only, &item->attr);
+	rc = record_name_in(entry->key, page->table, &name);
+	page->ended = rc > 0;
+	if (rc)
+		return rc;
+	rc = item_describe(entry->value, page->names_only, &item->attr);
 	if (rc < 0)
 		return rc;
 	item->refers = rc == 1;
@@ -678,10 +684,18 @@ static int visit_page(struct store *store, uint64_t table, struct item_page *pag
 	return rc;
 }
 
-static int list(struct store *store, uint64_t table, struct slice after, bool names_only,
+/* How many to read when so many are still wanted. */
+static int next_most(size_t wanted)
+{
+	if (wanted > LIST_PAGE)
+		return LIST_PAGE;
+	return wanted > LIST_LEAST ? (int)wanted : LIST_LEAST;
+}
+
+static int list(struct store *store, uint64_t table, struct slice after, size_t wanted,
+		bool names_only,
 		int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg)
 {
-	const struct record_key prefix = record_names_of(table);
 	struct record_key from;
 	struct item_page *page;
 	struct table exists;
@@ -694,17 +708,20 @@ static int list(struct store *store, uint64_t table, struct slice after, bool na
 	page = mem_alloc(sizeof(*page));	/* large, and rarely filled */
 	if (!page)
 		return -ENOMEM;
+	page->table = table;
 	page->names_only = names_only;
+	page->ended = false;
 	do {
 		from = record_name_after(table, after);
 		page->count = 0;
+		page->most = next_most(wanted);
 		page->now_ms = store_now_ms(store);
-		more = records_scan(store->engine, record_slice(&from), record_slice(&prefix),
-				    visit_item, page);
+		more = engine_scan(store->engine, record_slice(&from), visit_item, page);
 		if (page->count)
 			after = item_name(&page->items[page->count - 1]);
+		wanted -= wanted < (size_t)page->count ? wanted : (size_t)page->count;
 		rc = more < 0 ? more : visit_page(store, table, page, visit, arg);
-	} while (more == 1 && rc == 0);
+	} while (more == 1 && rc == 0 && !page->ended);
 	mem_free(page);
 	return rc;
 }
@@ -712,11 +729,17 @@ static int list(struct store *store, uint64_t table, struct slice after, bool na
 int store_list(struct store *store, uint64_t table, struct slice after,
 	       int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg)
 {
-	return list(store, table, after, false, visit, arg);
+	return list(store, table, after, SIZE_MAX, false, visit, arg);
+}
+
+int store_list_some(struct store *store, uint64_t table, struct slice after, size_t count,
+		    int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg)
+{
+	return list(store, table, after, count, false, visit, arg);
 }
 
 int store_list_names(struct store *store, uint64_t table, struct slice after,
 		     int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg)
 {
-	return list(store, table, after, true, visit, arg);
+	return list(store, table, after, SIZE_MAX, true, visit, arg);
 }

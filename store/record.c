@@ -141,13 +141,47 @@ struct record_key record_catalogue(const char *name)
 	return key;
 }
 
+static bool has_zero(uint64_t word)
+{
+	return (word - 0x0101010101010101) & ~word & 0x8080808080808080;
+}
+
+static bool is_forbidden(uint64_t word)
+{
+	return has_zero(word) || has_zero(word ^ 0x0101010101010101 * '/');
+}
+
+/* The last eight bytes; of a shorter name all that it has, some of them twice. */
+static uint64_t last_word(const uint8_t *p, size_t size)
+{
+	if (size >= 8)
+		return get64(p + size - 8);
+	if (size >= 4)
+		return get32(p) | (uint64_t)get32(p + size - 4) << 32;
+	return (uint64_t)p[0] * 0x0101010101000001 | (unsigned)p[size / 2] << 8 |
+	       (unsigned)p[size - 1] << 16;
+}
+
+/* Is there a slash or a NUL? Eight bytes at a time: every name that is read is looked at. */
+static bool has_forbidden(struct slice name)
+{
+	const uint8_t *p = name.data;
+
+	for (size_t i = 0; i + 8 < name.size; i += 8)
+		if (is_forbidden(get64(p + i)))
+			return true;
+	return is_forbidden(last_word(p, name.size));
+}
+
 int record_name_check(struct slice name)
 {
+	const uint8_t *p = name.data;
+
 	if (name.size > STORE_NAME_MAX)
 		return -ENAMETOOLONG;
-	if (name.size == 0 || memchr(name.data, '/', name.size) || memchr(name.data, 0, name.size))
+	if (name.size == 0 || has_forbidden(name))
 		return -EINVAL;
-	if (slice_equal(name, slice_str(".")) || slice_equal(name, slice_str("..")))
+	if (name.size <= 2 && p[0] == '.' && p[name.size - 1] == '.')
 		return -EINVAL;
 	return 0;
 }
@@ -170,6 +204,16 @@ int record_name_parse(struct slice key, uint64_t *table, struct slice *name)
 	*table = get64be((const uint8_t *)key.data + 1);
 	*name = behind(key, 9);
 	return 0;
+}
+
+int record_name_in(struct slice key, uint64_t table, struct slice *name)
+{
+	const uint8_t *p = key.data;
+
+	if (key.size < 9 || p[0] != RECORD_NAME || get64be(p + 1) != table)
+		return 1;
+	*name = behind(key, 9);
+	return record_name_check(*name) < 0 ? -EUCLEAN : 0;
 }
 
 bool record_of_table(struct slice key, uint64_t *table)

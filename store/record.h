@@ -60,6 +60,9 @@ struct record_key record_chunks_of(uint64_t value);
 /* RECORD_NAME and RECORD_UNPUBLISHED. `name` is lent from `key`, and is one that may be used, or
  * empty for the root's. */
 int record_name_parse(struct slice key, uint64_t *table, struct slice *name);
+
+/* The same, if it is the RECORD_NAME of something in `table`; 1: it is not. */
+int record_name_in(struct slice key, uint64_t table, struct slice *name);
 int record_chunk_parse(struct slice key, uint64_t *value, uint32_t *chunk);
 
 /* For a shared entry, which has one such record whatever its names, it is place_shared's. */

@@ -121,7 +121,11 @@ int store_lookup(struct store *store, struct place place, struct attr *out);
 int store_list(struct store *store, uint64_t table, struct slice after,
 	       int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg);
 
-/* The same, but of *attr only the id and the type (in `mode`) count: half the work. */
+/* The same for who wants about `count` entries, of which no more are read than it takes. */
+int store_list_some(struct store *store, uint64_t table, struct slice after, size_t count,
+		    int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg);
+
+/* As store_list, but of *attr only the id and the type (in `mode`) count: half the work. */
 int store_list_names(struct store *store, uint64_t table, struct slice after,
 		     int (*visit)(void *arg, struct slice name, const struct attr *attr),
 		     void *arg);

@@ -18,15 +18,22 @@ size_t varint_put(uint8_t *to, uint64_t v);
 int varint_take_long(struct slice *from, uint64_t *v);
 
 /* Takes a number off the front of `from`, or answers -EUCLEAN and takes nothing. Most
- * are one byte. */
+ * are one byte or two. */
 static inline int varint_take(struct slice *from, uint64_t *v)
 {
 	const uint8_t *p = from->data;
+	size_t size;
 
-	if (from->size == 0 || p[0] & 0x80)
+	if (from->size > 0 && p[0] < 0x80) {
+		*v = p[0];
+		size = 1;
+	} else if (from->size > 1 && p[1] < 0x80 && p[1] > 0) {
+		*v = (p[0] & 0x7fu) | (unsigned)p[1] << 7;
+		size = 2;
+	} else {
 		return varint_take_long(from, v);
-	*v = p[0];
-	*from = slice_of(p + 1, from->size - 1);
+	}
+	*from = slice_of(p + size, from->size - size);
 	return 0;
 }
 

@@ -160,6 +160,29 @@ static void names_are_any_bytes_but_a_few(void **state)
 	assert_int_equal(record_name_check(slice_of("a\0b", 3)), -EINVAL);
 }
 
+static void one_wrong_byte_makes_a_name_wrong_wherever_it_is(void **state)
+{
+	static const uint8_t good[] = { 0x01, 0x2e, 0x30, 0x7f, 0x80, 0x81, 0xaf, 0xff };
+	uint8_t name[STORE_NAME_MAX];
+	(void)state;
+
+	for (size_t size = 3; size <= sizeof(name); size += 1 + size / 30)
+		for (size_t at = 0; at < size; at++) {
+			for (size_t i = 0; i < size; i++)
+				name[i] = good[(at + i) % sizeof(good)];
+			assert_int_equal(record_name_check(slice_of(name, size)), 0);
+			name[at] = at % 2 ? 0 : '/';
+			assert_int_equal(record_name_check(slice_of(name, size)), -EINVAL);
+			name[at] = at % 2 ? '/' : 0;
+			assert_int_equal(record_name_check(slice_of(name, size)), -EINVAL);
+		}
+	assert_int_equal(record_name_check(slice_str("/")), -EINVAL);
+	assert_int_equal(record_name_check(slice_str("a/")), -EINVAL);
+	assert_int_equal(record_name_check(slice_str("/a")), -EINVAL);
+	assert_int_equal(record_name_check(slice_str("a")), 0);
+	assert_int_equal(record_name_check(slice_str("ab")), 0);
+}
+
 static void chunks_say_how_they_are_kept_and_nonsense_is_refused(void **state)
 {
 	static const uint8_t inlined[] = { CHUNK_INLINE, 'x', 'y' }, run[] = { CHUNK_RUN, 'x' };
@@ -349,9 +372,11 @@ static void what_is_written_again_takes_no_more_room(void **state)
 
 /* ---- varints ----------------------------------------------------------------------------- */
 
+enum { BEHIND = 8 };	/* bytes of something else */
+
 static void every_number_comes_back(void **state)
 {
-	uint8_t bytes[VARINT_MAX];
+	uint8_t bytes[VARINT_MAX + BEHIND];
 	(void)state;
 
 	for (unsigned shift = 0; shift <= 64; shift++) {
@@ -365,6 +390,11 @@ static void every_number_comes_back(void **state)
 			assert_true(back == v);
 			assert_int_equal(from.size, 0);
 			assert_true(unzigzag(zigzag((int64_t)v)) == (int64_t)v);
+			memset(bytes + size, 0xff, BEHIND);
+			from = slice_of(bytes, size + BEHIND);
+			assert_int_equal(varint_take(&from, &back), 0);
+			assert_true(back == v);
+			assert_int_equal(from.size, BEHIND);
 			from = slice_of(bytes, size - 1);
 			assert_int_equal(varint_take(&from, &back), -EUCLEAN);
 		}
@@ -373,17 +403,23 @@ static void every_number_comes_back(void **state)
 
 static void a_number_has_one_encoding_only(void **state)
 {
-	static const uint8_t padded[] = { 0x81, 0x00 };
 	static const uint8_t over[] = {
 		0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02
 	};
-	struct slice from = slice_of(padded, sizeof(padded));
+	uint8_t padded[VARINT_MAX + BEHIND];
+	struct slice from = slice_of(over, sizeof(over));
 	uint64_t v;
 	(void)state;
 
 	assert_int_equal(varint_take(&from, &v), -EUCLEAN);
-	from = slice_of(over, sizeof(over));
-	assert_int_equal(varint_take(&from, &v), -EUCLEAN);
+	for (size_t size = 2; size <= VARINT_MAX; size++)
+		for (size_t more = 0; more <= BEHIND; more += BEHIND) {
+			memset(padded, 0x81, size - 1);
+			memset(padded + size - 1, 0, 1 + BEHIND);
+			from = slice_of(padded, size + more);
+			assert_int_equal(varint_take(&from, &v), -EUCLEAN);
+			assert_int_equal(from.size, size + more);
+		}
 }
 
 static void bytes_that_promise_more_than_there_is_are_refused(void **state)
@@ -543,6 +579,7 @@ int main(void)
 		cmocka_unit_test(a_shared_entry_has_a_place_of_its_own),
 		cmocka_unit_test(a_key_of_another_length_is_refused),
 		cmocka_unit_test(names_are_any_bytes_but_a_few),
+		cmocka_unit_test(one_wrong_byte_makes_a_name_wrong_wherever_it_is),
 		cmocka_unit_test(chunks_say_how_they_are_kept_and_nonsense_is_refused),
 		cmocka_unit_test(a_patched_chunk_says_what_it_has),
 		cmocka_unit_test(whatever_byte_of_a_patch_list_is_wrong_nothing_else_is_touched),
