@@ -179,7 +179,7 @@ static double miss_all(struct place *p)
  * are told then, of hundreds of thousands after a long listing, and each would disturb the others. */
 static void drop_names(void)
 {
-	static const struct timespec while_told = { 1, 0 };
+	static const struct timespec while_told = { 0, 500000000 };
 	const int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
 
 	if (fd < 0)
