@@ -18,14 +18,18 @@
 
 #include "mem.h"
 
-enum { WINDOW_MIN = 256 * 1024 };
+/* Bytes read ahead: little at first, for of a log that was closed only the end is looked at. */
+enum {
+	AHEAD_FIRST = 4 * UNIT,
+	AHEAD_MOST = 64 * UNIT,
+};
 
 /* A part of a file in memory. */
 struct window {
 	struct os *os;
 	struct os_file *file;
 	uint8_t *bytes;
-	size_t capacity, size;
+	size_t capacity, size, ahead;
 	uint64_t offset;
 };
 
@@ -58,7 +62,7 @@ static int window_read(struct window *w, const struct segment *s, uint64_t offse
 		       const uint8_t **out)
 {
 	const uint64_t left = s->size - offset;
-	size_t ahead = size > WINDOW_MIN ? size : WINDOW_MIN;
+	size_t ahead = size > w->ahead ? size : w->ahead;
 	ssize_t n;
 
 	if (w->file == s->file && offset >= w->offset && size <= w->size &&
@@ -82,6 +86,8 @@ static int window_read(struct window *w, const struct segment *s, uint64_t offse
 		return (int)n;
 	if ((size_t)n < size)
 		return -EIO;
+	if (w->ahead < AHEAD_MOST)
+		w->ahead *= 2;
 	w->file = s->file;
 	w->offset = offset;
 	w->size = (size_t)n;
@@ -494,6 +500,7 @@ static struct scan scan_begin(struct os *os, const struct log_mark *mark, struct
 	return (struct scan){
 		.os = os,
 		.window.os = os,
+		.window.ahead = AHEAD_FIRST,
 		.vouched = mark->revision,
 		.last = mark->revision,
 		.synced = mark->number - 1,
