@@ -135,13 +135,13 @@ static int impossible(struct scan *scan, uint64_t offset)
 		       scan->at.segment->name, (unsigned long long)offset);
 }
 
-static void pass_over(struct cursor *c, const struct group *g, uint64_t offset,
-		      struct slice batches)
+/* `count`: of its batches. */
+static void pass_over(struct cursor *c, const struct group *g, uint64_t offset, int64_t count)
 {
 	c->offset = group_up(offset + GROUP_HEADER + g->size);
 	c->number++;
 	c->chain = g->sum;
-	c->revision = g->revision + (uint64_t)group_count(batches) - 1;
+	c->revision = g->revision + (uint64_t)count - 1;
 }
 
 /* Moves on over the next group: right behind the last one, or at the next unit. 1: there was
@@ -150,6 +150,7 @@ static int next_group(struct scan *scan, struct group *g, struct slice *batches)
 {
 	struct cursor *c = &scan->at;
 	uint64_t offset = c->offset;
+	int64_t count;
 	int rc = group_at(scan, offset, g, batches);
 
 	if (rc == 0 && unit_up(offset) != offset) {
@@ -158,9 +159,10 @@ static int next_group(struct scan *scan, struct group *g, struct slice *batches)
 	}
 	if (rc <= 0)
 		return rc;
-	if (g->synced >= g->number || g->revision <= c->revision || group_count(*batches) < 0)
+	count = group_count(*batches);
+	if (g->synced >= g->number || g->revision <= c->revision || count < 0)
 		return impossible(scan, offset);
-	pass_over(c, g, offset, *batches);
+	pass_over(c, g, offset, count);
 	return 1;
 }
 
@@ -391,7 +393,7 @@ static int take_tail(struct scan *scan, const struct tail *tail, const struct lo
 	batches = slice_of(tail->bytes.data + GROUP_HEADER, g.size);
 	scan->tail_segment = c->segment;
 	scan->tail_offset = offset;
-	pass_over(c, &g, offset, batches);
+	pass_over(c, &g, offset, group_count(batches));
 	return note_all(scan, reader, g.revision, batches);
 }
 
