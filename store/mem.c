@@ -105,29 +105,40 @@ void mem_block_free(void *block)
 	mem_free(block);
 }
 
+void mem_blocks_trim(void)
+{
+}
+
 #else
 
 /* The one system call outside os_posix.c gives memory back.
  *
  * Blocks are cut from slabs, which are aligned to their size and never given back: only the memory
- * of free blocks is. A slab's first block has its list of free ones. */
+ * of free blocks is. Such a block is *cold*, and its slab's first block has a list of those. One
+ * that was freed is *warm* until then: it is in a list that runs through the blocks themselves,
+ * and the first to be used again. */
 enum {
 	SLAB_BLOCKS = 256,
 	SLAB_SIZE = SLAB_BLOCKS * MEM_BLOCK,
-	WARM_MAX = 256,			/* free blocks that keep their memory */
-	COLD = 1 << 15,			/* beside a free block's number: it has none */
+	WARM_MAX = 256,			/* that a trim leaves */
+	TRIM_BLOCKS = 16,		/* that it takes at a time, out of others' reach */
 };
 
 struct slab {
-	struct slab *next;		/* among those that have free blocks */
+	struct slab *next;		/* among those that have cold blocks */
 	unsigned count;
-	uint16_t free[SLAB_BLOCKS];	/* the latest last */
+	uint16_t cold[SLAB_BLOCKS];	/* the latest last */
+};
+
+struct warm {
+	struct warm *next;
 };
 
 static struct {
-	struct mutex lock;		/* guards the rest */
+	struct mutex lock;		/* guards the rest; what is not atomic */
 	struct slab *first;
-	unsigned warm;			/* free blocks that are not cold */
+	struct warm *warm;		/* the latest first */
+	atomic_uint warm_count;
 } heap = { .lock = { PTHREAD_MUTEX_INITIALIZER } };
 
 static struct slab *slab_new(void)
@@ -139,54 +150,88 @@ static struct slab *slab_new(void)
 	slab->next = NULL;
 	slab->count = 0;
 	for (uint16_t i = SLAB_BLOCKS - 1; i > 0; i--)
-		slab->free[slab->count++] = i | COLD;
+		slab->cold[slab->count++] = i;
 	return slab;
+}
+
+static void *take_warm(void) NEEDS(heap.lock)
+{
+	struct warm *block = heap.warm;
+
+	heap.warm = block->next;
+	heap.warm_count--;
+	return block;
+}
+
+static void *take_cold(void) NEEDS(heap.lock)
+{
+	struct slab *slab = heap.first;
+	char *block;
+
+	if (!slab)
+		slab = heap.first = slab_new();
+	if (!slab)
+		return NULL;
+	block = (char *)slab + slab->cold[--slab->count] * (size_t)MEM_BLOCK;
+	if (slab->count == 0)
+		heap.first = slab->next;
+	return block;
 }
 
 void *mem_block(void)
 {
-	struct slab *slab;
-	void *block = NULL;
+	void *block;
 
 	if (fails())
 		return NULL;
 	mutex_lock(&heap.lock);
-	if (!heap.first)
-		heap.first = slab_new();
-	slab = heap.first;
-	if (slab) {
-		const uint16_t number = slab->free[--slab->count];
-
-		block = (char *)slab + (number & ~COLD) * (size_t)MEM_BLOCK;
-		heap.warm -= !(number & COLD);
-		if (slab->count == 0)
-			heap.first = slab->next;
-	}
+	block = heap.warm ? take_warm() : take_cold();
 	mutex_unlock(&heap.lock);
 	return block;
 }
 
 void mem_block_free(void *block)
 {
-	const uintptr_t at = (uintptr_t)block;
-	struct slab *slab = (struct slab *)(at / SLAB_SIZE * SLAB_SIZE);
-	bool cold;
+	struct warm *warm = block;
 
 	if (!block)
 		return;
 	mutex_lock(&heap.lock);
-	cold = heap.warm >= WARM_MAX;
-	if (cold)
-		(void)madvise(block, MEM_BLOCK, MADV_DONTNEED);
-	else
-		heap.warm++;
+	warm->next = heap.warm;
+	heap.warm = warm;
+	heap.warm_count++;
+	mutex_unlock(&heap.lock);
+}
+
+static void put_cold(void *block) NEEDS(heap.lock)
+{
+	const uintptr_t at = (uintptr_t)block;
+	struct slab *slab = (struct slab *)(at / SLAB_SIZE * SLAB_SIZE);
+
 	if (slab->count == 0) {
 		slab->next = heap.first;
 		heap.first = slab;
 	}
-	slab->free[slab->count++] =
-		(uint16_t)((at - (uintptr_t)slab) / MEM_BLOCK | (cold ? COLD : 0));
-	mutex_unlock(&heap.lock);
+	slab->cold[slab->count++] = (uint16_t)((at - (uintptr_t)slab) / MEM_BLOCK);
+}
+
+void mem_blocks_trim(void)
+{
+	void *blocks[TRIM_BLOCKS];
+	unsigned count = 0;
+
+	if (atomic_load_explicit(&heap.warm_count, memory_order_relaxed) <= WARM_MAX)
+		return;
+	do {
+		mutex_lock(&heap.lock);
+		while (count > 0)
+			put_cold(blocks[--count]);
+		while (count < TRIM_BLOCKS && heap.warm_count > WARM_MAX)
+			blocks[count++] = take_warm();
+		mutex_unlock(&heap.lock);
+		for (unsigned i = 0; i < count; i++)
+			(void)madvise(blocks[i], MEM_BLOCK, MADV_DONTNEED);
+	} while (count > 0);
 }
 
 #endif

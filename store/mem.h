@@ -21,14 +21,19 @@ void *mem_copy(const void *bytes, size_t size);
 /* Accepts NULL. */
 void mem_free(void *memory);
 
-/* Gives MEM_BLOCK bytes, page-aligned, for mem_block_free. Blocks have a heap of their own: what is
- * freed goes back to the system at once but for a few MiB, whoever had it and whatever still lies
- * around it, so that a bound on blocks is a bound on memory. */
+/* Gives MEM_BLOCK bytes, page-aligned, for mem_block_free. Blocks have a heap of their own: those
+ * that were freed are used again before any other, and mem_blocks_trim gives the memory of all but a
+ * few MiB of them back to the system, whoever had them and whatever still lies around them, so that
+ * a bound on blocks is a bound on memory. */
 enum { MEM_BLOCK = 16 * 1024 };
 void *mem_block(void);
 
-/* Accepts NULL. */
+/* Accepts NULL. Never waits for the system. */
 void mem_block_free(void *block);
+
+/* A system call of up to 200 us for each block given back: whoever frees many calls it when he holds
+ * no lock any more. */
+void mem_blocks_trim(void);
 
 /* For a daemon, before it has threads: what was freed is kept for what comes next, up to 8 MiB at the
  * end of the heap. The system's own way takes memory for every large buffer anew, page by page,

@@ -322,6 +322,7 @@ void tree_shrink(struct tree *tree)
 			tree_turn(tree, NULL, 0);
 		rounds += tree->hand.size == 0;
 		rwlock_write_done(&tree->lock);
+		mem_blocks_trim();
 	}
 }
 
@@ -489,6 +490,7 @@ void tree_release(struct tree *tree, struct frozen *frozen)
 	rwlock_write(&tree->lock);
 	tree_unref(tree, frozen->root);
 	rwlock_write_done(&tree->lock);
+	mem_blocks_trim();
 	frozen->root = NULL;
 }
 
@@ -532,6 +534,7 @@ void tree_close(struct tree *tree)
 		tree_unref(tree, tree->root.node);
 	assert(tree->memory == 0 && tree->dirty_units == 0);
 	rwlock_write_done(&tree->lock);
+	mem_blocks_trim();
 	rwlock_done(&tree->lock);
 	mutex_done(&tree->relief);
 	mem_free(tree->relief_buffer);

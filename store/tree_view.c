@@ -79,6 +79,7 @@ void tree_view_close(struct tree *tree, struct tree_view *view)
 	if (view->root.node)
 		tree_unref(tree, view->root.node);
 	rwlock_write_done(&tree->lock);
+	mem_blocks_trim();
 	mem_free(view);
 }
 
@@ -136,5 +137,6 @@ void tree_views_write(struct tree *tree, const struct frozen *frozen)
 		rwlock_write(&tree->lock);
 		tree_unref(tree, root);
 		rwlock_write_done(&tree->lock);
+		mem_blocks_trim();
 	}
 }

@@ -380,6 +380,7 @@ static int pen_empty(struct pen *pen)
 	}
 	pen->count = 0;
 	pen->used = 0;
+	mem_blocks_trim();
 	if (rc == 0 && pen->written.bytes >= FLUSH_BYTES)
 		rc = flush(pen);
 	return rc;
@@ -603,6 +604,7 @@ static void relieve(struct tree *tree, int most_rounds) NEEDS(tree->relief)
 				rounds = 0;
 			writes++;
 		}
+		mem_blocks_trim();
 	}
 	more = tree->cache / TRY_FRACTION < TRY_MIN ? TRY_MIN : tree->cache / TRY_FRACTION;
 	rwlock_write(&tree->lock);

@@ -65,6 +65,26 @@ static void no_block_is_given_twice(void **state)
 	free_every(1);
 }
 
+/* Some of them warm, some given back, in any order: by now all of them have been both. */
+static void a_trimmed_block_is_a_block(void **state)
+{
+	(void)state;
+	for (int round = 0; round < 3; round++) {
+		take_all();
+		free_every(2 + round);
+		mem_blocks_trim();
+		for (int i = 0; i < COUNT; i += 2 + round) {
+			blocks[i] = mem_block();
+			assert_non_null(blocks[i]);
+			memcpy(blocks[i], &i, sizeof(i));
+		}
+		for (int i = 0; i < COUNT; i++)
+			assert_memory_equal(blocks[i], &i, sizeof(i));
+		free_every(1);
+		mem_blocks_trim();
+	}
+}
+
 static void without_memory_there_is_no_block(void **state)
 {
 	(void)state;
@@ -75,7 +95,7 @@ static void without_memory_there_is_no_block(void **state)
 }
 
 /* Every other one stays: what lies between must go back all the same. */
-static void freed_blocks_take_no_memory(void **state)
+static void trimmed_blocks_take_no_memory(void **state)
 {
 	long before;
 	(void)state;
@@ -86,8 +106,10 @@ static void freed_blocks_take_no_memory(void **state)
 	take_all();
 	before = resident();
 	free_every(2);
+	mem_blocks_trim();
 	assert_true(before - resident() > 4096);	/* of 8192 pages that were freed */
 	free_every(1);
+	mem_blocks_trim();
 	assert_true(before - resident() > 12000);
 }
 
@@ -95,8 +117,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(no_block_is_given_twice),
+		cmocka_unit_test(a_trimmed_block_is_a_block),
 		cmocka_unit_test(without_memory_there_is_no_block),
-		cmocka_unit_test(freed_blocks_take_no_memory),
+		cmocka_unit_test(trimmed_blocks_take_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
