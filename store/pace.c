@@ -11,9 +11,10 @@
  * `x` of the rest full a byte costs x / (1 - x) of what would let the checkpoint's expected
  * duration fill it; so if that holds, two thirds of the rest are full at the end, whatever the
  * writers' appetite. What is owed is one sum for all: who comes next waits until it is paid, so
- * that ten writers are slowed as much as one. Time that went by since the last debt was paid, be
- * it that nobody came or that a sleep took longer than it should, is credit, for a while: so
- * writers are as fast as they may be, even one alone who sleeps a little between any two. */
+ * that ten writers are slowed as much as one; but for a nap at the most, and if more is owed, so
+ * does who comes then. Time that went by since the last debt was paid, be it that nobody came or
+ * that a sleep took longer than it should, is credit, for a while: so writers are as fast as they
+ * may be, even one alone who sleeps a little between any two. */
 #include <errno.h>
 #include <time.h>
 
@@ -21,7 +22,8 @@
 
 enum {
 	NAP_MIN_NS = 100 * 1000,	/* below that sleeping costs more than it saves */
-	NAP_MAX_NS = 10 * 1000 * 1000,
+	NAP_MAX_NS = 5 * 1000 * 1000,	/* with a busy machine's lateness still far from 20 ms */
+	DEBT_MAX_NS = 10 * 1000 * 1000,
 	CREDIT_NS = 2 * 1000 * 1000,
 	TOOK_MIN_NS = 250 * 1000 * 1000,
 	NS_PER_MS = 1000 * 1000,
@@ -94,7 +96,7 @@ uint64_t pace_cost(uint64_t took_ns, uint64_t began, uint64_t fill, uint64_t lim
 	if (x > X_MAX)
 		x = X_MAX;
 	cost = (double)took_ns * (double)bytes / rest * x / (1 - x);
-	return cost < NAP_MAX_NS ? (uint64_t)cost : NAP_MAX_NS;
+	return cost < DEBT_MAX_NS ? (uint64_t)cost : DEBT_MAX_NS;
 }
 
 void pace_charge(struct engine *engine)
@@ -117,8 +119,8 @@ void pace_charge(struct engine *engine)
 	cost = pace_cost(duration(engine, now), began, fill, limit, fill - seen);
 	do {
 		until = (paid + CREDIT_NS > now ? paid : now - CREDIT_NS) + cost;
-		if (until > now + NAP_MAX_NS)
-			until = now + NAP_MAX_NS;
+		if (until > now + DEBT_MAX_NS)
+			until = now + DEBT_MAX_NS;
 	} while (!atomic_compare_exchange_weak(&engine->paid_until, &paid, until));
 }
 
@@ -133,7 +135,7 @@ void engine_pace(struct engine *engine)
 	now = engine->os->monotonic_ns(engine->os);
 	if (until < now + NAP_MIN_NS)
 		return;
-	nap.tv_nsec = (long)(until - now);
+	nap.tv_nsec = (long)(until - now < NAP_MAX_NS ? until - now : NAP_MAX_NS);
 	while (nanosleep(&nap, &nap) < 0 && errno == EINTR)
 		;
 }

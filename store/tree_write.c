@@ -15,6 +15,7 @@ enum {
 	MANY_BLOCKS = 8,
 	SCARCE_FRACTION = 8,		/* of the file: fewer units in free quads are few */
 	QUAD_UNITS = 4,			/* blocks up to this size lie within a quad (space.h) */
+	LEAVES_AT_ONCE = 8,		/* copied under the lock */
 	TURNS = 16,			/* of the clock's hand, under the lock */
 	EARLY_WRITES = 4,		/* by one thread, before it lets others do it */
 	RELIEF_SLACK = 4 << 20,		/* over the cache by so much, everybody does it first */
@@ -450,6 +451,40 @@ static int write_frozen(struct pen *pen, const struct stroke *stroke)
 	return rc;
 }
 
+/* Gathers leaves below `node`, from *index on: a few, or commits would wait for too long, but not one
+ * at a time, or we and they would wake each other for each. Returns 1 if there is no room. */
+static int gather(struct pen *pen, struct node *node, uint32_t *index)
+	NEEDS_SHARED(pen->tree->lock)
+{
+	int rc = 0;
+
+	for (int few = LEAVES_AT_ONCE; rc == 0 && few > 0 && *index < node->count; ++*index) {
+		struct node *leaf = inner_child(node, *index);
+
+		if (!leaf || leaf->ref.length)
+			continue;
+		if (!has_room(pen, leaf))
+			return 1;
+		rc = pen_add(pen, &(struct stroke){ leaf, node, *index, .gap = 0 });
+		few--;
+	}
+	return rc;
+}
+
+static int write_leaves(struct pen *pen, struct node *node)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; rc == 0 && i < node->count;) {
+		rwlock_read(&pen->tree->lock);
+		rc = gather(pen, node, &i);
+		rwlock_read_done(&pen->tree->lock);
+		if (rc == 1)
+			rc = pen_empty(pen);
+	}
+	return rc;
+}
+
 /* Writes `node`, which is not on disk, and what is below it: first the children, in key order,
  * then, when it is known where they lie, the node. */
 static int write_below(struct pen *pen, struct node *node, struct node *parent, uint32_t index)
@@ -457,7 +492,9 @@ static int write_below(struct pen *pen, struct node *node, struct node *parent, 
 	struct node *child;
 	int rc = 0;
 
-	for (uint32_t i = 0; node->level && rc == 0 &&
+	if (node->level == 1)
+		rc = write_leaves(pen, node);
+	for (uint32_t i = 0; node->level > 1 && rc == 0 &&
 	     (child = next_unwritten(pen->tree, node, &i)); i++)
 		rc = write_below(pen, child, node, i);
 	if (rc == 0 && node->level)

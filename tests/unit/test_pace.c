@@ -15,7 +15,7 @@ enum {
 	HALF = LIMIT / 2,		/* where the checkpoint began */
 	SMALL = 4 << 20,
 	BATCH = 4096,
-	NAP_MAX_NS = 10 * 1000 * 1000,	/* these two as pace.c has them */
+	DEBT_MAX_NS = 10 * 1000 * 1000,	/* these two as pace.c has them */
 	CREDIT_NS = 2 * 1000 * 1000,
 	MS = 1000 * 1000,
 };
@@ -64,12 +64,12 @@ static void no_product_is_too_large(void **state)
 		for (uint64_t bytes = 1; bytes <= LIMIT; bytes *= 2) {
 			const uint64_t cost = pace_cost(took, HALF, LIMIT, LIMIT, bytes);
 
-			assert_in_range(cost, 0, NAP_MAX_NS);
+			assert_in_range(cost, 0, DEBT_MAX_NS);
 			assert_true(cost >= pace_cost(took / 2, HALF, LIMIT, LIMIT, bytes));
 			assert_true(cost >= pace_cost(took, HALF, LIMIT, LIMIT, bytes / 2));
 		}
-	assert_int_equal(pace_cost(36000 * second, HALF, LIMIT, LIMIT, 1 << 24), NAP_MAX_NS);
-	assert_int_equal(pace_cost(UINT64_MAX, HALF, UINT64_MAX, LIMIT, UINT64_MAX), NAP_MAX_NS);
+	assert_int_equal(pace_cost(36000 * second, HALF, LIMIT, LIMIT, 1 << 24), DEBT_MAX_NS);
+	assert_int_equal(pace_cost(UINT64_MAX, HALF, UINT64_MAX, LIMIT, UINT64_MAX), DEBT_MAX_NS);
 }
 
 /* ---- the engine ------------------------------------------------------------------------- */
@@ -130,12 +130,12 @@ static void whoever_commits_when_it_is_due_makes_the_next_one_wait(void **state)
 		}
 		owed = atomic_load(&e->paid_until);
 	}
-	assert_int_equal(owed, now + NAP_MAX_NS);	/* nobody has paid, and it is never more */
+	assert_int_equal(owed, now + DEBT_MAX_NS);	/* nobody has paid, and it is never more */
 	engine_pace(e);
-	sim_advance(disk, NAP_MAX_NS);			/* that is paid */
+	sim_advance(disk, DEBT_MAX_NS);			/* that is paid */
 	engine_pace(e);
 	put(e);
-	assert_true(atomic_load(&e->paid_until) > now + NAP_MAX_NS);
+	assert_true(atomic_load(&e->paid_until) > now + DEBT_MAX_NS);
 	mutex_unlock(&e->checkpoint);
 	assert_int_equal(engine_close(e), 0);
 	sim_free(disk);
@@ -159,7 +159,7 @@ static void whoever_sleeps_too_long_has_paid_for_what_comes_next(void **state)
 
 	while (!fuller(e, 3, SMALL / 8))
 		put(e);
-	sim_advance(disk, NAP_MAX_NS);
+	sim_advance(disk, DEBT_MAX_NS);
 	cost = put_for(e);
 	assert_in_range(cost, 2 * MS, 4 * MS);
 	sim_advance(disk, cost + MS);
