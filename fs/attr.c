@@ -131,8 +131,8 @@ int attr_show(struct fs *fs, struct node *node, struct shown *out)
 	return rc;
 }
 
-/* Most nodes never had a draft, which is known without the lock: a publication notes its revision
- * before the draft goes. */
+/* Most never had a draft, which is known without the lock: a publication notes its revision before the
+ * draft goes. */
 int attr_show_found(struct fs *fs, struct node *node, const struct attr *attr,
 		    struct shown *out)
 {
@@ -140,7 +140,7 @@ int attr_show_found(struct fs *fs, struct node *node, const struct attr *attr,
 	bool staged;
 	int rc;
 
-	if (!atomic_load(&node->draft) && !atomic_load(&node->revision)) {
+	if (!node || (!atomic_load(&node->draft) && !atomic_load(&node->revision))) {
 		show(fs, attr, false, out);
 		return 0;
 	}

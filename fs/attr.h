@@ -25,8 +25,9 @@ struct shown {
 int attr_get(struct fs *fs, struct node *node, struct attr *out);
 int attr_show(struct fs *fs, struct node *node, struct shown *out);
 
-/* Shows `attr`, just read by name; or reads it again, if the node has or had something staged: what
- * was read may be older than what the kernel already knows. The caller holds `names`. */
+/* Shows `attr`, just read by name; or reads it again, if its node (NULL: there is none) has or had
+ * something staged: what was read may be older than what the kernel already knows. The caller holds
+ * `names`. */
 int attr_show_found(struct fs *fs, struct node *node, const struct attr *attr,
 		    struct shown *out) NEEDS_SHARED(fs->names);
 

@@ -300,8 +300,7 @@ static int look_up(struct listing *l, struct slice name, const struct attr *attr
 {
 	const struct place place = { l->dir->node->id, name };
 	struct shown shown;
-	struct node *node;
-	const int rc = names_meet(l->fs, place, attr, &node, &shown);
+	const int rc = names_list(l->fs, place, attr, &shown);
 
 	if (rc == 0)
 		add_shown(l, attr->id, &shown);

@@ -22,7 +22,9 @@ static int node_named(struct fs *fs, struct place place, struct node **out) NEED
 	uint64_t id;
 	const int rc = store_id(fs->store, place, &id);
 
-	*out = rc == 0 ? nodes_with(&fs->nodes, id) : NULL;
+	*out = NULL;
+	if (rc == 0)
+		return nodes_with(&fs->nodes, id, out);
 	return rc == -ENOENT ? 0 : rc;
 }
 
@@ -40,21 +42,32 @@ static int keep(struct fs *fs, struct place place, struct node *node, bool repla
 	return rc < 0 ? rc : attr_keep(fs, node, place, replaced);
 }
 
+/* What stat showed last is what the node keeps. */
+static void keep_attr(struct node *node, const struct attr *last)
+{
+	mutex_lock(&node->lock);
+	node->attr = *last;
+	mutex_unlock(&node->lock);
+}
+
 /* ---- expiry ---------------------------------------------------------------------------------- */
 
 /* Takes away the name `place`, of `node` unless that is NULL, if it has expired; 1 if so. */
 static int expire_name(struct fs *fs, struct place place, struct node *node) NEEDS(fs->names)
 {
 	struct note *note = node ? note_deleted(place, node->id) : NULL;
+	struct attr last;
 	uint64_t revision;
 	int rc = node ? keep(fs, place, node, false) : 0;
 
 	if (rc == 0)
-		rc = store_remove(fs->store, place, STORE_EXPIRED, NULL, &revision);
+		rc = store_remove(fs->store, place, STORE_EXPIRED, &last, &revision);
 	if (rc < 0) {
 		note_free(note);
 		return rc == -EAGAIN || rc == -ENOENT ? 0 : rc;
 	}
+	if (node)
+		keep_attr(node, &last);
 	warden_post(&fs->warden, note);
 	return 1;
 }
@@ -189,6 +202,19 @@ int names_meet(struct fs *fs, struct place place, const struct attr *attr, struc
 	return rc;
 }
 
+int names_list(struct fs *fs, struct place place, const struct attr *attr, struct shown *shown)
+{
+	struct node *node;
+	int rc = nodes_list(&fs->nodes, place, attr, &node);
+
+	if (rc < 0)
+		return rc;
+	rc = attr_show_found(fs, node, attr, shown);
+	if (rc < 0)
+		nodes_forget_id(&fs->nodes, attr->id, 1);
+	return rc;
+}
+
 int names_lookup(struct fs *fs, struct place place, struct node **out, struct shown *shown)
 {
 	struct attr attr;
@@ -255,9 +281,9 @@ static int read_ttl(struct fs *fs, struct node *node, uint64_t *ttl_ms)
 static int default_expiry(struct fs *fs, uint64_t table, uint64_t *expires_ms)
 	NEEDS_SHARED(fs->names)
 {
-	struct node *node = nodes_find(&fs->nodes, table);
+	struct node *node;
 	uint64_t ttl_ms = 0;
-	int rc = 0;
+	int rc = nodes_find(&fs->nodes, table, &node);
 
 	if (node) {
 		mutex_lock(&node->lock);
@@ -272,12 +298,13 @@ static int default_expiry(struct fs *fs, uint64_t table, uint64_t *expires_ms)
 	return rc;
 }
 
-static void inherit_group(struct fs *fs, uint64_t table, struct store_new *what)
+static int inherit_group(struct fs *fs, uint64_t table, struct store_new *what)
 {
-	struct node *node = nodes_find(&fs->nodes, table);
+	struct node *node;
+	const int rc = nodes_find(&fs->nodes, table, &node);
 
 	if (!node)
-		return;
+		return rc;
 	mutex_lock(&node->lock);
 	if (node->attr.mode & S_ISGID) {
 		what->gid = node->attr.gid;
@@ -285,6 +312,7 @@ static void inherit_group(struct fs *fs, uint64_t table, struct store_new *what)
 			what->mode |= S_ISGID;
 	}
 	mutex_unlock(&node->lock);
+	return 0;
 }
 
 /* Puts into *what, and `set`, to which it is lent, what comes from the table's default list. */
@@ -310,12 +338,17 @@ static int take_over(struct slice list, struct store_new *what, struct buffer *s
 static int inherit_acl(struct fs *fs, uint64_t table, mode_t umask, struct store_new *what,
 		       struct buffer *set) NEEDS_SHARED(fs->names)
 {
-	struct node *node = fs->options.acl ? nodes_find(&fs->nodes, table) : NULL;
+	struct node *node = NULL;
 	struct buffer list = { 0 };
-	int rc = -ENODATA;
+	int rc = 0;
 
 	if (S_ISLNK(what->mode))
 		return 0;
+	if (fs->options.acl)
+		rc = nodes_find(&fs->nodes, table, &node);
+	if (rc < 0)
+		return rc;
+	rc = -ENODATA;
 	if (node && !node->gone)
 		rc = store_xattr_get(fs->store, node_place(node), slice_str(ACL_DEFAULT), &list);
 	if (rc == 0)
@@ -335,8 +368,9 @@ static int make_held(struct fs *fs, struct place place, const struct store_new *
 	struct attr attr;
 	int rc;
 
-	inherit_group(fs, place.table, &heir);
-	rc = inherit_acl(fs, place.table, umask, &heir, &set);
+	rc = inherit_group(fs, place.table, &heir);
+	if (rc == 0)
+		rc = inherit_acl(fs, place.table, umask, &heir, &set);
 	if (rc == 0 && S_ISREG(heir.mode))
 		rc = default_expiry(fs, place.table, &heir.expires_ms);
 	if (rc == 0)
@@ -406,14 +440,6 @@ int names_link(struct fs *fs, struct node *node, struct place to, struct shown *
 }
 
 /* ---- removing -------------------------------------------------------------------------------- */
-
-/* What stat showed last is what the node keeps. */
-static void keep_attr(struct node *node, const struct attr *last)
-{
-	mutex_lock(&node->lock);
-	node->attr = *last;
-	mutex_unlock(&node->lock);
-}
 
 /* Before `node` loses its name at `place`. If that is its last, whoever has it open keeps the
  * value, and the node keeps what stat shows. An entry that has expired is left for the change to

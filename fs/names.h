@@ -26,6 +26,10 @@ int names_lookup(struct fs *fs, struct place place, struct node **out, struct sh
 int names_meet(struct fs *fs, struct place place, const struct attr *attr, struct node **out,
 	       struct shown *shown) NEEDS_SHARED(fs->names);
 
+/* The same for what a listing shows. */
+int names_list(struct fs *fs, struct place place, const struct attr *attr, struct shown *shown)
+	NEEDS_SHARED(fs->names);
+
 /* Copies a symbolic link's target to `out`. */
 int names_readlink(struct fs *fs, struct node *node, struct buffer *out);
 

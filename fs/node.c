@@ -5,7 +5,31 @@
 
 #include "mem.h"
 
-#define NODE_OF(link) ((struct node *)((char *)(link) - offsetof(struct node, by_id)))
+/* What was shown of an entry: enough for a node. */
+struct listed {
+	struct known known;
+	uint64_t table;
+	uint64_t expires_ms;
+	uint32_t mode, uid, gid;
+	uint8_t has_version : 1, unpublished : 1;
+	uint8_t name_size;
+	uint8_t name[];
+};
+
+static uint64_t id_of(const struct known *known)
+{
+	return known->by_id.hash;
+}
+
+static struct listed *listed_of(struct known *known)
+{
+	return (struct listed *)known;
+}
+
+static struct node *node_of(struct known *known)
+{
+	return (struct node *)known;
+}
 
 struct place node_place(const struct node *node)
 {
@@ -14,11 +38,15 @@ struct place node_place(const struct node *node)
 
 /* Ids are handed out one after the other, and are their own hashes, so that neighbours stay
  * neighbours: a listing finds their buckets, and what hangs there, in the processor's cache. */
-static struct node *find(struct nodes *nodes, uint64_t id) NEEDS(nodes->lock)
+static struct known *find(struct nodes *nodes, uint64_t id) NEEDS(nodes->lock)
 {
-	struct hash_link *link = hash_first(&nodes->by_id, id);
+	return (struct known *)hash_first(&nodes->by_id, id);
+}
 
-	return link ? NODE_OF(link) : NULL;
+static void insert(struct nodes *nodes, struct known *known, uint64_t id) NEEDS(nodes->lock)
+{
+	hash_insert(&nodes->by_id, &known->by_id, id);
+	nodes->made++;
 }
 
 static struct node *node_new(struct place place, const struct attr *attr)
@@ -56,6 +84,14 @@ static void node_free(struct node *node)
 	mem_free(node);
 }
 
+static void known_free(struct known *known)
+{
+	if (known && known->listed)
+		mem_free(known);
+	else
+		node_free(node_of(known));
+}
+
 /* Takes the node off the list of drafted ones. */
 static void unlist(struct nodes *nodes, struct node *node) NEEDS(nodes->lock)
 {
@@ -67,17 +103,63 @@ static void unlist(struct nodes *nodes, struct node *node) NEEDS(nodes->lock)
 		node->next->prev = node->prev;
 }
 
-/* Takes a node that nobody holds any more out of the table, for the caller to free once the lock
- * is given back; NULL if somebody does. */
-static struct node *take_unheld(struct nodes *nodes, struct node *node) NEEDS(nodes->lock)
+/* Takes what nobody holds any more out of the table, for the caller to free once the lock is given
+ * back; NULL if somebody does. */
+static struct known *take_unheld(struct nodes *nodes, struct known *known) NEEDS(nodes->lock)
 {
-	if (node->lookups || node->pins)
+	if (known->lookups || (!known->listed && node_of(known)->pins))
 		return NULL;
-	hash_remove(&nodes->by_id, &node->by_id);
-	if (atomic_load(&node->draft))
-		unlist(nodes, node);
+	hash_remove(&nodes->by_id, &known->by_id);
+	if (!known->listed && atomic_load(&node_of(known)->draft))
+		unlist(nodes, node_of(known));
 	nodes->freed++;
+	return known;
+}
+
+/* Makes a node of what was listed, which it takes the place of. NULL if there is no memory. */
+static struct node *become_node(struct nodes *nodes, struct listed *listed) NEEDS(nodes->lock)
+{
+	const struct attr attr = {
+		.id = id_of(&listed->known),
+		.mode = listed->mode,
+		.uid = listed->uid,
+		.gid = listed->gid,
+		.version = listed->has_version,
+		.unpublished = listed->unpublished,
+		.expires_ms = listed->expires_ms,
+	};
+	const struct place place = { listed->table, { listed->name, listed->name_size } };
+	struct node *node = node_new(place, &attr);
+
+	if (!node)
+		return NULL;
+	node->known.lookups = listed->known.lookups;
+	hash_remove(&nodes->by_id, &listed->known.by_id);
+	hash_insert(&nodes->by_id, &node->known.by_id, node->id);
+	mem_free(listed);
 	return node;
+}
+
+static struct node *node_at(struct nodes *nodes, struct known *known) NEEDS(nodes->lock)
+{
+	return known->listed ? become_node(nodes, listed_of(known)) : node_of(known);
+}
+
+/* Finds the node of an entry that is known, and pins it so often. */
+static int get(struct nodes *nodes, uint64_t id, unsigned pins, struct node **out)
+{
+	struct known *known;
+	struct node *node = NULL;
+
+	mutex_lock(&nodes->lock);
+	known = find(nodes, id);
+	if (known)
+		node = node_at(nodes, known);
+	if (node)
+		node->pins += pins;
+	mutex_unlock(&nodes->lock);
+	*out = node;
+	return known && !node ? -ENOMEM : 0;
 }
 
 int nodes_init(struct nodes *nodes, const struct attr *root)
@@ -97,7 +179,7 @@ int nodes_init(struct nodes *nodes, const struct attr *root)
 	}
 	node->pins = 1;
 	mutex_lock(&nodes->lock);
-	hash_insert(&nodes->by_id, &node->by_id, node->id);
+	insert(nodes, &node->known, node->id);
 	mutex_unlock(&nodes->lock);
 	return 0;
 }
@@ -106,10 +188,10 @@ static void free_all(struct hash *by_id)
 {
 	for (size_t i = 0; by_id->buckets && i < by_id->round + by_id->split; i++)
 		while (by_id->buckets[i]) {
-			struct node *node = NODE_OF(by_id->buckets[i]);
+			struct known *known = (struct known *)by_id->buckets[i];
 
-			by_id->buckets[i] = node->by_id.next;
-			node_free(node);
+			by_id->buckets[i] = known->by_id.next;
+			known_free(known);
 		}
 }
 
@@ -120,94 +202,144 @@ void nodes_done(struct nodes *nodes)
 	mutex_done(&nodes->lock);
 }
 
-struct node *nodes_find(struct nodes *nodes, uint64_t id)
+int nodes_find(struct nodes *nodes, uint64_t id, struct node **out)
 {
-	struct node *node;
+	return get(nodes, id, 0, out);
+}
 
-	mutex_lock(&nodes->lock);
-	node = find(nodes, id);
-	mutex_unlock(&nodes->lock);
-	return node;
+int nodes_with(struct nodes *nodes, uint64_t id, struct node **out)
+{
+	return get(nodes, id, 1, out);
 }
 
 /* Makes the node of what was found at `place`; NULL if there is no memory. */
-static struct node *insert_new(struct nodes *nodes, struct place place, const struct attr *attr)
+static struct node *insert_node(struct nodes *nodes, struct place place, const struct attr *attr)
 	NEEDS(nodes->lock)
 {
 	uint8_t name[STORE_SHARED_NAME];
 	struct node *node =
 		node_new(attr->shared ? place_shared(attr->id, name) : place, attr);
 
-	if (!node)
-		return NULL;
-	hash_insert(&nodes->by_id, &node->by_id, node->id);
-	nodes->made++;
+	if (node)
+		insert(nodes, &node->known, node->id);
 	return node;
+}
+
+static void listed_show(struct listed *listed, const struct attr *attr)
+{
+	listed->mode = attr->mode;
+	listed->uid = attr->uid;
+	listed->gid = attr->gid;
+	listed->expires_ms = attr->expires_ms;
+	listed->has_version = attr->version != 0;
+	listed->unpublished = attr->unpublished;
+}
+
+static struct listed *insert_listed(struct nodes *nodes, struct place place,
+				    const struct attr *attr) NEEDS(nodes->lock)
+{
+	struct listed *listed = mem_alloc(sizeof(*listed) + place.name.size);
+
+	if (!listed)
+		return NULL;
+	listed->known.listed = 1;
+	listed->known.lookups = 0;
+	listed->table = place.table;
+	listed->name_size = (uint8_t)place.name.size;
+	if (place.name.size)
+		memcpy(listed->name, place.name.data, place.name.size);
+	listed_show(listed, attr);
+	insert(nodes, &listed->known, attr->id);
+	return listed;
+}
+
+/* Notes what a node that was there already shows now. */
+static void see(struct node *node, const struct attr *attr)
+{
+	mutex_lock(&node->lock);
+	node->attr = *attr;
+	mutex_unlock(&node->lock);
 }
 
 int nodes_meet(struct nodes *nodes, struct place place, const struct attr *attr,
 	       struct node **out)
 {
+	struct known *known;
 	struct node *node;
-	bool known;
+	bool is_new;
 
 	mutex_lock(&nodes->lock);
-	node = find(nodes, attr->id);
-	known = node != NULL;
-	if (!known)
-		node = insert_new(nodes, place, attr);
+	known = find(nodes, attr->id);
+	is_new = !known;
+	if (is_new)
+		node = insert_node(nodes, place, attr);
+	else
+		node = node_at(nodes, known);
 	if (node)
-		node->lookups++;
+		node->known.lookups++;
 	mutex_unlock(&nodes->lock);
 	if (!node)
 		return -ENOMEM;
-	if (known) {
-		mutex_lock(&node->lock);
-		node->attr = *attr;
-		mutex_unlock(&node->lock);
-	}
+	if (!is_new)
+		see(node, attr);
 	*out = node;
 	return 0;
 }
 
-struct node *nodes_with(struct nodes *nodes, uint64_t id)
+int nodes_list(struct nodes *nodes, struct place place, const struct attr *attr,
+	       struct node **out)
 {
-	struct node *node;
+	struct known *known;
 
+	if (attr->shared)	/* it may lose the name that it is listed under */
+		return nodes_meet(nodes, place, attr, out);
+	*out = NULL;
 	mutex_lock(&nodes->lock);
-	node = find(nodes, id);
-	if (node)
-		node->pins++;
+	known = find(nodes, attr->id);
+	if (!known)
+		known = (struct known *)insert_listed(nodes, place, attr);
+	else if (known->listed)
+		listed_show(listed_of(known), attr);
+	else
+		*out = node_of(known);
+	if (known)
+		known->lookups++;
 	mutex_unlock(&nodes->lock);
-	return node;
+	if (*out)
+		see(*out, attr);
+	return known ? 0 : -ENOMEM;
 }
 
-/* Takes references back from the kernel; returns the node if it is to be freed. */
-static struct node *take_back(struct nodes *nodes, struct node *node, uint64_t count)
+/* Takes references back from the kernel; returns what is to be freed. */
+static struct known *take_back(struct nodes *nodes, struct known *known, uint64_t count)
 	NEEDS(nodes->lock)
 {
-	node->lookups -= count < node->lookups ? count : node->lookups;
-	return take_unheld(nodes, node);
+	const uint64_t lookups = known->lookups;
+
+	known->lookups = lookups > count ? (lookups - count) & UINT64_MAX >> 1 : 0;
+	return take_unheld(nodes, known);
 }
 
 void nodes_forget(struct nodes *nodes, struct node *node, uint64_t count)
 {
+	struct known *unheld;
+
 	mutex_lock(&nodes->lock);
-	node = take_back(nodes, node, count);
+	unheld = take_back(nodes, &node->known, count);
 	mutex_unlock(&nodes->lock);
-	node_free(node);
+	known_free(unheld);
 }
 
 void nodes_forget_id(struct nodes *nodes, uint64_t id, uint64_t count)
 {
-	struct node *node;
+	struct known *known;
 
 	mutex_lock(&nodes->lock);
-	node = find(nodes, id);
-	if (node)
-		node = take_back(nodes, node, count);
+	known = find(nodes, id);
+	if (known)
+		known = take_back(nodes, known, count);
 	mutex_unlock(&nodes->lock);
-	node_free(node);
+	known_free(known);
 }
 
 uint64_t nodes_freed(struct nodes *nodes, uint64_t *made)
@@ -222,6 +354,18 @@ uint64_t nodes_freed(struct nodes *nodes, uint64_t *made)
 	return freed;
 }
 
+uint64_t nodes_drafts(struct nodes *nodes, bool *any)
+{
+	uint64_t drafts;
+
+	mutex_lock(&nodes->lock);
+	drafts = nodes->drafts;
+	if (any)
+		*any = nodes->drafted != NULL;
+	mutex_unlock(&nodes->lock);
+	return drafts;
+}
+
 void nodes_pin(struct nodes *nodes, struct node *node)
 {
 	mutex_lock(&nodes->lock);
@@ -231,14 +375,16 @@ void nodes_pin(struct nodes *nodes, struct node *node)
 
 void nodes_unpin(struct nodes *nodes, struct node *node)
 {
+	struct known *unheld;
+
 	if (!node)
 		return;
 	mutex_lock(&nodes->lock);
 	assert(node->pins);
 	node->pins--;
-	node = take_unheld(nodes, node);
+	unheld = take_unheld(nodes, &node->known);
 	mutex_unlock(&nodes->lock);
-	node_free(node);
+	known_free(unheld);
 }
 
 void node_move(struct node *node, uint64_t table, uint8_t *name, uint8_t name_size)
@@ -262,6 +408,7 @@ void node_set_draft(struct nodes *nodes, struct node *node, struct draft *draft)
 	if (node->next)
 		node->next->prev = node;
 	nodes->drafted = node;
+	nodes->drafts++;
 	atomic_store(&node->draft, draft);
 	mutex_unlock(&nodes->lock);
 }

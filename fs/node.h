@@ -10,6 +10,9 @@
  *                    |                    |
  *                    '--> freed <---------'        with the last lookup and the last pin
  *
+ * What was only ever shown in a listing needs no node yet: of a million such entries, little is kept
+ * but their names. One that something is asked of becomes a node then (nodes_find).
+ *
  * A node of a shared entry, one with several names, is at none of them but at place_shared, where
  * the store finds the entry whichever of its names come and go; node_move takes it there when
  * it gets its second name, and there it stays.
@@ -32,10 +35,17 @@
 #include "locks.h"
 #include "store.h"
 
+/* How each entry that the kernel knows begins; guarded by nodes.lock. */
+struct known {
+	struct hash_link by_id;
+	uint64_t listed : 1;			/* there is no node */
+	uint64_t lookups : 63;
+};
+
 struct node {
-	struct hash_link by_id;			/* guarded by nodes.lock */
+	struct known known;
 	uint64_t id;				/* immutable */
-	uint64_t lookups, pins;			/* guarded by nodes.lock */
+	uint64_t pins;				/* guarded by nodes.lock */
 	struct node *prev, *next;		/* of the drafted ones; guarded by nodes.lock */
 
 	uint64_t table;				/* guarded by names */
@@ -59,7 +69,8 @@ struct node {
 	bool settling;				/* see handle_settle */
 	bool renewed;				/* truncated by open since its last publication */
 	int failed;				/* first error of a write since then, if renewed */
-	struct attr attr;			/* as last seen: what is left once it is gone, */
+	struct attr attr;			/* as last seen (if in a listing, without sizes and
+						 * times): what is left once it is gone, */
 	uint64_t default_ttl_ms;		/* a table's (names.h); TTL_UNKNOWN: not read yet */
 	struct buffer xattrs;			/* and its attributes then, a set of xattr_set.h */
 
@@ -70,9 +81,10 @@ struct node {
 
 struct nodes {
 	struct mutex lock;
-	struct hash by_id;			/* guarded by lock */
+	struct hash by_id;			/* of what is known; guarded by lock */
 	struct node *drafted;			/* those with a draft; guarded by lock */
-	uint64_t made, freed;			/* nodes, ever; guarded by lock */
+	uint64_t drafts;			/* ever given to nodes; guarded by lock */
+	uint64_t made, freed;			/* of what is known, ever; guarded by lock */
 };
 
 /* Makes the table with the root in it, which stays. */
@@ -81,23 +93,30 @@ int nodes_init(struct nodes *nodes, const struct attr *root);
 /* Frees every node, and with it what is staged there. */
 void nodes_done(struct nodes *nodes);
 
-/* The node of an id that the kernel holds, and so may use; NULL only if the kernel errs. */
-struct node *nodes_find(struct nodes *nodes, uint64_t id);
+/* Gives the node of an entry that the kernel knows; NULL: it does not. -ENOMEM. It stays as long as
+ * the kernel holds it, or until who called nodes_with calls nodes_unpin. */
+int nodes_find(struct nodes *nodes, uint64_t id, struct node **out);
+int nodes_with(struct nodes *nodes, uint64_t id, struct node **out);
 
 /* The node of what was just found at `place`, made if there is none, with one more of the
  * kernel's references. The caller holds `names` since before it looked. */
 int nodes_meet(struct nodes *nodes, struct place place, const struct attr *attr,
 	       struct node **out);
 
-/* The node of the entry with this id, pinned, or NULL: the kernel does not know it. */
-struct node *nodes_with(struct nodes *nodes, uint64_t id);
+/* The same for what a listing shows, but *out is NULL if there is no node: nothing else was ever
+ * asked of it. */
+int nodes_list(struct nodes *nodes, struct place place, const struct attr *attr,
+	       struct node **out);
 
 /* The kernel gives back `count` references; to the node of `id`, if there is one. */
 void nodes_forget(struct nodes *nodes, struct node *node, uint64_t count);
 void nodes_forget_id(struct nodes *nodes, uint64_t id, uint64_t count);
 
-/* How many nodes were freed, ever, and unless NULL how many were made. */
+/* How much of what was known was freed, ever, and unless NULL how much was made. */
 uint64_t nodes_freed(struct nodes *nodes, uint64_t *made);
+
+/* How many drafts nodes were given, ever, and unless NULL whether any has one now. */
+uint64_t nodes_drafts(struct nodes *nodes, bool *any);
 
 void nodes_pin(struct nodes *nodes, struct node *node);
 void nodes_unpin(struct nodes *nodes, struct node *node);	/* accepts NULL */

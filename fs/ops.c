@@ -21,10 +21,16 @@ static struct fs *fs_of(fuse_req_t req)
 	return fuse_req_userdata(req);
 }
 
-/* The kernel names only nodes that it holds. */
+/* The kernel names only what it holds. NULL: there is no memory, and that is answered. */
 static struct node *node_of(fuse_req_t req, fuse_ino_t ino)
 {
-	return nodes_find(&fs_of(req)->nodes, ino);
+	struct fs *fs = fs_of(req);
+	struct node *node;
+	const int rc = nodes_find(&fs->nodes, ino, &node);
+
+	if (!node)
+		reply_err(fs, req, rc < 0 ? rc : -ESTALE);
+	return node;
 }
 
 static struct node *file_of(const struct fuse_file_info *fi)
@@ -148,9 +154,13 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, co
 static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 {
 	struct fs *fs = fs_of(req);
+	struct node *node = node_of(req, ino);
 	struct buffer target = { 0 };
-	int rc = names_readlink(fs, node_of(req, ino), &target);
+	int rc;
 
+	if (!node)
+		return;
+	rc = names_readlink(fs, node, &target);
 	if (rc == 0)
 		rc = buffer_append(&target, "", 1);
 	if (rc < 0)
@@ -166,8 +176,11 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const cha
 	struct wait wait = { .care = CARE_KEPT };
 	struct node *node = node_of(req, ino);
 	struct shown shown;
-	const int rc = names_link(fs, node, place_of(parent, name), &shown, &wait.revision);
+	int rc;
 
+	if (!node)
+		return;
+	rc = names_link(fs, node, place_of(parent, name), &shown, &wait.revision);
 	if (rc < 0)
 		reply_err(fs, req, rc);
 	else
@@ -229,8 +242,11 @@ static void reply_current(fuse_req_t req, struct node *node, struct wait wait)
 
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	struct node *node = node_of(req, ino);
+
 	(void)fi;
-	reply_current(req, node_of(req, ino), (struct wait){ 0 });
+	if (node)
+		reply_current(req, node, (struct wait){ 0 });
 }
 
 /* Nanoseconds since 1970 in 64 bits reach from 1677 to 2262: what lies beyond is moved there. */
@@ -339,6 +355,8 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 	struct wait wait = { .care = CARE_LOGGED };
 	int rc = 0;
 
+	if (!node)
+		return;
 	change.of_group = change.strip && keeps_setgid(req, node);
 	change.of_stranger = to_set == 0 && is_stranger(req, node);
 	if (to_set & FUSE_SET_ATTR_SIZE)
@@ -358,9 +376,13 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 static void op_access(fuse_req_t req, fuse_ino_t ino, int mask)
 {
 	struct fs *fs = fs_of(req);
+	struct node *node = node_of(req, ino);
 	struct attr attr;
-	int rc = attr_get(fs, node_of(req, ino), &attr);
+	int rc;
 
+	if (!node)
+		return;
+	rc = attr_get(fs, node, &attr);
 	if (rc == 0 && mask & X_OK && !S_ISDIR(attr.mode) && !(attr.mode & 0111))
 		rc = -EACCES;
 	reply_err(fs, req, rc);
@@ -369,9 +391,13 @@ static void op_access(fuse_req_t req, fuse_ino_t ino, int mask)
 static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
 	struct fs *fs = fs_of(req);
+	struct node *node = node_of(req, ino);
 	struct buffer value = { 0 };
-	const int rc = xattr_get(fs, node_of(req, ino), name, &value);
+	int rc;
 
+	if (!node)
+		return;
+	rc = xattr_get(fs, node, name, &value);
 	if (rc < 0)
 		reply_err(fs, req, rc);
 	else
@@ -382,10 +408,13 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
 static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
 	struct fs *fs = fs_of(req);
+	struct node *node = node_of(req, ino);
 	struct buffer names = { 0 };
-	const bool root = fuse_req_ctx(req)->uid == 0;
-	const int rc = xattr_list(fs, node_of(req, ino), root, &names);
+	int rc;
 
+	if (!node)
+		return;
+	rc = xattr_list(fs, node, fuse_req_ctx(req)->uid == 0, &names);
 	if (rc < 0)
 		reply_err(fs, req, rc);
 	else
@@ -398,10 +427,14 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 {
 	struct wait wait = { .care = xattr_is_ours(name) ? CARE_KEPT : CARE_LOGGED };
 	struct node *node = node_of(req, ino);
-	const struct xattr_how how = { flags, keeps_setgid(req, node) };
+	struct xattr_how how = { .flags = flags };
 	struct fs *fs = fs_of(req);
-	const int rc = xattr_set(fs, node, name, slice_of(value, size), &how, &wait.revision);
+	int rc;
 
+	if (!node)
+		return;
+	how.keep_setgid = keeps_setgid(req, node);
+	rc = xattr_set(fs, node, name, slice_of(value, size), &how, &wait.revision);
 	if (rc == 0 && xattr_is_urgent(fs, node, name))
 		warden_answer(fs, req, wait);
 	else
@@ -411,8 +444,12 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
 	struct wait wait = { .care = xattr_is_ours(name) ? CARE_KEPT : CARE_LOGGED };
-	const int rc = xattr_remove(fs_of(req), node_of(req, ino), name, &wait.revision);
+	struct node *node = node_of(req, ino);
+	int rc;
 
+	if (!node)
+		return;
+	rc = xattr_remove(fs_of(req), node, name, &wait.revision);
 	finish(req, rc, wait);
 }
 
@@ -430,6 +467,8 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct node *node = node_of(req, ino);
 	int rc = 0;
 
+	if (!node)
+		return;
 	if (fi->flags & O_TRUNC) {
 		handle_settle(node);
 		rc = strip(req, node);
@@ -617,9 +656,13 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
+	struct node *node = node_of(req, ino);
 	struct dir *dir;
-	const int rc = dir_open(fs, node_of(req, ino), &dir);
+	int rc;
 
+	if (!node)
+		return;
+	rc = dir_open(fs, node, &dir);
 	if (rc < 0) {
 		reply_err(fs, req, rc);
 		return;

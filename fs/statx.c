@@ -78,11 +78,13 @@ static void fill(struct sx_answer *a, const struct shown *shown)
 /* That the asker has gone meanwhile (-ENOENT) is no trouble. */
 static void answer(struct fs *fs, int fd, const struct fuse_in_header *request)
 {
-	struct node *node = nodes_find(&fs->nodes, request->nodeid);
+	struct node *node;
 	struct sx_answer a = { .header = { .unique = request->unique } };
 	struct shown shown;
-	const int rc = node ? attr_show(fs, node, &shown) : -ENOENT;
+	int rc = nodes_find(&fs->nodes, request->nodeid, &node);
 
+	if (rc == 0)
+		rc = node ? attr_show(fs, node, &shown) : -ENOENT;
 	a.header.len = rc == 0 ? sizeof(a) : sizeof(a.header);
 	if (rc == 0)
 		fill(&a, &shown);
