@@ -24,6 +24,8 @@ struct ahead {
 	uint64_t cookie, last;		/* behind which it begins, and of its last entry */
 	uint64_t revision;		/* of the store, before it was made */
 	uint64_t expires_ms;		/* of what expires first in it; 0: nothing does */
+	bool plus;			/* with attributes: each entry counts as a lookup */
+	uint64_t drafts;		/* if so: how many there ever were, and none was left */
 };
 
 struct dir {
@@ -35,6 +37,8 @@ struct dir {
 	struct ahead ahead;		/* guarded by lock */
 	uint64_t last;			/* cookie of the last entry handed out; guarded by lock */
 	size_t wanted;			/* bytes to be read ahead behind that; guarded by lock */
+	bool wanted_plus;		/* with attributes; guarded by lock */
+	bool expiring;			/* some of it; guarded by lock */
 
 	/* The names at the cookies from `first` on, without gaps: packed, and where each ends.
 	 * Guarded by lock. */
@@ -81,6 +85,20 @@ int dir_open(struct fs *fs, struct node *node, struct dir **out)
 	return 0;
 }
 
+/* The kernel never heard of what is in it. */
+static void drop(struct fs *fs, struct ahead *ahead)
+{
+	for (size_t at = 0; ahead->plus && at < ahead->used;) {
+		const struct fuse_direntplus *entry =
+			(const struct fuse_direntplus *)(ahead->bytes + at);
+
+		nodes_forget_id(&fs->nodes, entry->entry_out.nodeid, 1);
+		at += FUSE_DIRENTPLUS_SIZE(entry);
+	}
+	mem_free(ahead->bytes);
+	*ahead = (struct ahead){ 0 };
+}
+
 /* The last to let go frees it. */
 static void let_go(struct fs *fs, struct dir *dir)
 {
@@ -94,7 +112,7 @@ static void let_go(struct fs *fs, struct dir *dir)
 	nodes_unpin(&fs->nodes, dir->node);
 	buffer_done(&dir->names);
 	buffer_done(&dir->ends);
-	mem_free(dir->ahead.bytes);
+	drop(fs, &dir->ahead);
 	mutex_done(&dir->lock);
 	mem_free(dir);
 }
@@ -399,34 +417,53 @@ static int fill(struct listing *l)
 	return l->used ? rc != 0 : rc;
 }
 
+/* Attributes change with each commit, and with what is staged: then there is a draft. */
 static bool still_true(struct fs *fs, const struct ahead *ahead)
 {
 	return ahead->revision == store_revision(fs->store) &&
-	       (!ahead->expires_ms || ahead->expires_ms > store_now_ms(fs->store));
+	       (!ahead->expires_ms || ahead->expires_ms > store_now_ms(fs->store)) &&
+	       (!ahead->plus || ahead->drafts == nodes_drafts(&fs->nodes, NULL));
 }
 
-/* Takes what was made ready, if it is what is asked for: 0, or 1 if there is more behind it. If it
- * is not (-EAGAIN), nobody has been told of the cookies in it. */
+/* Nobody has been told of the cookies in it. */
+static void unmake_ahead(struct fs *fs, struct dir *dir)
+{
+	const uint64_t begin = dir->ahead.cookie + 1;
+
+	drop(fs, &dir->ahead);
+	if (knows(dir, begin))
+		forget_from(dir, begin - dir->first);
+}
+
+/* Takes what was made ready: 0, or 1 if there is more behind it; -EAGAIN: it is not what is asked
+ * for. */
 static int take_ahead(struct listing *l)
 {
 	struct dir *dir = l->dir;
-	const struct ahead ahead = dir->ahead;
-	const uint64_t begin = ahead.cookie + 1;
+	struct ahead *ahead = &dir->ahead;
+	bool more;
 
-	dir->ahead = (struct ahead){ 0 };
-	if (!ahead.bytes)
+	if (!ahead->bytes)
 		return -EAGAIN;
-	if (!l->plus && l->cookie == ahead.cookie && l->size >= ahead.used &&
-	    still_true(l->fs, &ahead)) {
-		l->bytes = ahead.bytes;
-		l->used = ahead.used;
-		l->cookie = ahead.last;
-		return ahead.more;
+	if (l->plus != ahead->plus || l->cookie != ahead->cookie || l->size < ahead->used ||
+	    !still_true(l->fs, ahead)) {
+		unmake_ahead(l->fs, dir);
+		return -EAGAIN;
 	}
-	mem_free(ahead.bytes);
-	if (knows(dir, begin))
-		forget_from(dir, begin - dir->first);
-	return -EAGAIN;
+	l->bytes = ahead->bytes;
+	l->used = ahead->used;
+	l->cookie = ahead->last;
+	more = ahead->more;
+	*ahead = (struct ahead){ 0 };
+	return more;
+}
+
+/* Is there any use in making the next piece ready? One with attributes is asked for at the start of
+ * every listing, whoever lists. For how long what expires may be believed is known only in the
+ * moment of the answer. */
+static bool worth_ahead(const struct dir *dir, uint64_t cookie, bool plus)
+{
+	return !plus || (cookie > 0 && !dir->expiring);
 }
 
 ssize_t dir_read(struct fs *fs, struct dir *dir, uint64_t cookie, bool plus, size_t size,
@@ -444,34 +481,41 @@ ssize_t dir_read(struct fs *fs, struct dir *dir, uint64_t cookie, bool plus, siz
 		l.bytes = mem_alloc(size);
 		rc = l.bytes ? fill(&l) : -ENOMEM;
 	}
+	dir->expiring |= l.expires_ms != 0;
 	dir->last = l.cookie;
-	dir->wanted = rc > 0 && l.used && !plus ? size : 0;
+	dir->wanted = rc > 0 && l.used && worth_ahead(dir, cookie, plus) ? size : 0;
+	dir->wanted_plus = plus;
 	mutex_unlock(&dir->lock);
 	*bytes = l.bytes;
 	return rc < 0 ? rc : (ssize_t)l.used;
 }
 
+/* Whoever asks is told what goes wrong here. */
 static void make_ahead(struct fs *fs, struct dir *dir) NEEDS(dir->lock)
 {
-	struct listing l = { .fs = fs, .dir = dir, .size = dir->wanted, .cookie = dir->last };
-	const uint64_t revision = store_revision(fs->store);
+	struct listing l = {
+		.fs = fs, .dir = dir, .plus = dir->wanted_plus, .size = dir->wanted,
+		.cookie = dir->last,
+	};
+	struct ahead ahead = { .plus = l.plus, .cookie = l.cookie };
+	bool staged;
 	int rc;
 
+	ahead.revision = store_revision(fs->store);
+	ahead.drafts = nodes_drafts(&fs->nodes, &staged);
+	if (l.plus && staged)
+		return;
 	l.bytes = mem_alloc(l.size);
 	rc = l.bytes ? fill(&l) : -ENOMEM;
-	if (rc < 0) {
-		mem_free(l.bytes);	/* whoever asks is told */
-		return;
-	}
-	dir->ahead = (struct ahead){
-		.bytes = l.bytes,
-		.used = l.used,
-		.more = rc > 0 && l.used,
-		.cookie = dir->last,
-		.last = l.cookie,
-		.revision = revision,
-		.expires_ms = l.expires_ms,
-	};
+	ahead.bytes = l.bytes;
+	ahead.used = l.used;
+	ahead.more = rc > 0 && l.used;
+	ahead.last = l.cookie;
+	ahead.expires_ms = l.expires_ms;
+	dir->ahead = ahead;
+	dir->expiring |= l.expires_ms != 0;
+	if (rc < 0 || (l.plus && dir->expiring))
+		unmake_ahead(fs, dir);
 }
 
 void dir_read_ahead(struct fs *fs, struct dir *dir)

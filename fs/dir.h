@@ -6,9 +6,10 @@
  * which cookie, the latest megabyte of them: tens of thousands. Only who seeks back further than
  * that, in a table that large, is taken to the entry with that number instead.
  *
- * While the caller looks at what he got, the next piece of a plain listing is made ready. It is
- * handed out only if nothing was changed in the store meanwhile and nothing in it has expired: it
- * says what it would say if it were made when it is asked for.
+ * While the caller looks at what he got, the next piece is made ready. It is handed out only if
+ * nothing was changed in the store meanwhile, nothing in it has expired and, if it shows attributes,
+ * no file was opened to be changed: it says what it would say if it were made when it is asked
+ * for. Otherwise it is made anew, and what the kernel was to know by it is taken back.
  */
 #ifndef CUBBY_FS_DIR_H
 #define CUBBY_FS_DIR_H

@@ -161,6 +161,97 @@ static void another_place_or_another_size_gets_what_it_asks_for(void **state)
 	closedir(d);
 }
 
+/* Reads a piece, and looks at a file of it, so that the kernel asks for the next one with attributes.
+ * Says which file that was. */
+static void piece_looked_at(int fd, char *name)
+{
+	char bytes[PIECE];
+	const long n = syscall(SYS_getdents64, fd, bytes, sizeof(bytes));
+	long at = 0;
+	struct stat st;
+
+	assert_true(n > 0);
+	while (((struct entry *)(bytes + at))->name[0] == '.')
+		at += ((struct entry *)(bytes + at))->size;
+	strcpy(name, ((struct entry *)(bytes + at))->name);
+	assert_ok(fstatat(fd, name, &st, 0));
+}
+
+/* The third piece is made ready, with attributes. */
+static int begun_with_attributes(void)
+{
+	const int fd = open("t", O_RDONLY | O_DIRECTORY);
+	char name[256];
+
+	assert_ok(fd);
+	for (int i = 0; i < 2; i++)
+		piece_looked_at(fd, name);
+	sleep_ms(READY_MS);
+	return fd;
+}
+
+/* Calls `change` with a file of the third piece when that may have been made ready, and `check` once
+ * the kernel has it. The file is open meanwhile: what is staged in it stays so. */
+static void list_and_change(void (*change)(const char *path, int fd), void (*check)(const char *path))
+{
+	char name[256], path[300];
+	int dir, fd;
+
+	fill_table();
+	dir = begun_with_attributes();
+	piece_looked_at(dir, name);
+	close(dir);
+	sprintf(path, "t/%s", name);
+	fd = open(path, O_RDWR);
+	assert_ok(fd);
+	dir = begun_with_attributes();
+	change(path, fd);
+	assert_true(rest_has(dir, name));
+	check(path);
+	close(dir);
+	close(fd);
+}
+
+static void write_more(const char *path, int fd)
+{
+	(void)path;
+	assert_int_equal(write(fd, "more", 4), 4);
+}
+
+static void is_longer(const char *path)
+{
+	struct stat st;
+
+	assert_ok(stat(path, &st));
+	assert_int_equal(st.st_size, 4);
+}
+
+static void what_is_staged_meanwhile_is_shown(void **state)
+{
+	(void)state;
+	list_and_change(write_more, is_longer);
+}
+
+static void change_mode(const char *path, int fd)
+{
+	(void)fd;
+	assert_ok(chmod(path, 0600));
+}
+
+static void is_private(const char *path)
+{
+	struct stat st;
+
+	assert_ok(stat(path, &st));
+	assert_int_equal(st.st_mode & 07777, 0600);
+}
+
+static void what_is_changed_meanwhile_is_shown(void **state)
+{
+	(void)state;
+	list_and_change(change_mode, is_private);
+}
+
 static int close_early(void *arg)
 {
 	bool seen = false;
@@ -169,7 +260,10 @@ static int close_early(void *arg)
 	for (int i = 0; i < 300; i++) {
 		const int fd = open("t", O_RDONLY | O_DIRECTORY);
 
-		if (fd < 0 || piece(fd, "none", &seen) <= 0 || piece(fd, "none", &seen) <= 0)
+		struct stat st;
+
+		if (fd < 0 || piece(fd, "none", &seen) <= 0 ||
+		    (i % 2 && stat("t/000001", &st) != 0) || piece(fd, "none", &seen) <= 0)
 			return 1;
 		close(fd);
 	}
@@ -197,6 +291,8 @@ int main(void)
 		TEST(what_was_made_meanwhile_is_listed),
 		TEST(what_has_expired_meanwhile_is_not_listed),
 		TEST(another_place_or_another_size_gets_what_it_asks_for),
+		TEST(what_is_staged_meanwhile_is_shown),
+		TEST(what_is_changed_meanwhile_is_shown),
 		TEST(a_listing_may_be_closed_while_the_next_piece_is_made),
 	};
 
