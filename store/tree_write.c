@@ -21,6 +21,7 @@ enum {
 	RELIEF_SLACK = 4 << 20,		/* over the cache by so much, everybody does it first */
 	TRY_MIN = 1 << 18,		/* if it was in vain it is tried again when so many bytes */
 	TRY_FRACTION = 64,		/* or so much of the cache have been added */
+	FLUSH_EARLY_BYTES = 1 << 20,	/* the same, where a writer stands waiting for it */
 	FLUSH_BYTES = 4 << 20,		/* given to the disk at a time; the sync finds little */
 };
 
@@ -606,7 +607,7 @@ static bool write_early(struct pen *pen)
 	rwlock_write_done(&tree->lock);
 	pen->count = 0;
 	pen->used = 0;
-	if (rc == 0 && pen->written.bytes >= FLUSH_BYTES)
+	if (rc == 0 && pen->written.bytes >= FLUSH_EARLY_BYTES)
 		(void)flush(pen);
 	return rc == 0;
 }
