@@ -72,6 +72,9 @@ struct os {
 	 * that. Promises nothing, but leaves the less for a sync to do. A failure is as final. */
 	int (*flush)(struct os_file *file, uint64_t offset, uint64_t size, bool wait);
 
+	/* Is a sync under way, of whatever file? Then a flush may have to wait for that. A hint. */
+	bool (*syncing)(struct os *os);
+
 	/* Makes [offset, offset + size) real blocks reading as they did, or as zeros where there
 	 * was nothing, so that writing there cannot meet -ENOSPC; grows the file if need be. */
 	int (*allocate)(struct os_file *file, uint64_t offset, uint64_t size);

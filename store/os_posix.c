@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -268,9 +269,22 @@ static int posix_put(struct os_file *file, const void *bytes, size_t size, uint6
 	return os_map_put(file->map, bytes, size, offset);
 }
 
+static atomic_uint syncs;	/* under way */
+
 static int posix_sync(struct os_file *file)
 {
-	return error_of(UNINTERRUPTED(fdatasync(file->fd)));
+	int rc;
+
+	atomic_fetch_add(&syncs, 1);
+	rc = error_of(UNINTERRUPTED(fdatasync(file->fd)));
+	atomic_fetch_sub(&syncs, 1);
+	return rc;
+}
+
+static bool posix_syncing(struct os *os)
+{
+	(void)os;
+	return atomic_load(&syncs) > 0;
 }
 
 static int posix_flush(struct os_file *file, uint64_t offset, uint64_t size, bool wait)
@@ -410,6 +424,7 @@ struct os *os_posix(void)
 		.put = posix_put,
 		.sync = posix_sync,
 		.flush = posix_flush,
+		.syncing = posix_syncing,
 		.allocate = posix_allocate,
 		.truncate = posix_truncate,
 		.size = posix_size,

@@ -382,6 +382,11 @@ int pages_write_run(struct pages *pages, uint64_t generation, const void *bytes,
 	return rc;
 }
 
+bool pages_syncing(const struct pages *pages)
+{
+	return pages->os->syncing(pages->os);
+}
+
 int pages_flush(struct pages *pages, uint64_t offset, uint64_t size, bool wait)
 {
 	const int rc = pages->os->flush(pages->file, offset, size, wait);

@@ -81,6 +81,9 @@ int pages_put_run(struct pages *pages, const struct ref *run, const void *bytes)
  * next sync has less to do. A failure is final, as of a sync. */
 int pages_flush(struct pages *pages, uint64_t offset, uint64_t size, bool wait);
 
+/* As os.h's syncing. */
+bool pages_syncing(const struct pages *pages);
+
 /* Makes everything written durable. Does nothing if nothing was written since the last time. A
  * failed sync is final: this and every later one answers -EROFS. */
 int pages_sync(struct pages *pages);

@@ -33,6 +33,8 @@ struct stretch {
 	uint64_t bytes;
 };
 
+enum { UNFLUSHED_MAX = 96 };
+
 struct tree {
 	struct pages *pages;
 	struct space *space;
@@ -60,10 +62,12 @@ struct tree {
 	struct node **large;		/* for entries too large for those, in their order */
 	size_t large_count, large_capacity, large_taken;
 
-	struct mutex relief;		/* outside of `lock`; guards the next three: */
+	struct mutex relief;		/* outside of `lock`; guards the rest: */
 	uint8_t *relief_buffer;
 	uint64_t relief_capacity;
-	struct stretch relief_written;	/* early, and not given to the disk yet */
+	struct stretch relief_written;	/* early, and not given to the disk yet; so are ... */
+	struct stretch unflushed[UNFLUSHED_MAX];	/* ... these, oldest first */
+	uint32_t unflushed_count;
 };
 
 /* Counts a node's memory, and if it is not on disk its units, as there or no longer there. */

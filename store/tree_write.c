@@ -6,6 +6,7 @@
 #include "tree_impl.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "mem.h"
 
@@ -21,7 +22,8 @@ enum {
 	RELIEF_SLACK = 4 << 20,		/* over the cache by so much, everybody does it first */
 	TRY_MIN = 1 << 18,		/* if it was in vain it is tried again when so many bytes */
 	TRY_FRACTION = 64,		/* or so much of the cache have been added */
-	FLUSH_EARLY_BYTES = 1 << 20,	/* the same, where a writer stands waiting for it */
+	FLUSH_EARLY_BYTES = 1 << 20,	/* the same, where a writer stands waiting for it; and ... */
+	FLUSHES_EARLY = 4,		/* ... so often at a time, to catch up */
 	FLUSH_BYTES = 4 << 20,		/* given to the disk at a time; the sync finds little */
 };
 
@@ -592,6 +594,28 @@ static void wrote_early(struct tree *tree, const struct stroke *stroke, int rc)
 		tree_forget_leaf(tree, leaf);
 }
 
+/* Gives the disk what was written early, a little at a time. While a sync is under way nothing, for
+ * whoever stands here would have to wait until the disk is done with that; unless it is too much
+ * already. The caller holds tree->relief. */
+static void flush_early(struct tree *tree, struct stretch *written)
+{
+	uint32_t done = 0;
+
+	if (written->bytes >= FLUSH_EARLY_BYTES && tree->unflushed_count < UNFLUSHED_MAX) {
+		tree->unflushed[tree->unflushed_count++] = *written;
+		*written = (struct stretch){ 0 };
+	}
+	while (done < tree->unflushed_count && done < FLUSHES_EARLY &&
+	       (tree->unflushed_count == UNFLUSHED_MAX || !pages_syncing(tree->pages))) {
+		const struct stretch s = tree->unflushed[done++];
+
+		(void)pages_flush(tree->pages, s.from, s.to - s.from, false);
+	}
+	tree->unflushed_count -= done;
+	memmove(tree->unflushed, tree->unflushed + done,
+		tree->unflushed_count * sizeof(*tree->unflushed));
+}
+
 /* Writes what was copied; false if that failed. */
 static bool write_early(struct pen *pen)
 {
@@ -607,8 +631,8 @@ static bool write_early(struct pen *pen)
 	rwlock_write_done(&tree->lock);
 	pen->count = 0;
 	pen->used = 0;
-	if (rc == 0 && pen->written.bytes >= FLUSH_EARLY_BYTES)
-		(void)flush(pen);
+	if (rc == 0)
+		flush_early(tree, &pen->written);
 	return rc == 0;
 }
 
