@@ -592,7 +592,6 @@ static struct slice item_name(const struct item *item)
 
 struct item_page {
 	uint64_t table;
-	bool names_only;
 	bool ended;		/* behind these comes no other name */
 	uint64_t now_ms;
 	int count, most;
@@ -600,26 +599,15 @@ struct item_page {
 };
 
 /* 0: it is described; 1: it refers to a shared entry. */
-static int item_describe(struct slice record, bool names_only, struct attr *out)
+static int item_describe(struct slice record, struct attr *out)
 {
 	static const struct table unknown;	/* the engine must not be asked from here */
-	struct glimpse g;
 	struct entry e;
 	uint64_t id;
-	int rc;
+	const int rc = named_decode(record, &e, &id);
 
-	if (!names_only) {
-		rc = named_decode(record, &e, &id);
-		if (rc == 0)
-			attr_describe(&e, &unknown, out);
-		return rc;
-	}
-	rc = named_glimpse(record, &g, &id);
-	if (rc == 0) {
-		out->id = g.id;
-		out->mode = g.type;
-		out->expires_ms = g.expires_ms;
-	}
+	if (rc == 0)
+		attr_describe(&e, &unknown, out);
 	return rc;
 }
 
@@ -636,7 +624,7 @@ static int visit_item(void *arg, const struct engine_entry *entry)
 	page->ended = rc > 0;
 	if (rc)
 		return rc;
-	rc = item_describe(entry->value, page->names_only, &item->attr);
+	rc = item_describe(entry->value, &item->attr);
 	if (rc < 0)
 		return rc;
 	item->refers = rc == 1;
@@ -650,7 +638,7 @@ static int visit_item(void *arg, const struct engine_entry *entry)
 }
 
 /* Adds what lies in a record of its own. -ENOENT: the entry was just removed, or has expired. */
-static int item_complete(struct store *store, uint64_t in, bool names_only, struct item *item)
+static int item_complete(struct store *store, uint64_t in, struct item *item)
 {
 	const struct place place = { in, item_name(item) };
 	struct table table;
@@ -658,7 +646,7 @@ static int item_complete(struct store *store, uint64_t in, bool names_only, stru
 
 	if (item->refers)
 		return store_lookup(store, place, &item->attr);
-	if (names_only || !S_ISDIR(item->attr.mode))
+	if (!S_ISDIR(item->attr.mode))
 		return 0;
 	rc = table_read(store, item->attr.id, &table);
 	if (rc == 0)
@@ -675,7 +663,7 @@ static int visit_page(struct store *store, uint64_t table, struct item_page *pag
 	for (int i = 0; i < page->count && rc == 0; i++) {
 		struct item *item = &page->items[i];
 
-		rc = item_complete(store, table, page->names_only, item);
+		rc = item_complete(store, table, item);
 		if (rc == 0)
 			rc = visit(arg, item_name(item), &item->attr);
 		else if (rc == -ENOENT)
@@ -693,7 +681,6 @@ static int next_most(size_t wanted)
 }
 
 static int list(struct store *store, uint64_t table, struct slice after, size_t wanted,
-		bool names_only,
 		int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg)
 {
 	struct record_key from;
@@ -709,7 +696,6 @@ static int list(struct store *store, uint64_t table, struct slice after, size_t 
 	if (!page)
 		return -ENOMEM;
 	page->table = table;
-	page->names_only = names_only;
 	page->ended = false;
 	do {
 		from = record_name_after(table, after);
@@ -729,17 +715,93 @@ static int list(struct store *store, uint64_t table, struct slice after, size_t 
 int store_list(struct store *store, uint64_t table, struct slice after,
 	       int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg)
 {
-	return list(store, table, after, SIZE_MAX, false, visit, arg);
+	return list(store, table, after, SIZE_MAX, visit, arg);
 }
 
 int store_list_some(struct store *store, uint64_t table, struct slice after, size_t count,
 		    int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg)
 {
-	return list(store, table, after, count, false, visit, arg);
+	return list(store, table, after, count, visit, arg);
+}
+
+/* A listing of names goes straight from the tree to whoever wants it. */
+struct name_scan {
+	uint64_t table;
+	uint64_t now_ms;
+	int (*visit)(void *arg, struct slice name, const struct attr *attr);
+	void *arg;
+	int rc;			/* what ended it: an error, or what `visit` said */
+	bool refers;		/* it stopped at a name of a shared entry, which is: */
+	uint8_t name_size;
+	uint8_t name[STORE_NAME_MAX];
+};
+
+static int stop(struct name_scan *s, int rc)
+{
+	s->rc = rc;
+	return 1;
+}
+
+static int visit_name(void *arg, const struct engine_entry *entry)
+{
+	struct name_scan *s = arg;
+	struct attr attr;
+	struct glimpse g;
+	struct slice name;
+	uint64_t id;
+	int rc = record_name_in(entry->key, s->table, &name);
+
+	if (rc)
+		return stop(s, rc < 0 ? rc : 0);
+	rc = named_glimpse(entry->value, &g, &id);
+	if (rc < 0)
+		return stop(s, rc);
+	if (rc == 1) {
+		s->refers = true;
+		s->name_size = (uint8_t)name.size;
+		memcpy(s->name, name.data, name.size);
+		return stop(s, 0);
+	}
+	if (g.expires_ms && g.expires_ms <= s->now_ms)
+		return 0;
+	attr.id = g.id;
+	attr.mode = g.type;
+	attr.expires_ms = g.expires_ms;
+	rc = s->visit(s->arg, name, &attr);
+	return rc ? stop(s, rc) : 0;
+}
+
+/* What lies in a record of its own cannot be read from within the scan. */
+static int visit_shared(struct store *store, struct name_scan *s)
+{
+	const struct slice name = slice_of(s->name, s->name_size);
+	struct attr attr;
+	const int rc = store_lookup(store, (struct place){ s->table, name }, &attr);
+
+	return rc == 0 ? s->visit(s->arg, name, &attr) : rc == -ENOENT ? 0 : rc;
 }
 
 int store_list_names(struct store *store, uint64_t table, struct slice after,
 		     int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg)
 {
-	return list(store, table, after, SIZE_MAX, true, visit, arg);
+	struct name_scan s = { .table = table, .visit = visit, .arg = arg };
+	struct record_key from;
+	struct table exists;
+	int rc = table_read(store, table, &exists);
+
+	if (rc < 0)
+		return rc;
+	if (after.size > STORE_NAME_MAX)
+		return -ENAMETOOLONG;
+	do {
+		from = record_name_after(table, after);
+		s.refers = false;
+		s.now_ms = store_now_ms(store);
+		rc = engine_scan(store->engine, record_slice(&from), visit_name, &s);
+		rc = rc < 0 ? rc : s.rc;
+		if (rc == 0 && s.refers)
+			rc = visit_shared(store, &s);
+		after = slice_of(s.name, s.name_size);
+	} while (rc == 0 && s.refers);
+	return rc;
 }

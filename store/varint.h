@@ -18,7 +18,7 @@ size_t varint_put(uint8_t *to, uint64_t v);
 int varint_take_long(struct slice *from, uint64_t *v);
 
 /* Takes a number off the front of `from`, or answers -EUCLEAN and takes nothing. Most
- * are one byte or two. */
+ * are no more than three bytes. */
 static inline int varint_take(struct slice *from, uint64_t *v)
 {
 	const uint8_t *p = from->data;
@@ -30,6 +30,9 @@ static inline int varint_take(struct slice *from, uint64_t *v)
 	} else if (from->size > 1 && p[1] < 0x80 && p[1] > 0) {
 		*v = (p[0] & 0x7fu) | (unsigned)p[1] << 7;
 		size = 2;
+	} else if (from->size > 2 && p[1] >= 0x80 && p[2] < 0x80 && p[2] > 0) {
+		*v = (p[0] & 0x7fu) | (p[1] & 0x7fu) << 7 | (unsigned)p[2] << 14;
+		size = 3;
 	} else {
 		return varint_take_long(from, v);
 	}
