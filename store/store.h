@@ -126,7 +126,7 @@ int store_list_some(struct store *store, uint64_t table, struct slice after, siz
 		    int (*visit)(void *arg, struct slice name, const struct attr *attr), void *arg);
 
 /* As store_list, but of *attr only the id, the type (in `mode`) and the expiry count, no NUL follows
- * the name, and a lock is held: `visit` must be quick and must not call the store. A quarter of the
+ * the name, and a lock is held: `visit` must be quick and must not call the store. A third of the
  * work. */
 int store_list_names(struct store *store, uint64_t table, struct slice after,
 		     int (*visit)(void *arg, struct slice name, const struct attr *attr),
