@@ -42,14 +42,6 @@ static int keep(struct fs *fs, struct place place, struct node *node, bool repla
 	return rc < 0 ? rc : attr_keep(fs, node, place, replaced);
 }
 
-/* What stat showed last is what the node keeps. */
-static void keep_attr(struct node *node, const struct attr *last)
-{
-	mutex_lock(&node->lock);
-	node->attr = *last;
-	mutex_unlock(&node->lock);
-}
-
 /* ---- expiry ---------------------------------------------------------------------------------- */
 
 /* Takes away the name `place`, of `node` unless that is NULL, if it has expired; 1 if so. */
@@ -67,7 +59,7 @@ static int expire_name(struct fs *fs, struct place place, struct node *node) NEE
 		return rc == -EAGAIN || rc == -ENOENT ? 0 : rc;
 	}
 	if (node)
-		keep_attr(node, &last);
+		node_see(node, &last);
 	warden_post(&fs->warden, note);
 	return 1;
 }
@@ -277,13 +269,13 @@ static int read_ttl(struct fs *fs, struct node *node, uint64_t *ttl_ms)
 	return rc == -ENODATA ? 0 : rc;
 }
 
-/* When what comes into the table now is to expire; 0: never. */
-static int default_expiry(struct fs *fs, uint64_t table, uint64_t *expires_ms)
+/* When what comes into the table of `node` (NULL: the kernel does not know it) now is to expire;
+ * 0: never. */
+static int default_expiry(struct fs *fs, struct node *node, uint64_t *expires_ms)
 	NEEDS_SHARED(fs->names)
 {
-	struct node *node;
 	uint64_t ttl_ms = 0;
-	int rc = nodes_find(&fs->nodes, table, &node);
+	int rc = 0;
 
 	if (node) {
 		mutex_lock(&node->lock);
@@ -298,13 +290,10 @@ static int default_expiry(struct fs *fs, uint64_t table, uint64_t *expires_ms)
 	return rc;
 }
 
-static int inherit_group(struct fs *fs, uint64_t table, struct store_new *what)
+static void inherit_group(struct node *node, struct store_new *what)
 {
-	struct node *node;
-	const int rc = nodes_find(&fs->nodes, table, &node);
-
 	if (!node)
-		return rc;
+		return;
 	mutex_lock(&node->lock);
 	if (node->attr.mode & S_ISGID) {
 		what->gid = node->attr.gid;
@@ -312,7 +301,6 @@ static int inherit_group(struct fs *fs, uint64_t table, struct store_new *what)
 			what->mode |= S_ISGID;
 	}
 	mutex_unlock(&node->lock);
-	return 0;
 }
 
 /* Puts into *what, and `set`, to which it is lent, what comes from the table's default list. */
@@ -335,21 +323,15 @@ static int take_over(struct slice list, struct store_new *what, struct buffer *s
 }
 
 /* What the table says of what is made in it: the mode, and in `set` the attributes. */
-static int inherit_acl(struct fs *fs, uint64_t table, mode_t umask, struct store_new *what,
+static int inherit_acl(struct fs *fs, struct node *node, mode_t umask, struct store_new *what,
 		       struct buffer *set) NEEDS_SHARED(fs->names)
 {
-	struct node *node = NULL;
 	struct buffer list = { 0 };
-	int rc = 0;
+	int rc = -ENODATA;
 
 	if (S_ISLNK(what->mode))
 		return 0;
-	if (fs->options.acl)
-		rc = nodes_find(&fs->nodes, table, &node);
-	if (rc < 0)
-		return rc;
-	rc = -ENODATA;
-	if (node && !node->gone)
+	if (fs->options.acl && node && !node->gone)
 		rc = store_xattr_get(fs->store, node_place(node), slice_str(ACL_DEFAULT), &list);
 	if (rc == 0)
 		rc = take_over(buffer_slice(&list), what, set);
@@ -365,14 +347,17 @@ static int make_held(struct fs *fs, struct place place, const struct store_new *
 {
 	struct store_new heir = *what;
 	struct buffer set = { 0 };
+	struct node *table;
 	struct attr attr;
 	int rc;
 
-	rc = inherit_group(fs, place.table, &heir);
-	if (rc == 0)
-		rc = inherit_acl(fs, place.table, umask, &heir, &set);
+	rc = nodes_find(&fs->nodes, place.table, &table);
+	if (rc < 0)
+		return rc;
+	inherit_group(table, &heir);
+	rc = inherit_acl(fs, table, umask, &heir, &set);
 	if (rc == 0 && S_ISREG(heir.mode))
-		rc = default_expiry(fs, place.table, &heir.expires_ms);
+		rc = default_expiry(fs, table, &heir.expires_ms);
 	if (rc == 0)
 		rc = store_make(fs->store, place, &heir, &attr, revision);
 	buffer_done(&set);
@@ -451,7 +436,7 @@ static int keep_last(struct fs *fs, struct place place, struct node *node, bool 
 
 	*is_last = !node->gone;
 	if (store_lookup(fs->store, place, &last) == 0) {
-		keep_attr(node, &last);
+		node_see(node, &last);
 		*is_last = !node->gone && (!last.shared || last.links == 1);
 	}
 	return *is_last ? keep(fs, place, node, replaced) : 0;
@@ -472,7 +457,7 @@ static int remove_held(struct fs *fs, struct place place, struct node *node, uns
 	if (rc == 0)
 		rc = store_remove(fs->store, place, flags, &last, revision);
 	if (rc == 0 && only)
-		keep_attr(node, &last);
+		node_see(node, &last);
 	if (rc == 0 && is_last)
 		node_gone(node);
 	return rc;
@@ -539,6 +524,7 @@ static int rename_held(struct fs *fs, struct end *from, struct end *to, unsigned
 {
 	bool is_last = false;
 	uint64_t expires_ms = 0;
+	struct node *table = NULL;
 	int rc = publish_end(fs, from);
 
 	if (rc == 0 && flags & STORE_EXCHANGE)
@@ -546,7 +532,9 @@ static int rename_held(struct fs *fs, struct end *from, struct end *to, unsigned
 	else if (rc == 0 && to->node)
 		rc = keep_last(fs, to->place, to->node, true, &is_last);
 	if (rc == 0 && !(flags & STORE_EXCHANGE))
-		rc = default_expiry(fs, to->place.table, &expires_ms);
+		rc = nodes_find(&fs->nodes, to->place.table, &table);
+	if (rc == 0 && table)
+		rc = default_expiry(fs, table, &expires_ms);
 	if (rc == 0)
 		rc = store_rename_due(fs->store, from->place, to->place, flags, expires_ms,
 				      revision);

@@ -253,14 +253,6 @@ static struct listed *insert_listed(struct nodes *nodes, struct place place,
 	return listed;
 }
 
-/* Notes what a node that was there already shows now. */
-static void see(struct node *node, const struct attr *attr)
-{
-	mutex_lock(&node->lock);
-	node->attr = *attr;
-	mutex_unlock(&node->lock);
-}
-
 int nodes_meet(struct nodes *nodes, struct place place, const struct attr *attr,
 	       struct node **out)
 {
@@ -281,7 +273,7 @@ int nodes_meet(struct nodes *nodes, struct place place, const struct attr *attr,
 	if (!node)
 		return -ENOMEM;
 	if (!is_new)
-		see(node, attr);
+		node_see(node, attr);
 	*out = node;
 	return 0;
 }
@@ -306,7 +298,7 @@ int nodes_list(struct nodes *nodes, struct place place, const struct attr *attr,
 		known->lookups++;
 	mutex_unlock(&nodes->lock);
 	if (*out)
-		see(*out, attr);
+		node_see(*out, attr);
 	return known ? 0 : -ENOMEM;
 }
 
@@ -385,6 +377,13 @@ void nodes_unpin(struct nodes *nodes, struct node *node)
 	unheld = take_unheld(nodes, &node->known);
 	mutex_unlock(&nodes->lock);
 	known_free(unheld);
+}
+
+void node_see(struct node *node, const struct attr *attr)
+{
+	mutex_lock(&node->lock);
+	node->attr = *attr;
+	mutex_unlock(&node->lock);
 }
 
 void node_move(struct node *node, uint64_t table, uint8_t *name, uint8_t name_size)

@@ -129,6 +129,9 @@ static inline bool node_shared(const struct node *node)
 	return place_is_shared(node_place(node));
 }
 
+/* Notes what the entry shows now: it is what the node keeps. */
+void node_see(struct node *node, const struct attr *attr);
+
 /* Puts the node at another place, under a name that the caller gives (mem_copy). `names` is held
  * for writing. */
 void node_move(struct node *node, uint64_t table, uint8_t *name, uint8_t name_size);
