@@ -31,6 +31,11 @@ COMPILE = $(CC) -std=gnu17 $(DEFINES) $(CPPFLAGS) $(INCLUDE) $(CFLAGS) $(WARNING
           -pthread -MMD -MP
 LINK    = $(CC) $(CFLAGS) $(SANITIZE) -pthread $(LDFLAGS)
 
+# What users and benches run is optimized as a whole, by gcc; the tests link the same objects' other,
+# usual code, each in a moment. LTO= builds without.
+LTO ?= $(if $(SANITIZE),,$(if $(filter gcc%,$(notdir $(CC))),-flto=auto -ffat-lto-objects))
+LINK_WHOLE = $(LINK) $(LTO)
+
 # ---- what there is ----------------------------------------------------------------------------
 STORE_SRC  := $(wildcard store/*.c)
 FS_SRC     := $(wildcard fs/*.c)
@@ -69,11 +74,11 @@ say = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2);)
 
 $(BUILD)/store/%.o: store/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(call say,CC,$<)$(COMPILE) -c $< -o $@
+	$(call say,CC,$<)$(COMPILE) $(LTO) -c $< -o $@
 
 $(BUILD)/fs/%.o: fs/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(call say,CC,$<)$(COMPILE) $(FUSE_INCLUDE) -c $< -o $@
+	$(call say,CC,$<)$(COMPILE) $(LTO) $(FUSE_INCLUDE) -c $< -o $@
 
 $(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -87,7 +92,7 @@ $(STORE_LIB) $(FS_LIB) $(HELPER_LIB):
 	$(call say,AR,$@)$(AR) rcs $@ $^
 
 $(CUBBY): $(BUILD)/fs/main.o $(FS_LIB) $(STORE_LIB)
-	$(call say,LINK,$@)$(LINK) $^ $(FUSE_LIBS) $(STORE_LIBS) -o $@
+	$(call say,LINK,$@)$(LINK_WHOLE) $^ $(FUSE_LIBS) $(STORE_LIBS) -o $@
 
 # The filesystem's units are named test_fs_*; no other test may reach what is in fs/.
 $(BUILD)/tests/unit/test_fs_%: $(BUILD)/tests/unit/test_fs_%.o $(HELPER_LIB) $(FS_LIB) $(STORE_LIB)
@@ -97,7 +102,7 @@ $(BENCH): $(call object,$(filter-out %/nullfs.c,$(BENCH_SRC)))
 	$(call say,LINK,$@)$(LINK) $^ -o $@
 
 $(NULLFS): $(BUILD)/tests/bench/nullfs.o $(FS_LIB) $(STORE_LIB)
-	$(call say,LINK,$@)$(LINK) $^ $(FUSE_LIBS) $(STORE_LIBS) -o $@
+	$(call say,LINK,$@)$(LINK_WHOLE) $^ $(FUSE_LIBS) $(STORE_LIBS) -o $@
 
 # Other engines are measured where their headers are: driver, header, library.
 header = $(shell echo '\#include <$(1)>' | $(CC) -E -x c - > /dev/null 2>&1 && echo $(2))
@@ -109,7 +114,7 @@ ENGINES_HERE = $(filter-out $(RIVAL_SRC),$(ENGINES_SRC)) \
                $(patsubst %,tests/bench/engine/driver_%.c,$(RIVALS))
 
 $(BENCH_ENGINE): $(call object,$(ENGINES_SRC)) $(STORE_LIB)
-	$(call say,LINK,$@)$(LINK) $^ $(RIVAL_LIBS) $(STORE_LIBS) -lm -o $@
+	$(call say,LINK,$@)$(LINK_WHOLE) $^ $(RIVAL_LIBS) $(STORE_LIBS) -lm -o $@
 
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(HELPER_LIB) $(STORE_LIB)
 	$(call say,LINK,$@)$(LINK) $^ $(TEST_LIBS) $(STORE_LIBS) -o $@
@@ -119,7 +124,7 @@ $(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(HELPER_LIB) $(STORE_L
 	$(call say,LINK,$@)$(LINK) -fsanitize=fuzzer $^ $(STORE_LIBS) -o $@
 
 # Changes when the flags do, and everything is compiled again.
-FLAGS = $(shell $(CC) -dumpversion) $(subst ','\'',$(COMPILE) $(LDFLAGS))
+FLAGS = $(shell $(CC) -dumpversion) $(subst ','\'',$(COMPILE) $(LTO) $(LDFLAGS))
 $(BUILD)/flags: always
 	@mkdir -p $(@D)
 	@printf '%s\n' '$(FLAGS)' | cmp -s - $@ || printf '%s\n' '$(FLAGS)' > $@
