@@ -27,20 +27,20 @@ struct node {
 	uint32_t refs;		/* parents in memory, and roots */
 	bool superseded;	/* no longer in the tree that changes, only in one being written */
 	bool copied;		/* to be written early, and not changed since */
+	uint8_t recent;		/* used since the clock's hand went by; set atomically */
+	uint8_t level;		/* immutable; 0 is a leaf */
 	struct ref ref;		/* where it lies on disk; length 0: nowhere yet, but space may be
 				 * held for it at the offset, if that is not 0 */
 	uint64_t visited;	/* by the commit of this number: see tree.c */
-	uint8_t recent;		/* used since the clock's hand went by; set atomically */
 
 	uint64_t generation;	/* immutable; the one that may change the rest */
-	uint8_t level;		/* immutable; 0 is a leaf */
 	uint32_t count;		/* entries */
 	uint32_t used;		/* bytes of entries, removed ones included */
 	uint32_t removed;	/* bytes of removed ones */
 	uint32_t capacity;	/* immutable; of `bytes` */
 	uint32_t inserted;	/* a leaf's latest insertion was before this index */
 	uint8_t shared_size;	/* all keys (but an inner node's first) begin with these: ... */
-	uint8_t shared[15];
+	uint8_t shared[27];
 	uint8_t bytes[];	/* entries -> ... <- slots of 4 bytes: offset, two bytes of key */
 };
 
