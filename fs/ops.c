@@ -433,7 +433,7 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 
 	if (!node)
 		return;
-	how.keep_setgid = keeps_setgid(req, node);
+	how.keep_setgid = xattr_is_acl(name) && keeps_setgid(req, node);
 	rc = xattr_set(fs, node, name, slice_of(value, size), &how, &wait.revision);
 	if (rc == 0 && xattr_is_urgent(fs, node, name))
 		warden_answer(fs, req, wait);

@@ -154,17 +154,34 @@ static const struct special specials[] = {
 };
 static const size_t special_count = sizeof(specials) / sizeof(*specials);
 
-static const struct special *special_of(const char *name)
+/* The rest of `name`, if it begins with `space`; else NULL. Names are looked at a lot. */
+static const char *behind(const char *name, const char *space)
 {
-	for (size_t i = 0; i < special_count; i++)
-		if (strcmp(name, specials[i].name) == 0)
-			return &specials[i];
-	return NULL;
+	while (*space && *name == *space) {
+		name++;
+		space++;
+	}
+	return *space ? NULL : name;
 }
 
 bool xattr_is_ours(const char *name)
 {
-	return strncmp(name, OURS, strlen(OURS)) == 0;
+	return behind(name, OURS) != NULL;
+}
+
+bool xattr_is_acl(const char *name)
+{
+	const char *rest = behind(name, "system.posix_acl_");
+
+	return rest && (strcmp(name, ACL_ACCESS) == 0 || strcmp(name, ACL_DEFAULT) == 0);
+}
+
+static const struct special *special_of(const char *name)
+{
+	for (size_t i = 0; xattr_is_ours(name) && i < special_count; i++)
+		if (strcmp(name, specials[i].name) == 0)
+			return &specials[i];
+	return NULL;
 }
 
 bool xattr_is_urgent(struct fs *fs, struct node *node, const char *name)
@@ -180,35 +197,34 @@ bool xattr_is_urgent(struct fs *fs, struct node *node, const char *name)
 	return expires_ms && expires_ms < store_now_ms(fs->store) + URGENT_MS;
 }
 
-static bool begins(const char *name, const char *space)
-{
-	return strncmp(name, space, strlen(space)) == 0;
-}
-
 static bool is_default_ttl(const char *name)
 {
 	return strcmp(name, DEFAULT_TTL) == 0;
 }
 
-static bool is_acl(const char *name)
+/* What of a name is behind its name space, if that is one that we keep; else NULL. Who may, in each
+ * of them, is the kernel's care. */
+static const char *kept(const struct fs *fs, const char *name)
 {
-	return strcmp(name, ACL_ACCESS) == 0 || strcmp(name, ACL_DEFAULT) == 0;
-}
+	const char *rest = behind(name, "user.");
 
-/* Who may, in each name space, is the kernel's care. */
-static bool is_kept(const struct fs *fs, const char *name)
-{
-	return begins(name, "user.") || begins(name, "trusted.") ||
-	       (fs->options.security && begins(name, "security.")) ||
-	       (fs->options.acl && is_acl(name));
+	if (!rest)
+		rest = behind(name, "trusted.");
+	if (!rest && fs->options.security)
+		rest = behind(name, "security.");
+	if (!rest && fs->options.acl && xattr_is_acl(name))
+		rest = behind(name, "system.");
+	return rest;
 }
 
 /* A name space alone is no name. */
 static int check_name(const struct fs *fs, const char *name)
 {
-	if (!is_kept(fs, name))
+	const char *rest = kept(fs, name);
+
+	if (!rest)
 		return -EOPNOTSUPP;
-	return strchr(name, '.')[1] ? 0 : -EINVAL;
+	return *rest ? 0 : -EINVAL;
 }
 
 static int get_special(struct fs *fs, struct node *node, const char *name, struct buffer *out)
@@ -349,7 +365,7 @@ static int append_names(const struct fs *fs, struct slice set, bool root, struct
 	while ((rc = xattr_set_next(&set, &name, &value)) == 1) {
 		memcpy(text, name.data, name.size);
 		text[name.size] = '\0';
-		if (!is_kept(fs, text) || (!root && begins(text, "trusted.")))
+		if (!kept(fs, text) || (!root && behind(text, "trusted.")))
 			continue;
 		rc = buffer_append(out, text, name.size + 1);
 		if (rc < 0)
@@ -504,14 +520,14 @@ int xattr_set(struct fs *fs, struct node *node, const char *name, struct slice v
 
 	if (rc < 0)
 		return rc;
-	if (is_default_ttl(name))
-		return set_default_ttl(fs, node, value, must, revision);
 	if (xattr_is_ours(name))
-		return set_special(fs, node, name, value, how->flags, revision);
-	if (strcmp(name, ACL_ACCESS) == 0)
-		return set_access(fs, node, value, how->keep_setgid, revision);
-	if (strcmp(name, ACL_DEFAULT) == 0)
-		return set_default(fs, node, value, revision);
+		return is_default_ttl(name) ?
+			       set_default_ttl(fs, node, value, must, revision) :
+			       set_special(fs, node, name, value, how->flags, revision);
+	if (xattr_is_acl(name))
+		return strcmp(name, ACL_ACCESS) == 0 ?
+			       set_access(fs, node, value, how->keep_setgid, revision) :
+			       set_default(fs, node, value, revision);
 	return change(fs, node, name, &value, must, revision);
 }
 
@@ -527,5 +543,5 @@ int xattr_remove(struct fs *fs, struct node *node, const char *name, uint64_t *r
 	rc = change(fs, node, name, NULL, XATTR_MUST_EXIST, revision);
 	if (is_default_ttl(name))
 		names_ttl_changed(node);
-	return rc == -ENODATA && is_acl(name) ? 0 : rc;
+	return rc == -ENODATA && xattr_is_acl(name) ? 0 : rc;
 }

@@ -31,7 +31,8 @@ int xattr_list(struct fs *fs, struct node *node, bool root, struct buffer *out);
 
 struct xattr_how {
 	int flags;		/* as of setxattr(2) */
-	bool keep_setgid;	/* he who sets an access control list may keep set-group-id */
+	bool keep_setgid;	/* he who sets an access control list (xattr_is_acl) may keep
+				 * set-group-id */
 };
 
 int xattr_set(struct fs *fs, struct node *node, const char *name, struct slice value,
@@ -41,6 +42,9 @@ int xattr_remove(struct fs *fs, struct node *node, const char *name, uint64_t *r
 /* After a change of this attribute: does the key expire so soon that the kernel should be told
  * before the answer (warden_answer)? */
 bool xattr_is_urgent(struct fs *fs, struct node *node, const char *name);
+
+/* Is it an access control list? */
+bool xattr_is_acl(const char *name);
 
 /* Does a change of this attribute count as one of the key itself (P2)? */
 bool xattr_is_ours(const char *name);

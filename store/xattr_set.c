@@ -13,9 +13,7 @@ int xattr_set_next(struct slice *set, struct slice *name, struct slice *value)
 		return 0;
 	if (varint_take_bytes(&rest, &n) < 0 || varint_take_bytes(&rest, &v) < 0)
 		return -EUCLEAN;
-	if (n.size == 0 || n.size > STORE_XATTR_NAME_MAX || memchr(n.data, 0, n.size))
-		return -EUCLEAN;
-	if (v.size > STORE_XATTR_MAX)
+	if (n.size == 0 || n.size > STORE_XATTR_NAME_MAX || v.size > STORE_XATTR_MAX)
 		return -EUCLEAN;
 	*set = rest;
 	*name = n;
@@ -31,7 +29,7 @@ int xattr_set_check(struct slice set)
 	if (set.size > STORE_XATTRS_MAX)
 		return -EUCLEAN;
 	while ((rc = xattr_set_next(&set, &name, &value)) == 1) {
-		if (slice_compare(last, name) >= 0)
+		if (slice_compare(last, name) >= 0 || memchr(name.data, 0, name.size))
 			return -EUCLEAN;
 		last = name;
 	}
@@ -52,44 +50,60 @@ int xattr_set_find(struct slice set, struct slice name, struct slice *value)
 	return rc < 0 ? rc : -ENODATA;
 }
 
-static int append_bytes(struct buffer *out, struct slice bytes)
-{
-	uint8_t size[VARINT_MAX];
-	const int rc = buffer_append(out, size, varint_put(size, bytes.size));
+/* What of a set comes before the pair of a name, and what behind it, or behind where it would be. */
+struct parts {
+	struct slice before, behind;
+};
 
-	return rc < 0 ? rc : buffer_append(out, bytes.data, bytes.size);
+static int divide(struct slice set, struct slice name, struct parts *out)
+{
+	struct slice rest = set, n, v;
+	size_t before = 0;
+	int rc, order = -1;
+
+	out->behind = set;
+	while (order < 0 && (rc = xattr_set_next(&rest, &n, &v)) != 0) {
+		if (rc < 0)
+			return rc;
+		order = slice_compare(n, name);
+		if (order < 0)
+			before = set.size - rest.size;
+		if (order <= 0)
+			out->behind = rest;
+	}
+	out->before = slice_of(set.data, before);
+	return 0;
 }
 
-static int append_pair(struct buffer *out, struct slice name, struct slice value)
+static uint8_t *put_slice(uint8_t *to, struct slice bytes)
 {
-	const int rc = append_bytes(out, name);
+	if (bytes.size)
+		memcpy(to, bytes.data, bytes.size);
+	return to + bytes.size;
+}
 
-	return rc < 0 ? rc : append_bytes(out, value);
+static uint8_t *put_sized(uint8_t *to, struct slice bytes)
+{
+	return put_slice(to + varint_put(to, bytes.size), bytes);
 }
 
 int xattr_set_with(struct slice set, struct slice name, const struct slice *value,
 		   struct buffer *out)
 {
-	bool pending = value != NULL;
-	struct slice n, v;
-	int rc, more;
+	struct parts parts;
+	uint8_t *to;
+	int rc = divide(set, name, &parts);
 
 	buffer_clear(out);
-	while ((more = xattr_set_next(&set, &n, &v)) == 1) {
-		const int order = slice_compare(n, name);
-
-		if (pending && order >= 0) {
-			pending = false;
-			rc = append_pair(out, name, *value);
-			if (rc < 0)
-				return rc;
-		}
-		rc = order == 0 ? 0 : append_pair(out, n, v);
-		if (rc < 0)
-			return rc;
-	}
-	rc = more < 0 ? more : pending ? append_pair(out, name, *value) : 0;
+	if (rc == 0)
+		rc = buffer_reserve(out, set.size + 2 * VARINT_MAX + name.size +
+					 (value ? value->size : 0));
 	if (rc < 0)
 		return rc;
+	to = put_slice(out->data, parts.before);
+	if (value)
+		to = put_sized(put_sized(to, name), *value);
+	to = put_slice(to, parts.behind);
+	out->size = (size_t)(to - out->data);
 	return value && out->size > STORE_XATTRS_MAX ? -ENOSPC : 0;
 }

@@ -1,5 +1,6 @@
 /* xattr_set.h - the extended attributes of one entry, as bytes: pairs of name and value, sorted by
- * name, no name twice. Pure.
+ * name, no name twice. Pure. What comes from disk is checked once, when the entry is decoded; the
+ * others ask for a set that was found good, and only never read beyond its end.
  *
  * Bytes: FORMAT.md, "Entries".
  */
@@ -8,8 +9,8 @@
 
 #include "bytes.h"
 
-/* Takes the next pair off the front of `set`. 1: there was one, lent from `set`; 0: the
- * end; -EUCLEAN: nonsense. */
+/* Takes the next pair off the front of `set`. 1: there was one, lent from `set`, its name no longer
+ * than STORE_XATTR_NAME_MAX; 0: the end; -EUCLEAN: nonsense. */
 int xattr_set_next(struct slice *set, struct slice *name, struct slice *value);
 
 /* 0 if `set` is whole, sorted and within the limits of store.h, else -EUCLEAN. */
