@@ -492,8 +492,15 @@ struct end {
 static int end_begin(struct fs *fs, struct end *end, struct place place, struct slice new_name)
 	NEEDS(fs->names)
 {
-	*end = (struct end){ .place = place, .new_name = mem_copy(new_name.data, new_name.size) };
-	return end->new_name ? node_named(fs, place, &end->node) : -ENOMEM;
+	int rc;
+
+	*end = (struct end){ .place = place };
+	rc = node_named(fs, place, &end->node);
+	if (rc == 0 && end->node) {
+		end->new_name = mem_copy(new_name.data, new_name.size);
+		rc = end->new_name ? 0 : -ENOMEM;
+	}
+	return rc;
 }
 
 static void end_done(struct fs *fs, struct end *end)
