@@ -44,15 +44,30 @@ static uint8_t *put_key(uint8_t *at, uint8_t kind, struct slice key)
 	return put_bytes(at + 3, key);
 }
 
-void batch_put(struct batch *batch, struct slice key, struct slice value)
+uint8_t *batch_put_room(struct batch *batch, struct slice key, size_t most)
 {
-	uint8_t *at = extend(batch, key.size, 3 + key.size + 4 + value.size);
+	uint8_t *at = extend(batch, key.size, 3 + key.size + 4 + most);
 
 	if (!at)
-		return;
+		return NULL;
 	at = put_key(at, BATCH_PUT, key);
-	put32(at, (uint32_t)value.size);
-	put_bytes(at + 4, value);
+	put32(at, (uint32_t)most);
+	return at + 4;
+}
+
+void batch_put_done(struct batch *batch, uint8_t *room, size_t size)
+{
+	put32(room - 4, (uint32_t)size);
+	batch->bytes.size = (size_t)(room - batch->bytes.data) + size;
+	put32(batch->bytes.data, (uint32_t)(batch->bytes.size - BATCH_HEADER));
+}
+
+void batch_put(struct batch *batch, struct slice key, struct slice value)
+{
+	uint8_t *at = batch_put_room(batch, key, value.size);
+
+	if (at)
+		put_bytes(at, value);
 }
 
 void batch_put_run(struct batch *batch, struct slice key, const struct ref *run,
@@ -67,6 +82,7 @@ void batch_put_run(struct batch *batch, struct slice key, const struct ref *run,
 	put32(at, (uint32_t)(size + value.size));
 	ref_encode(run, at + 4);
 	put_bytes(at + 4 + size, value);
+	batch->runs++;
 }
 
 void batch_delete(struct batch *batch, struct slice key)
@@ -92,7 +108,7 @@ void batch_patch(struct batch *batch, struct slice key, uint32_t offset, struct 
 void batch_clear(struct batch *batch)
 {
 	buffer_clear(&batch->bytes);
-	batch->count = 0;
+	batch->count = batch->runs = 0;
 	batch->failed = 0;
 }
 
@@ -102,58 +118,55 @@ void batch_done(struct batch *batch)
 	*batch = (struct batch){ 0 };
 }
 
-/* Lends `size` bytes at *offset and moves on, if there are as many. */
-static bool take(struct slice bytes, size_t *offset, size_t size, struct slice *out)
+/* Behind `op->key`: the size of a value, and the value. Returns how many bytes, or 0 if there are not
+ * as many. */
+static size_t take_value(const uint8_t *at, size_t left, struct batch_op *op)
 {
-	if (size > bytes.size - *offset)
-		return false;
-	*out = slice_of((const uint8_t *)bytes.data + *offset, size);
-	*offset += size;
-	return true;
-}
+	uint32_t size, head = 0;
 
-static bool take_value(struct slice bytes, size_t *offset, struct batch_op *op)
-{
-	struct slice size, value;
-	size_t head = 0;
-
-	if (!take(bytes, offset, 4, &size) || !take(bytes, offset, get32(size.data), &value))
-		return false;
+	if (left < 4)
+		return 0;
+	size = get32(at);
+	if (size > left - 4)
+		return 0;
 	if (op->kind == BATCH_PUT_RUN) {
-		if (!ref_decode_run(value.data, value.size, &op->run))
-			return false;
+		if (!ref_decode_run(at + 4, size, &op->run))
+			return 0;
 		head = ref_size(&op->run);
 	} else if (op->kind == BATCH_PATCH) {
-		if (value.size < BATCH_PATCH_OFFSET)
-			return false;
-		op->offset = get32(value.data);
+		if (size < BATCH_PATCH_OFFSET)
+			return 0;
+		op->offset = get32(at + 4);
 		head = BATCH_PATCH_OFFSET;
 	}
-	op->value = slice_of((const uint8_t *)value.data + head, value.size - head);
-	return true;
+	op->value = slice_of(at + 4 + head, size - head);
+	return 4 + (size_t)size;
 }
 
 int batch_next(struct slice bytes, size_t *offset, struct batch_op *op)
 {
-	struct slice head;
-	size_t at = *offset;
+	const uint8_t *at;
+	size_t left, key_size, taken;
 
 	if (bytes.size < BATCH_HEADER || get32(bytes.data) != bytes.size - BATCH_HEADER ||
-	    at < BATCH_HEADER || at > bytes.size)
+	    *offset < BATCH_HEADER || *offset > bytes.size)
 		return -EUCLEAN;
-	if (at == bytes.size)
+	at = (const uint8_t *)bytes.data + *offset;
+	left = bytes.size - *offset;
+	if (left == 0)
 		return 0;
-	*op = (struct batch_op){ 0 };
-	if (!take(bytes, &at, 3, &head))
+	if (left < 3 || at[0] < BATCH_PUT || at[0] > BATCH_PATCH)
 		return -EUCLEAN;
-	op->kind = *(const uint8_t *)head.data;
-	if (op->kind < BATCH_PUT || op->kind > BATCH_PATCH)
+	key_size = get16(at + 1);
+	if (key_size == 0 || key_size > left - 3)
 		return -EUCLEAN;
-	if (!take(bytes, &at, get16((const uint8_t *)head.data + 1), &op->key) || op->key.size == 0)
+	*op = (struct batch_op){ .kind = at[0], .key = slice_of(at + 3, key_size) };
+	at += 3 + key_size;
+	left -= 3 + key_size;
+	taken = op->kind == BATCH_DELETE ? 0 : take_value(at, left, op);
+	if (taken == 0 && op->kind != BATCH_DELETE)
 		return -EUCLEAN;
-	if (op->kind != BATCH_DELETE && !take_value(bytes, &at, op))
-		return -EUCLEAN;
-	*offset = at;
+	*offset = bytes.size - left + taken;
 	return 1;
 }
 

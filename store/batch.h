@@ -15,12 +15,18 @@
 struct batch {
 	struct buffer bytes;	/* BATCH_HEADER and operations; empty if there are none */
 	uint32_t count;
+	uint32_t runs;		/* operations that name one */
 	int failed;		/* the first error of the functions below: 0, -ENOMEM, or -EINVAL
 				 * for a key of impossible size; sticky, so that many puts need one
 				 * check, at the end */
 };
 
 void batch_put(struct batch *batch, struct slice key, struct slice value);
+
+/* As batch_put, in two steps, so that the value can be made where it will lie: room for `most` bytes,
+ * or NULL (see `failed`); then how many of them it takes. Nothing else may be put in between. */
+uint8_t *batch_put_room(struct batch *batch, struct slice key, size_t most);
+void batch_put_done(struct batch *batch, uint8_t *room, size_t size);
 
 /* The value's run follows the entry from the commit on. */
 void batch_put_run(struct batch *batch, struct slice key, const struct ref *run,

@@ -510,23 +510,12 @@ int engine_check_batch(struct slice bytes)
 	return rc < 0 || offset == BATCH_HEADER ? -EINVAL : 0;
 }
 
-static uint64_t runs_named(struct slice batch)
-{
-	struct batch_op op;
-	size_t offset = BATCH_HEADER;
-	uint64_t runs = 0;
-
-	while (batch_next(batch, &offset, &op) > 0)
-		runs += op.kind == BATCH_PUT_RUN;
-	return runs;
-}
-
 int engine_commit(struct engine *engine, const struct batch *batch, bool reclaim,
 		  uint64_t *revision)
 {
 	struct admission a = {
 		.engine = engine, .batch = buffer_slice(&batch->bytes), .reclaim = reclaim,
-		.ops = batch->count,
+		.ops = batch->count, .runs = batch->runs,
 	};
 	struct err err;
 	int rc = batch->failed ? batch->failed : engine_check_batch(a.batch);
@@ -534,7 +523,6 @@ int engine_commit(struct engine *engine, const struct batch *batch, bool reclaim
 	if (rc < 0)
 		return rc;
 	err_clear(&err);
-	a.runs = runs_named(a.batch);
 	for (int i = 0; i < TRIES; i++) {
 		const unsigned long long seen = atomic_load(&engine->checkpoints);
 

@@ -121,58 +121,58 @@ static int64_t time_behind(uint64_t delta, int64_t mtime)
 	return (int64_t)((uint64_t)mtime + (uint64_t)unzigzag(delta));
 }
 
-static void append_varint(struct buffer *out, uint64_t v)
+static uint8_t *put_varint(uint8_t *to, uint64_t v)
 {
-	out->size += varint_put(out->data + out->size, v);
+	return to + varint_put(to, v);
 }
 
-static void append_if(struct buffer *out, bool there, uint64_t v)
+static uint8_t *put_if(uint8_t *to, bool there, uint64_t v)
 {
-	if (there)
-		append_varint(out, v);
+	return there ? put_varint(to, v) : to;
 }
 
-static void append_slice(struct buffer *out, struct slice bytes)
+static uint8_t *put_slice(uint8_t *to, struct slice bytes)
 {
 	if (bytes.size)
-		memcpy(out->data + out->size, bytes.data, bytes.size);
-	out->size += bytes.size;
+		memcpy(to, bytes.data, bytes.size);
+	return to + bytes.size;
 }
 
-int entry_encode(const struct entry *e, struct buffer *out)
+size_t entry_size_max(const struct entry *e)
+{
+	return FIXED_MAX + e->contents.size + e->xattrs.size;
+}
+
+size_t entry_encode(const struct entry *e, uint8_t *to)
 {
 	const unsigned mask = mask_of(e);
-	int rc;
+	uint8_t *p = to;
 
 	assert(possible(e) && kind_of(e->mode));
-	buffer_clear(out);
-	rc = buffer_reserve(out, FIXED_MAX + e->contents.size + e->xattrs.size);
-	if (rc < 0)
-		return rc;
-	out->data[out->size++] = RECORD_FORMAT;
-	out->data[out->size++] = kind_of(e->mode);
-	append_varint(out, mask);
-	append_varint(out, e->id);
-	append_varint(out, e->mode & PERMISSIONS);
-	put64(out->data + out->size, (uint64_t)e->mtime_ns);
-	out->size += 8;
-	append_if(out, mask & HAS_UID, e->uid);
-	append_if(out, mask & HAS_GID, e->gid);
-	append_if(out, mask & HAS_ATIME, time_delta(e->atime_ns, e->mtime_ns));
-	append_if(out, mask & HAS_CTIME, time_delta(e->ctime_ns, e->mtime_ns));
-	append_if(out, mask & HAS_BTIME, time_delta(e->btime_ns, e->mtime_ns));
-	append_if(out, mask & HAS_VERSION, e->version);
-	append_if(out, mask & HAS_EXPIRES, e->expires_ms);
-	append_if(out, mask & HAS_RDEV, e->rdev);
-	append_if(out, mask & HAS_FLAGS, e->flags);
-	append_if(out, mask & HAS_XATTRS, e->xattrs.size);
-	append_slice(out, e->xattrs);
-	append_if(out, mask & HAS_VALUE, e->value_id);
-	append_if(out, mask & HAS_VALUE, e->size);
-	append_if(out, mask & HAS_LINKS, e->links);
-	append_if(out, mask & HAS_HOLES, e->holes);
-	append_slice(out, e->contents);
-	return 0;
+	*p++ = RECORD_FORMAT;
+	*p++ = kind_of(e->mode);
+	p = put_varint(p, mask);
+	p = put_varint(p, e->id);
+	p = put_varint(p, e->mode & PERMISSIONS);
+	put64(p, (uint64_t)e->mtime_ns);
+	p += 8;
+	p = put_if(p, mask & HAS_UID, e->uid);
+	p = put_if(p, mask & HAS_GID, e->gid);
+	p = put_if(p, mask & HAS_ATIME, time_delta(e->atime_ns, e->mtime_ns));
+	p = put_if(p, mask & HAS_CTIME, time_delta(e->ctime_ns, e->mtime_ns));
+	p = put_if(p, mask & HAS_BTIME, time_delta(e->btime_ns, e->mtime_ns));
+	p = put_if(p, mask & HAS_VERSION, e->version);
+	p = put_if(p, mask & HAS_EXPIRES, e->expires_ms);
+	p = put_if(p, mask & HAS_RDEV, e->rdev);
+	p = put_if(p, mask & HAS_FLAGS, e->flags);
+	p = put_if(p, mask & HAS_XATTRS, e->xattrs.size);
+	p = put_slice(p, e->xattrs);
+	p = put_if(p, mask & HAS_VALUE, e->value_id);
+	p = put_if(p, mask & HAS_VALUE, e->size);
+	p = put_if(p, mask & HAS_LINKS, e->links);
+	p = put_if(p, mask & HAS_HOLES, e->holes);
+	p = put_slice(p, e->contents);
+	return (size_t)(p - to);
 }
 
 /* A record that is being taken apart. Once something is wrong, whatever is taken means nothing. */

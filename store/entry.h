@@ -45,8 +45,11 @@ static inline bool entry_is_table(const struct entry *e)
 /* Can an entry be of this type? (S_IFREG and the like) */
 bool entry_type_known(uint32_t mode);
 
-/* Writes `entry` to `out`, replacing what is in it. */
-int entry_encode(const struct entry *entry, struct buffer *out);
+/* The bytes that encoding it may take, at most. */
+size_t entry_size_max(const struct entry *entry);
+
+/* Writes `entry` to `to`, which has room for so many, and returns how many it took. */
+size_t entry_encode(const struct entry *entry, uint8_t *to);
 
 /* *entry's slices are lent from `record`. */
 int entry_decode(struct slice record, struct entry *entry);

@@ -24,27 +24,35 @@ static void add_name(struct record_key *key, struct slice name)
 	key->size = (uint16_t)(key->size + name.size);
 }
 
+static void begin(struct record_key *key, uint8_t kind)
+{
+	key->size = 0;
+	add_byte(key, kind);
+}
+
 struct record_key record_space(uint8_t kind)
 {
 	struct record_key key;
 
-	key.size = 0;
-	add_byte(&key, kind);
+	begin(&key, kind);
 	return key;
 }
 
 static struct record_key of_id(uint8_t kind, uint64_t id)
 {
-	struct record_key key = record_space(kind);
+	struct record_key key;
 
+	begin(&key, kind);
 	add_id(&key, id);
 	return key;
 }
 
 static struct record_key of_name(uint8_t kind, uint64_t table, struct slice name)
 {
-	struct record_key key = of_id(kind, table);
+	struct record_key key;
 
+	begin(&key, kind);
+	add_id(&key, table);
 	add_name(&key, name);
 	return key;
 }

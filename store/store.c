@@ -216,22 +216,44 @@ int store_readlink(struct store *store, struct place place, struct buffer *out)
 
 /* ---- changing records ------------------------------------------------------------------------ */
 
-static void batch_mark(struct batch *batch, struct record_key key, bool was, bool is)
+/* A record that says something by being there. */
+static void batch_mark(struct batch *batch, const struct record_key *key, bool is)
 {
-	if (was && !is)
-		batch_delete(batch, record_slice(&key));
-	if (is && !was)
-		batch_put(batch, record_slice(&key), slice_of("", 0));
+	if (is)
+		batch_put(batch, record_slice(key), slice_of("", 0));
+	else
+		batch_delete(batch, record_slice(key));
 }
 
 static void batch_expiry(struct batch *batch, struct place place, uint64_t was, uint64_t is)
 {
-	if (was == is)
-		return;
-	if (was)
-		batch_mark(batch, record_expiry(was, place.table, place.name), true, false);
-	if (is)
-		batch_mark(batch, record_expiry(is, place.table, place.name), false, true);
+	if (was && was != is) {
+		const struct record_key key = record_expiry(was, place.table, place.name);
+
+		batch_mark(batch, &key, false);
+	}
+	if (is && was != is) {
+		const struct record_key key = record_expiry(is, place.table, place.name);
+
+		batch_mark(batch, &key, true);
+	}
+}
+
+static void batch_unpublished(struct batch *batch, struct place place, bool was, bool is)
+{
+	if (was != is) {
+		const struct record_key key = record_unpublished(place.table, place.name);
+
+		batch_mark(batch, &key, is);
+	}
+}
+
+static void batch_put_entry(struct batch *batch, struct slice key, const struct entry *entry)
+{
+	uint8_t *room = batch_put_room(batch, key, entry_size_max(entry));
+
+	if (room)
+		batch_put_done(batch, room, entry_encode(entry, room));
 }
 
 /* `home`: where the entry itself lies. NULL: there was none, or shall be none. */
@@ -239,22 +261,14 @@ static void batch_record(struct batch *batch, struct place home, const struct en
 			 const struct entry *fresh)
 {
 	const struct record_key key = record_at(home);
-	struct buffer record = { 0 };
-	int rc = 0;
 
 	batch_expiry(batch, home, old ? old->expires_ms : 0, fresh ? fresh->expires_ms : 0);
-	batch_mark(batch, record_unpublished(home.table, home.name),
-		   old && old->flags & ENTRY_UNPUBLISHED,
-		   fresh && fresh->flags & ENTRY_UNPUBLISHED);
+	batch_unpublished(batch, home, old && old->flags & ENTRY_UNPUBLISHED,
+			  fresh && fresh->flags & ENTRY_UNPUBLISHED);
 	if (fresh)
-		rc = entry_encode(fresh, &record);
-	if (rc < 0 && !batch->failed)
-		batch->failed = rc;
-	if (fresh)
-		batch_put(batch, record_slice(&key), buffer_slice(&record));
+		batch_put_entry(batch, record_slice(&key), fresh);
 	else
 		batch_delete(batch, record_slice(&key));
-	buffer_done(&record);
 }
 
 void batch_shared(struct batch *batch, const struct entry *old, const struct entry *fresh)
@@ -281,6 +295,13 @@ static void batch_reference(struct batch *batch, struct place place, uint64_t id
 	batch_put(batch, record_slice(&key), slice_of(record, reference_encode(id, record)));
 }
 
+static void batch_shared_name(struct batch *batch, uint64_t id, struct place place, bool is)
+{
+	const struct record_key key = record_shared_name(id, place.table, place.name);
+
+	batch_mark(batch, &key, is);
+}
+
 void batch_name(struct batch *batch, struct place place, const struct entry *old,
 		const struct entry *fresh)
 {
@@ -288,11 +309,9 @@ void batch_name(struct batch *batch, struct place place, const struct entry *old
 	const struct entry *old_here = was ? NULL : old, *fresh_here = is ? NULL : fresh;
 
 	if (was)
-		batch_mark(batch, record_shared_name(old->id, place.table, place.name), true,
-			   false);
+		batch_shared_name(batch, old->id, place, false);
 	if (is)
-		batch_mark(batch, record_shared_name(fresh->id, place.table, place.name), false,
-			   true);
+		batch_shared_name(batch, fresh->id, place, true);
 	if (old_here || !is)
 		batch_record(batch, place, old_here, fresh_here);
 	if (is)

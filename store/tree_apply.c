@@ -103,6 +103,7 @@ static void touch(struct need *need, struct slice key, bool there, uint64_t size
 		*touched_slot(need, key) = (struct touched){ key, there, size };
 }
 
+/* For a batch of more than one operation. */
 static int prepare_touched(struct need *need, struct slice batch)
 {
 	struct batch_op op;
@@ -114,7 +115,7 @@ static int prepare_touched(struct need *need, struct slice batch)
 		patches += op.kind == BATCH_PATCH;
 		ops++;
 	}
-	if (rc < 0 || patches == 0 || ops == 1)
+	if (rc < 0 || patches == 0)
 		return rc;
 	for (need->slots = 4; need->slots < 2 * ops;)
 		need->slots *= 2;
@@ -264,12 +265,17 @@ static int prepare_ops(struct tree *tree, struct slice batch, struct need *need)
 {
 	struct batch_op op;
 	size_t offset = BATCH_HEADER;
-	int rc = prepare_touched(need, batch);
+	int rc = 0;
 
 	tree->visit++;
 	drop_large(tree);
-	while (rc == 0 && (rc = batch_next(batch, &offset, &op)) > 0)
-		rc = prepare_op(tree, &op, need);
+	while (rc == 0 && (rc = batch_next(batch, &offset, &op)) > 0) {
+		const bool several = need->ops == 0 && offset < batch.size;
+
+		rc = several ? prepare_touched(need, batch) : 0;
+		if (rc == 0)
+			rc = prepare_op(tree, &op, need);
+	}
 	mem_free(need->touched);
 	return rc;
 }

@@ -56,6 +56,35 @@ static uint8_t *copy_of(struct slice bytes)
 
 /* ---- stories ---------------------------------------------------------------------------- */
 
+static void a_value_made_in_its_place_is_as_long_as_it_turns_out(void **state)
+{
+	struct batch batch = { 0 }, same = { 0 };
+	uint8_t *room;
+	(void)state;
+
+	batch_delete(&batch, slice_str("d"));
+	room = batch_put_room(&batch, slice_str("a"), 3000);
+	assert_non_null(room);
+	memcpy(room, "one", 3);
+	batch_put_done(&batch, room, 3);
+	room = batch_put_room(&batch, slice_str("b"), 5);
+	assert_non_null(room);
+	batch_put_done(&batch, room, 0);
+	batch_put_run(&batch, slice_str("c"), &run, slice_str("two"));
+
+	batch_delete(&same, slice_str("d"));
+	batch_put(&same, slice_str("a"), slice_str("one"));
+	batch_put(&same, slice_str("b"), slice_str(""));
+	batch_put_run(&same, slice_str("c"), &run, slice_str("two"));
+	assert_true(slice_equal(buffer_slice(&batch.bytes), buffer_slice(&same.bytes)));
+	assert_int_equal(batch.count, same.count);
+	assert_int_equal(batch.runs, 1);
+	assert_null(batch_put_room(&batch, slice_str(""), 5));
+	assert_int_equal(batch.failed, -EINVAL);
+	batch_done(&batch);
+	batch_done(&same);
+}
+
 static void a_first_operation_of_any_size_has_room(void **state)
 {
 	static const uint8_t bytes[2000];
@@ -168,6 +197,7 @@ static void a_key_of_impossible_size_spoils_the_batch(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_value_made_in_its_place_is_as_long_as_it_turns_out),
 		cmocka_unit_test(a_first_operation_of_any_size_has_room),
 		cmocka_unit_test(what_was_put_in_comes_out),
 		cmocka_unit_test(a_batch_that_was_cut_is_no_batch),

@@ -272,7 +272,8 @@ static void a_shared_entry_under_a_name_or_under_another_id_is_found(void **stat
 	(void)state;
 
 	begin_shared(&s);
-	assert_int_equal(entry_encode(&s.l.entry, &record), 0);
+	assert_int_equal(buffer_reserve(&record, entry_size_max(&s.l.entry)), 0);
+	record.size = entry_encode(&s.l.entry, record.data);
 	key = record_name(1, slice_str("large"));
 	batch_put(&s.b.batch, record_slice(&key), buffer_slice(&record));
 	is_found_shared(&s, "damaged");
