@@ -220,6 +220,7 @@ void node_remove(struct node *node, uint32_t index)
 {
 	node->removed += entry_size(node->level, entry_at(node, index));
 	node->count--;
+	node->inserted -= index < node->inserted;
 	memmove(slot(node, node->count) + NODE_SLOT, slot(node, node->count),
 		(node->count - index) * NODE_SLOT);
 	if (node->count == 0)

@@ -452,6 +452,7 @@ static struct node *own(struct tree *tree, const struct path *path) NEEDS(tree->
 	}
 	copy = take(tree, old->level);
 	node_append(copy, old, 0, old->count, NULL);
+	copy->inserted = old->inserted;
 	hold_children(copy, 0);
 	hang(tree, path, copy);
 	retire(tree, old);
@@ -600,7 +601,8 @@ static void insert_splitting(struct tree *tree, struct path *path, struct node *
 			     uint32_t index, const struct leaf_entry *entry) NEEDS(tree->lock)
 {
 	const uint32_t size = leaf_entry_size(entry) + NODE_SLOT;
-	/* Whoever inserts in order goes on behind this entry: what is before it stays together. */
+	/* Whoever inserts in order goes on behind this entry, which may just have grown: what is
+	 * before it stays together. */
 	const uint32_t half = index == leaf->inserted && index > 0 ? index : middle(leaf);
 	struct node *right;
 	uint32_t left_filled = 0;
