@@ -5,6 +5,8 @@
 
 #include "mem.h"
 
+enum { CACHE_LINE = 64 };
+
 struct node *node_new(uint32_t capacity, uint8_t level, uint64_t generation)
 {
 	struct node *node =
@@ -228,6 +230,14 @@ void node_remove(struct node *node, uint32_t index)
 }
 
 /* ---- leaves ----------------------------------------------------------------------------- */
+
+void leaf_expect(const struct node *leaf, uint32_t index)
+{
+	if (index >= leaf->count)
+		return;
+	__builtin_prefetch(entry_at(leaf, index));
+	__builtin_prefetch(entry_at(leaf, index) + CACHE_LINE);
+}
 
 struct leaf_entry leaf_entry_at(const struct node *leaf, uint32_t index)
 {

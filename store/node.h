@@ -38,9 +38,11 @@ struct node {
 	uint32_t used;		/* bytes of entries, removed ones included */
 	uint32_t removed;	/* bytes of removed ones */
 	uint32_t capacity;	/* immutable; of `bytes` */
-	uint32_t inserted;	/* a leaf's latest insertion was before this index */
+	uint32_t inserted;	/* what a leaf got last is before this index */
 	uint8_t shared_size;	/* all keys (but an inner node's first) begin with these: ... */
-	uint8_t shared[27];
+	uint8_t shared[26];
+	uint8_t scanned;	/* a leaf that a scan brought in, and nobody else has used since; set
+				 * atomically */
 	uint8_t bytes[];	/* entries -> ... <- slots of 4 bytes: offset, two bytes of key */
 };
 
@@ -101,6 +103,9 @@ struct leaf_entry {
 };
 
 struct leaf_entry leaf_entry_at(const struct node *leaf, uint32_t index);
+
+/* That one, if there is one, will be looked at soon: the processor may fetch it meanwhile. */
+void leaf_expect(const struct node *leaf, uint32_t index);
 
 /* Bytes such an entry takes (without its slot). */
 uint32_t leaf_entry_size(const struct leaf_entry *entry);

@@ -12,6 +12,7 @@ enum {
 					 * only a checkpoint writes, do not count */
 	RETRY_ROOM = 1 << 18,		/* for a search that came in vain to find its way ... */
 	RETRY_MOST = 4 << 20,		/* ... while so much at most is in memory over the cache */
+	SCAN_AHEAD = 6,			/* entries that are on their way from memory during a scan */
 	DIRTY_SHARE = 4,		/* leaves are written early when so much of the cache is
 					 * still clean: a checkpoint needs room for copies */
 };
@@ -109,8 +110,6 @@ int tree_find_leaf(const struct root *root, struct slice key, struct node **leaf
 		}
 		node = child;
 	}
-	if (node)
-		tree_use(node);
 	*leaf = node;
 	return 0;
 }
@@ -291,21 +290,56 @@ uint32_t tree_turn(struct tree *tree, struct node **cold, uint32_t max) NEEDS(tr
 	return turn(tree, &tree->root, &tree->hand, cold, max);
 }
 
-void tree_forget_leaf(struct tree *tree, const struct node *leaf)
+/* Forgets the leaf where `key` belongs, if it is in memory and can be; not unless it is `leaf`, if
+ * that is given, or else one that only scans have used. */
+static void forget_leaf(struct tree *tree, struct slice key, const struct node *leaf)
+	NEEDS(tree->lock)
 {
-	const struct slice key = node_key(leaf, 0);
-	struct node *node = tree->root.node;
+	struct node *parent = NULL, *node = tree->root.node;
+	uint32_t index = 0;
 
 	while (node && node->level) {
-		const uint32_t index = node_find_child(node, key);
-		struct node *child = inner_child(node, index);
-
-		if (child == leaf && child->ref.length && child->refs == 1 && !child->recent) {
-			forget(tree, node, index);
-			return;
-		}
-		node = child;
+		parent = node;
+		index = node_find_child(node, key);
+		node = inner_child(node, index);
 	}
+	if (node && parent && (leaf ? node == leaf : node->scanned) && node->ref.length &&
+	    node->refs == 1 && !node->recent)
+		forget(tree, parent, index);
+}
+
+void tree_forget_leaf(struct tree *tree, const struct node *leaf)
+{
+	forget_leaf(tree, node_key(leaf, 0), leaf);
+}
+
+/* Forgets leaves that scans brought in, the oldest first, while there is more in memory than should
+ * be. Is there still? */
+static bool forget_scanned(struct tree *tree) WITHOUT(tree->lock)
+{
+	bool over;
+
+	rwlock_write(&tree->lock);
+	for (unsigned i = 0; i < SCANNED_MAX && tree_over(tree); i++) {
+		struct bound *oldest = &tree->scanned[(tree->scanned_next + i) % SCANNED_MAX];
+
+		if (oldest->size)
+			forget_leaf(tree, slice_of(oldest->key, oldest->size), NULL);
+		oldest->size = 0;
+	}
+	over = tree_over(tree);
+	rwlock_write_done(&tree->lock);
+	return over;
+}
+
+static void remember_scanned(struct tree *tree, struct slice key) NEEDS(tree->lock)
+{
+	struct bound *next = &tree->scanned[tree->scanned_next];
+
+	next->size = (uint32_t)key.size;
+	if (key.size)
+		memcpy(next->key, key.data, key.size);
+	tree->scanned_next = (tree->scanned_next + 1) % SCANNED_MAX;
 }
 
 void tree_shrink(struct tree *tree)
@@ -340,8 +374,11 @@ static void undisturbed(struct tree *tree, const struct root *root, struct slice
 		tree->tried = tree->memory + RETRY_ROOM;
 }
 
-int tree_fetch(struct tree *tree, struct root *root, struct slice key, const struct miss *miss,
-		 struct err *err) WITHOUT(tree->lock)
+/* tree_fetch, and if it `scans`, for a scan of the tree: a leaf is wanted once then, and if there is no
+ * room for it, one that an earlier call brought in gives way, so that no scan, however long, drives
+ * out what others use; nor, when it comes again, all that it is going to meet. */
+static int fetch(struct tree *tree, struct root *root, struct slice key, const struct miss *miss,
+		 bool scans, struct err *err) WITHOUT(tree->lock)
 {
 	struct node *node;
 	bool over;
@@ -350,6 +387,8 @@ int tree_fetch(struct tree *tree, struct root *root, struct slice key, const str
 	rwlock_read(&tree->lock);
 	over = tree_over(tree);
 	rwlock_read_done(&tree->lock);
+	if (over && scans)
+		over = forget_scanned(tree);
 	if (over)	/* before, not after, and once round: the node, and that above it, must
 			 * still be there when their reader looks again */
 		tree_relieve(tree, 1);
@@ -361,12 +400,21 @@ int tree_fetch(struct tree *tree, struct root *root, struct slice key, const str
 	rwlock_write(&tree->lock);
 	tree_account(tree, node, true);
 	node->recent = 1;
+	node->scanned = scans && node->level == 0;
 	if (!install(root, key, miss, node)) {
 		tree_unref(tree, node);
 		undisturbed(tree, root, key, miss);
+	} else if (node->scanned) {
+		remember_scanned(tree, key);
 	}
 	rwlock_write_done(&tree->lock);
 	return 0;
+}
+
+int tree_fetch(struct tree *tree, struct root *root, struct slice key, const struct miss *miss,
+	       struct err *err)
+{
+	return fetch(tree, root, key, miss, false, err);
 }
 
 int tree_root_get(struct tree *tree, struct root *root, struct slice key,
@@ -387,6 +435,8 @@ int tree_root_get(struct tree *tree, struct root *root, struct slice key,
 			const uint32_t index = leaf ? node_find(leaf, key, &exact) : 0;
 
 			rc = -ENOENT;
+			if (leaf)
+				tree_use_leaf(leaf);
 			if (leaf && exact) {
 				const struct leaf_entry entry = leaf_entry_at(leaf, index);
 
@@ -417,9 +467,19 @@ static int visit_leaf(const struct node *leaf, struct slice from,
 	     i < leaf->count; i++) {
 		const struct leaf_entry entry = leaf_entry_at(leaf, i);
 
+		leaf_expect(leaf, i + SCAN_AHEAD);
 		rc = visit(arg, &entry);
 	}
 	return rc;
+}
+
+/* A leaf that only scans come to is in use until the first of them has been there. */
+static void use_scanned(struct node *leaf)
+{
+	if (!__atomic_load_n(&leaf->scanned, __ATOMIC_RELAXED))
+		tree_use(leaf);
+	else if (__atomic_load_n(&leaf->recent, __ATOMIC_RELAXED))
+		__atomic_store_n(&leaf->recent, 0, __ATOMIC_RELAXED);
 }
 
 int tree_root_scan(struct tree *tree, struct root *root, struct slice from,
@@ -445,9 +505,12 @@ int tree_root_scan(struct tree *tree, struct root *root, struct slice from,
 		missed = rc == -EAGAIN;
 		if (rc == 0)
 			rc = visit_leaf(leaf, slice_of(at.key, at.size), visit, arg);
+		if (!missed && leaf)
+			use_scanned(leaf);
 		rwlock_read_done(&tree->lock);
 		if (missed)
-			rc = tree_fetch(tree, root, slice_of(at.key, at.size), &miss, err);
+			rc = fetch(tree, root, slice_of(at.key, at.size), &miss,
+				   root == &tree->root, err);
 		else
 			at = next;
 	} while (rc == 0 && !at.none);

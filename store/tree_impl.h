@@ -33,7 +33,10 @@ struct stretch {
 	uint64_t bytes;
 };
 
-enum { UNFLUSHED_MAX = 96 };
+enum {
+	UNFLUSHED_MAX = 96,
+	SCANNED_MAX = 16,
+};
 
 struct tree {
 	struct pages *pages;
@@ -55,6 +58,9 @@ struct tree {
 	struct bound hand;		/* of the clock: it goes on from here */
 	struct tree_view *newest;
 	struct tree_view *turned;	/* where the clock was turned last; NULL: the tree itself */
+	struct bound scanned[SCANNED_MAX];	/* keys of leaves that scans brought in; size 0:
+						 * none */
+	unsigned scanned_next;		/* the oldest of them, which gives way to the next */
 	uint32_t warming;		/* batches that need what they brought in to stay */
 	bool places;			/* an entry without a place for its leaf is refused */
 	struct node **pool;		/* set aside, of NODE_BYTES */
@@ -100,6 +106,14 @@ struct miss {
 
 /* Narrows the bound of a node to that of its child, unless it is the last. `bound` may be NULL. */
 void tree_set_bound(struct bound *bound, const struct node *inner, uint32_t index);
+
+/* Whoever came for the leaf, and not just on his way along all of them. */
+static inline void tree_use_leaf(struct node *leaf)
+{
+	tree_use(leaf);
+	if (__atomic_load_n(&leaf->scanned, __ATOMIC_RELAXED))
+		__atomic_store_n(&leaf->scanned, 0, __ATOMIC_RELAXED);
+}
 
 /* Finds the leaf where `key` belongs (*leaf is NULL in an empty tree) and, unless NULL, its
  * bound. -EAGAIN: *miss has to be read first. */

@@ -6,11 +6,16 @@ enum { DEEP_KEY = 200, DEEP_VALUE = 3000, DEEP_READS = 40 };
 
 /* Reads that are still answered; then none is. */
 static int64_t reads_left;
-static ssize_t (*real_read)(struct os_file *file, void *bytes, size_t size, uint64_t offset);
 
 static ssize_t counted_read(struct os_file *file, void *bytes, size_t size, uint64_t offset)
 {
-	return reads_left-- > 0 ? real_read(file, bytes, size, offset) : -EIO;
+	return reads_left-- > 0 ? os_posix()->read(file, bytes, size, offset) : -EIO;
+}
+
+/* Until the next reopen. */
+static void count_reads(void)
+{
+	machine()->read = counted_read;
 }
 
 static struct slice deep_key(uint32_t number)
@@ -45,20 +50,16 @@ static int is_there(void *arg, const struct leaf_entry *entry)
  * has come by again. */
 static void finds_deep(struct bench *b, struct tree_view *view, uint32_t count)
 {
-	struct os *os = os_posix();
-
-	real_read = os->read;
-	os->read = counted_read;
+	count_reads();
 	for (uint32_t i = 0; i < count; i += 37) {
 		int rc;
 
 		reads_left = DEEP_READS;
 		rc = view ? tree_view_get(b->tree, view, deep_key(i), is_there, NULL, NULL) :
 			    tree_get(b->tree, deep_key(i), is_there, NULL, NULL);
-		os->read = rc == 0 ? os->read : real_read;
 		assert_int_equal(rc, 0);
 	}
-	os->read = real_read;
+	reads_left = INT64_MAX;
 }
 
 static void in_no_memory_a_search_comes_to_its_end(void **state)
@@ -99,11 +100,66 @@ static void nor_is_a_view_read_without_end(void **state)
 	space_reader_close(b->space, b->reader);
 }
 
+/* ---- scans ---------------------------------------------------------------------------------- */
+
+enum { ALL = 4000, PER_LEAF = 5, LEAVES = ALL / PER_LEAF, ROOM = 300, HOT = 100 };
+
+static int count_key(void *arg, const struct leaf_entry *entry)
+{
+	uint32_t *count = arg;
+
+	(*count)++;
+	return entry->value.size == DEEP_VALUE ? 0 : -EINVAL;
+}
+
+/* Reads from the page file that one scan of everything needs. */
+static int64_t scan_reads(struct bench *b)
+{
+	uint32_t count = 0;
+
+	reads_left = INT32_MAX;
+	assert_int_equal(tree_scan(b->tree, slice_of("", 0), count_key, &count, NULL), 0);
+	assert_int_equal(count, ALL);
+	return INT32_MAX - reads_left;
+}
+
+static int64_t hot_reads(struct bench *b)
+{
+	reads_left = INT32_MAX;
+	for (uint32_t i = 0; i < HOT; i++)
+		assert_int_equal(tree_get(b->tree, deep_key(i * 20), is_there, NULL, NULL), 0);
+	return INT32_MAX - reads_left;
+}
+
+/* What is larger than the cache is scanned again and again: all but what finds no room is there
+ * each time, and so is what others use. */
+static void a_long_scan_drives_out_no_more_than_it_must(void **state)
+{
+	struct bench *b = *state;
+	int64_t first, again;
+
+	b->cache = ROOM * NODE_BYTES;
+	reopen(b);
+	put_deep(b, 0, ALL);
+	checkpoint(b);
+	reopen(b);
+	count_reads();
+	first = scan_reads(b);
+	hot_reads(b);
+	hot_reads(b);
+	scan_reads(b);
+	again = scan_reads(b);
+	assert_in_range(first, LEAVES, 2 * LEAVES);
+	assert_in_range(again, LEAVES - ROOM, first - ROOM / 2);
+	assert_int_equal(hot_reads(b), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		STORY(in_no_memory_a_search_comes_to_its_end),
 		STORY(nor_is_a_view_read_without_end),
+		STORY(a_long_scan_drives_out_no_more_than_it_must),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
