@@ -128,6 +128,26 @@ static void share(struct node *node, uint32_t index, struct slice key)
 		set_slot(node, i, slot_offset(node, i), hint_of(node, node_key(node, i)));
 }
 
+/* All entries are there: what is before and behind all others has in common, all have. */
+static void share_sorted(struct node *node)
+{
+	const uint32_t first = node->level ? 1 : 0;
+	struct slice low, high;
+	size_t size = 0;
+
+	if (node->count <= first)
+		return;
+	low = node_key(node, first);
+	high = node_key(node, node->count - 1);
+	while (size < sizeof(node->shared) && size < low.size && size < high.size &&
+	       ((const uint8_t *)low.data)[size] == ((const uint8_t *)high.data)[size])
+		size++;
+	node->shared_size = (uint8_t)size;
+	memcpy(node->shared, low.data, size);
+	for (uint32_t i = 0; i < node->count; i++)
+		set_slot(node, i, slot_offset(node, i), hint_of(node, node_key(node, i)));
+}
+
 /* Squeezes out what was removed. */
 static void compact(struct node *node)
 {
@@ -494,21 +514,23 @@ static int decode_entries(struct node *node, const uint8_t *at, uint32_t left, u
 	for (; count > 0 && !fault; count--) {
 		const uint32_t size = block_entry_size(node->level, at, left);
 		const uint32_t more = node->level ? (uint32_t)sizeof(struct node *) : 0;
-		uint8_t *to;
 
 		if (size == 0) {
 			fault = "an entry beyond its end";
 			break;
 		}
 		fault = entry_fault(node, at);
-		to = open_gap(node, node->count, size + more, entry_key(node->level, at));
-		memcpy(to, at, size);
-		memset(to + size, 0, more);
+		memcpy(node->bytes + node->used, at, size);
+		memset(node->bytes + node->used + size, 0, more);
+		set_slot(node, node->count++, node->used, 0);
+		node->used += size + more;
 		at += size;
 		left -= size;
 	}
 	if (!fault && left)
 		fault = "bytes behind its last entry";
+	if (!fault)
+		share_sorted(node);
 	return fault ? err_set(err, -EUCLEAN, "a tree node has %s", fault) : 0;
 }
 
