@@ -304,39 +304,40 @@ int named_decode(struct slice record, struct entry *entry, uint64_t *id)
 	return rc == 0 && entry->links ? -EUCLEAN : rc;
 }
 
-/* Takes the fields of `r` that come before the expiry. */
-static void pass_to_expiry(struct reader *r)
+/* Reads the expiry, which is there, from the record behind its permissions. */
+static int take_expiry(struct slice rest, uint64_t mask, uint64_t *expires_ms)
 {
 	static const uint64_t before[] = {
 		HAS_UID, HAS_GID, HAS_ATIME, HAS_CTIME, HAS_BTIME, HAS_VERSION,
 	};
+	struct reader r = { .rest = rest, .mask = mask };
 
-	take_fixed64(r);
+	take_fixed64(&r);
 	for (size_t i = 0; i < sizeof(before) / sizeof(*before); i++)
-		if (r->mask & before[i])
-			take(r, UINT64_MAX);
+		if (mask & before[i])
+			take(&r, UINT64_MAX);
+	*expires_ms = take(&r, UINT64_MAX);
+	return r.bad ? -EUCLEAN : 0;
 }
 
 int named_glimpse(struct slice record, struct glimpse *glimpse, uint64_t *id)
 {
 	const uint8_t *p = record.data;
-	struct reader r = { 0 };
+	uint64_t mask, permissions;
 	struct glimpse g = { 0 };
+	struct slice rest;
 
 	if (is_reference(record))
 		return reference_decode(record, id);
 	if (record.size < 2 || p[0] != RECORD_FORMAT || p[1] == 0 || p[1] >= KINDS)
 		return -EUCLEAN;
-	r.rest = slice_of(p + 2, record.size - 2);
-	r.mask = take(&r, HAS_ALL);
-	g.id = take(&r, UINT64_MAX);
+	rest = slice_of(p + 2, record.size - 2);
+	if (varint_take(&rest, &mask) < 0 || mask > HAS_ALL ||
+	    varint_take(&rest, &g.id) < 0 || g.id == 0 ||
+	    varint_take(&rest, &permissions) < 0 || permissions > PERMISSIONS)
+		return -EUCLEAN;
 	g.type = type_of_kind[p[1]];
-	take(&r, PERMISSIONS);
-	if (r.mask & HAS_EXPIRES) {
-		pass_to_expiry(&r);
-		g.expires_ms = take(&r, UINT64_MAX);
-	}
-	if (r.bad || g.id == 0)
+	if (mask & HAS_EXPIRES && take_expiry(rest, mask, &g.expires_ms) < 0)
 		return -EUCLEAN;
 	*glimpse = g;
 	return 0;
