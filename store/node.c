@@ -242,7 +242,8 @@ void node_remove(struct node *node, uint32_t index)
 {
 	node->removed += entry_size(node->level, entry_at(node, index));
 	node->count--;
-	node->inserted -= index < node->inserted;
+	if (index < node->inserted)
+		node->inserted--;
 	memmove(slot(node, node->count) + NODE_SLOT, slot(node, node->count),
 		(node->count - index) * NODE_SLOT);
 	if (node->count == 0)
@@ -294,7 +295,11 @@ void leaf_insert(struct node *leaf, uint32_t index, const struct leaf_entry *ent
 {
 	uint8_t *at = open_gap(leaf, index, leaf_entry_size(entry), entry->key);
 
-	leaf->inserted = index + 1;
+	if (index != leaf->inserted)
+		leaf->in_order = 0;
+	else if (leaf->in_order < UINT16_MAX)
+		leaf->in_order++;
+	leaf->inserted = (uint16_t)(index + 1);
 	put16(at, (uint16_t)entry->key.size);
 	put32(at + 2, value_size(entry) | (entry->run.length ? LEAF_VALUE_RUN : 0));
 	at += LEAF_ENTRY_HEADER;

@@ -38,7 +38,8 @@ struct node {
 	uint32_t used;		/* bytes of entries, removed ones included */
 	uint32_t removed;	/* bytes of removed ones */
 	uint32_t capacity;	/* immutable; of `bytes` */
-	uint32_t inserted;	/* what a leaf got last is before this index */
+	uint16_t inserted;	/* what a leaf got last is before this index, ... */
+	uint16_t in_order;	/* ... and so many of those before it came behind each other */
 	uint8_t shared_size;	/* all keys (but an inner node's first) begin with these: ... */
 	uint8_t shared[26];
 	uint8_t scanned;	/* a leaf that a scan brought in, and nobody else has used since; set

@@ -11,6 +11,7 @@
 
 enum {
 	SEPARATOR_MAX = INNER_ENTRY_HEADER + NODE_KEY_MAX + INNER_ENTRY_TAIL + NODE_SLOT,
+	IN_ORDER = 3,			/* insertions, each behind the one before */
 	POOL_KEPT = 64,			/* nodes kept set aside between batches */
 };
 
@@ -453,6 +454,7 @@ static struct node *own(struct tree *tree, const struct path *path) NEEDS(tree->
 	copy = take(tree, old->level);
 	node_append(copy, old, 0, old->count, NULL);
 	copy->inserted = old->inserted;
+	copy->in_order = old->in_order;
 	hold_children(copy, 0);
 	hang(tree, path, copy);
 	retire(tree, old);
@@ -601,9 +603,10 @@ static void insert_splitting(struct tree *tree, struct path *path, struct node *
 			     uint32_t index, const struct leaf_entry *entry) NEEDS(tree->lock)
 {
 	const uint32_t size = leaf_entry_size(entry) + NODE_SLOT;
-	/* Whoever inserts in order goes on behind this entry, which may just have grown: what is
-	 * before it stays together. */
-	const uint32_t half = index == leaf->inserted && index > 0 ? index : middle(leaf);
+	/* Whoever inserts in order goes on behind this entry: what is before it stays together. That
+	 * one entry grows, again at its place, is no order yet. */
+	const bool in_order = index == leaf->inserted && leaf->in_order >= IN_ORDER;
+	const uint32_t half = in_order && index > 0 ? index : middle(leaf);
 	struct node *right;
 	uint32_t left_filled = 0;
 	bool fits_left, fits_right;
