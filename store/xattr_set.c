@@ -58,20 +58,18 @@ struct parts {
 static int divide(struct slice set, struct slice name, struct parts *out)
 {
 	struct slice rest = set, n, v;
-	size_t before = 0;
 	int rc, order = -1;
 
-	out->behind = set;
+	*out = (struct parts){ .before = slice_of(set.data, 0), .behind = set };
 	while (order < 0 && (rc = xattr_set_next(&rest, &n, &v)) != 0) {
 		if (rc < 0)
 			return rc;
 		order = slice_compare(n, name);
 		if (order < 0)
-			before = set.size - rest.size;
+			out->before.size = set.size - rest.size;
 		if (order <= 0)
 			out->behind = rest;
 	}
-	out->before = slice_of(set.data, before);
 	return 0;
 }
 
