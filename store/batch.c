@@ -30,18 +30,11 @@ static uint8_t *extend(struct batch *batch, size_t key_size, size_t size)
 	return at;
 }
 
-static uint8_t *put_bytes(uint8_t *at, struct slice s)
-{
-	if (s.size)
-		memcpy(at, s.data, s.size);
-	return at + s.size;
-}
-
 static uint8_t *put_key(uint8_t *at, uint8_t kind, struct slice key)
 {
 	*at = kind;
 	put16(at + 1, (uint16_t)key.size);
-	return put_bytes(at + 3, key);
+	return put_slice(at + 3, key);
 }
 
 uint8_t *batch_put_room(struct batch *batch, struct slice key, size_t most)
@@ -67,7 +60,7 @@ void batch_put(struct batch *batch, struct slice key, struct slice value)
 	uint8_t *at = batch_put_room(batch, key, value.size);
 
 	if (at)
-		put_bytes(at, value);
+		put_slice(at, value);
 }
 
 void batch_put_run(struct batch *batch, struct slice key, const struct ref *run,
@@ -81,7 +74,7 @@ void batch_put_run(struct batch *batch, struct slice key, const struct ref *run,
 	at = put_key(at, BATCH_PUT_RUN, key);
 	put32(at, (uint32_t)(size + value.size));
 	ref_encode(run, at + 4);
-	put_bytes(at + 4 + size, value);
+	put_slice(at + 4 + size, value);
 	batch->runs++;
 }
 
@@ -102,7 +95,7 @@ void batch_patch(struct batch *batch, struct slice key, uint32_t offset, struct 
 	at = put_key(at, BATCH_PATCH, key);
 	put32(at, (uint32_t)(BATCH_PATCH_OFFSET + bytes.size));
 	put32(at + 4, offset);
-	put_bytes(at + 4 + BATCH_PATCH_OFFSET, bytes);
+	put_slice(at + 4 + BATCH_PATCH_OFFSET, bytes);
 }
 
 void batch_clear(struct batch *batch)

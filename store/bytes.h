@@ -79,6 +79,14 @@ static inline struct slice buffer_slice(const struct buffer *b)
 	return (struct slice){ b->data, b->size };
 }
 
+/* Copies `bytes` to `to`, and returns where they end there. */
+static inline uint8_t *put_slice(uint8_t *to, struct slice bytes)
+{
+	if (bytes.size)
+		memcpy(to, bytes.data, bytes.size);
+	return to + bytes.size;
+}
+
 static inline void put16(void *to, uint16_t v)
 {
 	uint8_t *p = to;

@@ -131,13 +131,6 @@ static uint8_t *put_if(uint8_t *to, bool there, uint64_t v)
 	return there ? put_varint(to, v) : to;
 }
 
-static uint8_t *put_slice(uint8_t *to, struct slice bytes)
-{
-	if (bytes.size)
-		memcpy(to, bytes.data, bytes.size);
-	return to + bytes.size;
-}
-
 size_t entry_size_max(const struct entry *e)
 {
 	return FIXED_MAX + e->contents.size + e->xattrs.size;

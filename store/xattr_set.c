@@ -73,13 +73,6 @@ static int divide(struct slice set, struct slice name, struct parts *out)
 	return 0;
 }
 
-static uint8_t *put_slice(uint8_t *to, struct slice bytes)
-{
-	if (bytes.size)
-		memcpy(to, bytes.data, bytes.size);
-	return to + bytes.size;
-}
-
 static uint8_t *put_sized(uint8_t *to, struct slice bytes)
 {
 	return put_slice(to + varint_put(to, bytes.size), bytes);
