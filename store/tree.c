@@ -290,27 +290,44 @@ uint32_t tree_turn(struct tree *tree, struct node **cold, uint32_t max) NEEDS(tr
 	return turn(tree, &tree->root, &tree->hand, cold, max);
 }
 
-/* Forgets the leaf where `key` belongs, if it is in memory and can be; not unless it is `leaf`, if
- * that is given, or else one that only scans have used. */
-static void forget_leaf(struct tree *tree, struct slice key, const struct node *leaf)
+/* Where the leaf hangs where `key` belongs: the lowest inner node, and which of its children; NULL: it
+ * hangs nowhere, or not all that leads there is in memory. */
+static struct node *leaf_parent(struct tree *tree, struct slice key, uint32_t *index)
 	NEEDS(tree->lock)
 {
-	struct node *parent = NULL, *node = tree->root.node;
-	uint32_t index = 0;
+	struct node *node = tree->root.node;
 
-	while (node && node->level) {
-		parent = node;
-		index = node_find_child(node, key);
-		node = inner_child(node, index);
-	}
-	if (node && parent && (leaf ? node == leaf : node->scanned) && node->ref.length &&
-	    node->refs == 1 && !node->recent)
-		forget(tree, parent, index);
+	while (node && node->level > 1)
+		node = inner_child(node, node_find_child(node, key));
+	if (!node || node->level == 0)
+		return NULL;
+	*index = node_find_child(node, key);
+	return node;
+}
+
+static bool can_go(const struct node *leaf)
+{
+	return leaf->ref.length && leaf->refs == 1 && !leaf->recent;
 }
 
 void tree_forget_leaf(struct tree *tree, const struct node *leaf)
 {
-	forget_leaf(tree, node_key(leaf, 0), leaf);
+	uint32_t index = 0;
+	struct node *parent = leaf_parent(tree, node_key(leaf, 0), &index);
+
+	if (parent && inner_child(parent, index) == leaf && can_go(leaf))
+		forget(tree, parent, index);
+}
+
+/* Forgets the leaf where `key` belongs, if only scans have used it. */
+static void forget_scanned_leaf(struct tree *tree, struct slice key) NEEDS(tree->lock)
+{
+	uint32_t index = 0;
+	struct node *parent = leaf_parent(tree, key, &index);
+	const struct node *leaf = parent ? inner_child(parent, index) : NULL;
+
+	if (leaf && leaf->scanned && can_go(leaf))
+		forget(tree, parent, index);
 }
 
 /* Forgets leaves that scans brought in, the oldest first, while there is more in memory than should
@@ -324,7 +341,7 @@ static bool forget_scanned(struct tree *tree) WITHOUT(tree->lock)
 		struct bound *oldest = &tree->scanned[(tree->scanned_next + i) % SCANNED_MAX];
 
 		if (oldest->size)
-			forget_leaf(tree, slice_of(oldest->key, oldest->size), NULL);
+			forget_scanned_leaf(tree, slice_of(oldest->key, oldest->size));
 		oldest->size = 0;
 	}
 	over = tree_over(tree);
