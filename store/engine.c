@@ -81,8 +81,8 @@ static int look(void *arg, const char *name)
 		c->pages = true;
 	else if (strcmp(name, FILE_CREATING) == 0)
 		c->creating = true;
-	else if (strncmp(name, FILE_LOG_PREFIX, strlen(FILE_LOG_PREFIX)) == 0 ||
-		 strcmp(name, FILE_WITNESS) == 0 || strcmp(name, FILE_TAIL) == 0)
+	else if (log_is_segment(name) || strcmp(name, FILE_WITNESS) == 0 ||
+		 strcmp(name, FILE_TAIL) == 0)
 		c->ours = true;
 	else if (strcmp(name, FILE_LOCK) != 0 && strcmp(name, "lost+found") != 0)
 		c->foreign = true;
@@ -125,8 +125,7 @@ static int remove_ours(void *arg, const char *name)
 {
 	struct engine *engine = arg;
 
-	if (strcmp(name, FILE_PAGES) == 0 ||
-	    strncmp(name, FILE_LOG_PREFIX, strlen(FILE_LOG_PREFIX)) == 0)
+	if (strcmp(name, FILE_PAGES) == 0 || log_is_segment(name))
 		return engine->os->remove(engine->dir, name);
 	return 0;
 }

@@ -65,6 +65,9 @@ struct log_mark {
 	bool closed;		/* nothing was appended behind it: that need not be searched for */
 };
 
+/* Is a file of this name one of the log's segments? */
+bool log_is_segment(const char *name);
+
 /* Makes the first segment and its spare in an empty folder, durably, and opens the log there.
  * Gives *out, for log_close; *mark is where it begins. */
 int log_create(struct os *os, struct os_dir *dir, const struct log_options *options,

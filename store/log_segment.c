@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "log.h"
 #include "mem.h"
 
 enum {
@@ -33,6 +34,13 @@ static bool name_parse(const char *name, unsigned *index)
 	}
 	*index = n;
 	return true;
+}
+
+bool log_is_segment(const char *name)
+{
+	unsigned index;
+
+	return name_parse(name, &index);
 }
 
 /* Written, not only allocated: the first write to an allocated block changes the file's
