@@ -101,6 +101,14 @@ void connection_open(struct fuse_file_info *fi)
 	fi->noflush = (fi->flags & O_ACCMODE) == O_RDONLY;
 }
 
+void connection_give(struct fuse_session *session, uint64_t id, void *bytes, size_t size)
+{
+	struct fuse_bufvec contents = FUSE_BUFVEC_INIT(size);
+
+	contents.buf[0].mem = bytes;
+	fuse_lowlevel_notify_store(session, id, 0, &contents, 0);
+}
+
 int connection_loop(struct fuse_session *session)
 {
 	struct fuse_loop_config *config = fuse_loop_cfg_create();

@@ -6,6 +6,7 @@
 #ifndef CUBBY_FS_CONNECTION_H
 #define CUBBY_FS_CONNECTION_H
 
+#include <stdint.h>
 #include <sys/types.h>
 
 struct fuse_conn_info;
@@ -29,6 +30,11 @@ int connection_begin(struct fuse_session *session,
 
 /* How the kernel is to treat a file that was just opened. */
 void connection_open(struct fuse_file_info *fi);
+
+/* Gives the kernel the whole contents of a file, so that it need not ask for them. It takes the file's
+ * pages one by one: not to be called while it may wait for us with one of them in hand, as it does
+ * in READ and WRITE. Best effort: what it has not got it asks for. */
+void connection_give(struct fuse_session *session, uint64_t id, void *bytes, size_t size);
 
 /* Serves until the session ends; 0 or a negative errno. */
 int connection_loop(struct fuse_session *session);

@@ -5,11 +5,13 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "connection.h"
 #include "names.h"
 
 enum {
 	SETTLE_NS = 50000000,
 	SETTLE_STEPS = 250,
+	GIVEN_MAX = 16384,	/* bytes of a value that is given to the kernel unasked */
 };
 
 static bool may_write(int flags)
@@ -74,8 +76,10 @@ static struct draft *take_unneeded(struct fs *fs, struct node *node)
 		return NULL;
 	node->failed = 0;
 	draft = node_take_draft(&fs->nodes, node);
-	if (draft && draft_staged_since(draft))
+	if (draft && draft_staged_since(draft)) {
+		atomic_store(&node->given, false);
 		warden_post(&fs->warden, note_contents(node->id));
+	}
 	return draft;
 }
 
@@ -85,6 +89,7 @@ static void mark_written(struct fs *fs, struct node *node)
 {
 	unsigned long long none = 0;
 
+	atomic_store(&node->given, false);
 	if (atomic_compare_exchange_strong(&node->written_ns, &none,
 					   fs->os->monotonic_ns(fs->os)))
 		warden_watch(fs);
@@ -233,6 +238,7 @@ static void begin_anew(struct node *node) NEEDS(node->lock)
 {
 	node->renewed = node->attr.version != 0;	/* there is an old value to be kept */
 	node->failed = 0;
+	atomic_store(&node->given, false);
 }
 
 /* Opening truncates without being a write: see the top of handle.h. Who opens only for reading may
@@ -256,18 +262,48 @@ static int open_locked(struct fs *fs, struct node *node, int flags)
 	return rc;
 }
 
+/* Only to the first handle: with others open the kernel may be about to read or write, and hold a page
+ * until we have answered. */
+static bool is_to_be_given(const struct node *node, int flags) NEEDS(node->lock)
+{
+	return !(flags & (O_ACCMODE | O_TRUNC | O_DIRECT)) && node->opens == 1 && !node->gone &&
+	       !atomic_load(&node->draft) && !atomic_load(&node->given) &&
+	       node->attr.size <= GIVEN_MAX;
+}
+
+/* Reads what the kernel would ask for next, of GIVEN_MAX bytes and one more; 0: nothing is to be
+ * given. */
+static size_t read_to_give(struct fs *fs, struct node *node, int flags, void *bytes)
+	NEEDS_SHARED(fs->names) NEEDS(node->lock)
+{
+	ssize_t got;
+
+	if (!is_to_be_given(node, flags))
+		return 0;
+	got = store_read(fs->store, node_place(node), 0, bytes, GIVEN_MAX + 1);
+	if (got >= 0)
+		atomic_store(&node->given, true);
+	return got > 0 && got <= GIVEN_MAX ? (size_t)got : 0;
+}
+
+/* Until the kernel has what it is given, all other openings wait for the node's lock. */
 int handle_open(struct fs *fs, struct node *node, int flags)
 {
+	char value[GIVEN_MAX + 1];
 	struct draft *unneeded;
+	size_t size;
 	int rc;
 
 	nodes_pin(&fs->nodes, node);
 	rwlock_read(&fs->names);
 	mutex_lock(&node->lock);
 	rc = open_locked(fs, node, flags);
+	size = rc == 0 ? read_to_give(fs, node, flags, value) : 0;
 	unneeded = take_unneeded(fs, node);
-	mutex_unlock(&node->lock);
 	rwlock_read_done(&fs->names);
+	if (size)
+		connection_give(fs->session, node->id, value, size);
+	mutex_unlock(&node->lock);
 	draft_close(unneeded);
 	if (rc < 0)
 		nodes_unpin(&fs->nodes, node);

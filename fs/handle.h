@@ -22,8 +22,9 @@
 
 #include "fs.h"
 
-/* Opens a handle: `flags` as of open(2); pins the node until handle_release. -ESTALE: the entry is
- * gone, and its value too: the kernel is to look the name up again. */
+/* Opens a handle: `flags` as of open(2); pins the node until handle_release. A small value that will
+ * be read is given to the kernel with that (DESIGN.md, "What the kernel may keep"). -ESTALE: the
+ * entry is gone, and its value too: the kernel is to look the name up again. */
 int handle_open(struct fs *fs, struct node *node, int flags);
 
 /* A handle on what was just created: cannot fail. */

@@ -62,6 +62,8 @@ struct node {
 	_Atomic(struct draft *) draft;
 	atomic_ullong revision;			/* of its last publication; set under the lock */
 
+	atomic_bool given;			/* its value to the kernel, since it last changed */
+
 	struct mutex lock;
 	/* Guarded by lock. */
 	unsigned opens, writers;		/* handles, and those that may write */

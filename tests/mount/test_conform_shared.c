@@ -246,6 +246,58 @@ static void a_replaced_file_is_read_whole(void **state)
 		assert_true(joined(crowd[i]));
 }
 
+/* ---- who opens finds what was there when he did ---------------------------------------------- */
+
+/* How far the writer has come: each number is in the file, and the file closed, before it is here. */
+static _Atomic uint64_t *closed;
+
+/* Whoever opens a file first may be given its contents with that, while others open it to write. */
+static int open_and_compare(void *arg)
+{
+	uint64_t value = 0;
+
+	(void)arg;
+	while (value < 10 * rounds()) {
+		const uint64_t least = *closed;
+		const int fd = open("f", O_RDONLY);
+
+		if (fd < 0 || pread(fd, &value, sizeof(value), 0) != sizeof(value))
+			return 1;
+		if (value < least) {
+			fprintf(stderr, "%ju after %ju\n", (uintmax_t)value, (uintmax_t)least);
+			return 2;
+		}
+		if (close(fd) < 0)
+			return 3;
+	}
+	return 0;
+}
+
+static void who_opens_finds_at_least_what_was_closed_before(void **state)
+{
+	pid_t reader;
+	uint64_t i = 0;
+
+	(void)state;
+	closed = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(closed != MAP_FAILED);
+	put_bytes("f", &i, sizeof(i));
+	reader = spawn(open_and_compare, NULL);	/* more of them would seldom be the first */
+	while (i < 10 * rounds()) {
+		const int fd = open("f", O_WRONLY);
+
+		assert_ok(fd);
+		i++;
+		assert_all(pwrite(fd, &i, sizeof(i), 0), sizeof(i));
+		if (i % 16 == 0)	/* sometimes too large to be given */
+			assert_ok(ftruncate(fd, (off_t)(sizeof(i) + i * 997 % 40000)));
+		assert_ok(close(fd));
+		*closed = i;
+	}
+	assert_true(joined(reader));
+	munmap(closed, PAGE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -256,6 +308,7 @@ int main(void)
 		CONFORM(readers_follow_a_writer),
 		CONFORM(a_reader_follows_a_growing_file),
 		CONFORM(a_replaced_file_is_read_whole),
+		CONFORM(who_opens_finds_at_least_what_was_closed_before),
 	};
 
 	return conform_run(tests, sizeof(tests) / sizeof(*tests));
