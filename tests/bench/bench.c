@@ -44,19 +44,32 @@ static bool done_at(const struct work *work, const struct place *place, int wher
 	return place->path && work->places & 1u << where;
 }
 
+/* Where the scheduler has put the threads of one file system, and whether both processors are awake,
+ * is what the next one begins with: so who comes after whom changes from round to round. */
+static int place_in(int round, int turn)
+{
+	const int at = (turn + round / 2) % PLACES;
+
+	return round % 2 ? PLACES - 1 - at : at;
+}
+
+static void measure_at(struct place *places, int p, int w, int round)
+{
+	double count;
+
+	if (!done_at(&works[w], &places[p], p))
+		return;
+	places[p].round = round;
+	count = works[w].run(&places[p]);
+	rates[w][p][round] = count / work_seconds();
+}
+
 static void measure(struct place *places, int rounds, bool quick)
 {
 	for (int round = 0; round < rounds; round++)
 		for (int w = 0; works[w].name; w++)
-			for (int p = 0; p < PLACES && wanted(&works[w], quick); p++) {
-				double count;
-
-				if (!done_at(&works[w], &places[p], p))
-					continue;
-				places[p].round = round;
-				count = works[w].run(&places[p]);
-				rates[w][p][round] = count / work_seconds();
-			}
+			for (int turn = 0; turn < PLACES && wanted(&works[w], quick); turn++)
+				measure_at(places, place_in(round, turn), w, round);
 }
 
 static void print_ratio(int width, double a, double b)

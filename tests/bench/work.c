@@ -117,6 +117,22 @@ static double overwrite(struct place *p)
 	return FILES;
 }
 
+/* Has the kernel forget all names and attributes that it can: only root may ask for it. All mounts
+ * are told then, of hundreds of thousands after a long listing; the kernel frees what they were, and
+ * cubby gives its memory back a second later. Each would disturb the others. */
+static void drop_names(int most)
+{
+	const struct timespec while_told = { most == MANY ? 2 : 0, 500000000 };
+	const int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	if (write(fd, "2", 1) != 1)
+		warn("drop_caches");
+	close(fd);
+	nanosleep(&while_told, NULL);
+}
+
 static double read_all(struct place *p)
 {
 	char name[32];
@@ -142,6 +158,13 @@ static double read_all_cold(struct place *p)
 		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 		ok(close(fd), name);
 	}
+	return read_all(p);
+}
+
+/* Neither names nor contents are known to the kernel. */
+static double read_all_first(struct place *p)
+{
+	drop_names(FILES);
 	return read_all(p);
 }
 
@@ -173,22 +196,6 @@ static double miss_all(struct place *p)
 	}
 	stop();
 	return FILES;
-}
-
-/* Has the kernel forget all names and attributes that it can: only root may ask for it. All mounts
- * are told then, of hundreds of thousands after a long listing; the kernel frees what they were, and
- * cubby gives its memory back a second later. Each would disturb the others. */
-static void drop_names(int most)
-{
-	const struct timespec while_told = { most == MANY ? 2 : 0, 500000000 };
-	const int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return;
-	if (write(fd, "2", 1) != 1)
-		warn("drop_caches");
-	close(fd);
-	nanosleep(&while_told, NULL);
 }
 
 static double stat_each(struct place *p, int times)
@@ -458,6 +465,7 @@ void work_prepare(struct place *p, unsigned places, bool quick)
 const struct work works[] = {
 	{ "create, write, close (200 B)", "/s", create, EVERYWHERE },
 	{ "overwrite (200 B)", "/s", overwrite, EVERYWHERE },
+	{ "open, read, close, unknown", "/s", read_all_first, EVERYWHERE },
 	{ "open, read, close, cold", "/s", read_all_cold, EVERYWHERE },
 	{ "open, read, close, warm", "/s", read_all, EVERYWHERE },
 	{ "setxattr", "/s", set_xattr_all, EVERYWHERE },
