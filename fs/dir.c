@@ -85,16 +85,22 @@ int dir_open(struct fs *fs, struct node *node, struct dir **out)
 	return 0;
 }
 
-/* The kernel never heard of what is in it. */
-static void drop(struct fs *fs, struct ahead *ahead)
+/* The kernel never hears of what is in this piece, with attributes. */
+static void take_back(struct fs *fs, const char *bytes, size_t size)
 {
-	for (size_t at = 0; ahead->plus && at < ahead->used;) {
-		const struct fuse_direntplus *entry =
-			(const struct fuse_direntplus *)(ahead->bytes + at);
+	for (size_t at = 0; at < size;) {
+		const struct fuse_direntplus *entry = (const struct fuse_direntplus *)(bytes + at);
 
-		nodes_forget_id(&fs->nodes, entry->entry_out.nodeid, 1);
+		if (entry->entry_out.nodeid)	/* "." and ".." have none */
+			nodes_forget_id(&fs->nodes, entry->entry_out.nodeid, 1);
 		at += FUSE_DIRENTPLUS_SIZE(entry);
 	}
+}
+
+static void drop(struct fs *fs, struct ahead *ahead)
+{
+	if (ahead->plus)
+		take_back(fs, ahead->bytes, ahead->used);
 	mem_free(ahead->bytes);
 	*ahead = (struct ahead){ 0 };
 }
@@ -179,40 +185,66 @@ static void forget_older_half(struct dir *dir)
 	dir->first += half;
 }
 
-static int append(struct dir *dir, struct slice name)
+/* A name at the next cookie. There is room, and some more, for it is copied by words. */
+static void append(struct dir *dir, const struct fuse_dirent *entry)
 {
-	int rc = buffer_append(&dir->names, name.data, name.size);
+	uint8_t *to = dir->names.data + dir->names.size;
 
-	if (rc == 0)
-		rc = buffer_reserve(&dir->ends, sizeof(uint32_t));
-	if (rc < 0)
-		return rc;
+	for (size_t at = 0; at < entry->namelen; at += sizeof(uint64_t))
+		memcpy(to + at, entry->name + at, sizeof(uint64_t));
+	dir->names.size += entry->namelen;
 	put32(dir->ends.data + dir->ends.size, (uint32_t)dir->names.size);
 	dir->ends.size += sizeof(uint32_t);
-	return 0;
 }
 
-/* Finds the cookie of `name`, the next to be listed, from *cookie on, and remembers it. Cookies
- * that were given out keep their names, so where the listing has been before it skips those of
- * names that are gone; a new name there has no cookie (1), and is left out until the listing is
- * begun again. */
-static int number(struct dir *dir, struct slice name, uint64_t *cookie)
+/* Makes room for the names of `size` bytes of a listing, the first of them at `cookie`. */
+static int make_room(struct dir *dir, uint64_t cookie, size_t size)
 {
-	int order = 1;
+	int rc;
 
-	while (knows(dir, *cookie) && order > 0) {
-		order = slice_compare(name, name_at(dir, *cookie - dir->first));
-		*cookie += order > 0;
-	}
-	if (knows(dir, *cookie))
-		return order < 0;
-	if (*cookie != dir->first + remembered(dir)) {
+	if (cookie != dir->first + remembered(dir)) {	/* there is a gap */
 		forget_from(dir, 0);
-		dir->first = *cookie;
+		dir->first = cookie;
 	}
 	if (dir->names.size > REMEMBERED_MAX)
 		forget_older_half(dir);
-	return append(dir, name);
+	rc = buffer_reserve(&dir->names, size);
+	return rc < 0 ? rc : buffer_reserve(&dir->ends, size / FUSE_NAME_OFFSET * sizeof(uint32_t));
+}
+
+/* Remembers the names of a piece of the listing that are not known yet, all of them behind those that
+ * are. `head` is what each entry has before its fuse_dirent. */
+static int remember(struct dir *dir, const char *bytes, size_t size, size_t head)
+{
+	const struct fuse_dirent *entry;
+	bool room = false;
+	int rc = 0;
+
+	for (size_t at = 0; rc == 0 && at < size; at += head + FUSE_DIRENT_SIZE(entry)) {
+		entry = (const struct fuse_dirent *)(bytes + at + head);
+		if (!room && (entry->off < COOKIE_FIRST || knows(dir, entry->off)))
+			continue;
+		if (!room)
+			rc = make_room(dir, entry->off, size - at);
+		room = rc == 0;
+		if (room)
+			append(dir, entry);
+	}
+	return rc;
+}
+
+/* Finds the cookie of `name`, the next to be listed, from *cookie on. Cookies that were given out
+ * keep their names, so where the listing has been before it skips those of names that are gone; a
+ * new name there has no cookie (false), and is left out until the listing is begun again. */
+static bool number(const struct dir *dir, struct slice name, uint64_t *cookie)
+{
+	for (; knows(dir, *cookie); ++*cookie) {
+		const int order = slice_compare(name, name_at(dir, *cookie - dir->first));
+
+		if (order <= 0)
+			return order == 0;
+	}
+	return true;
 }
 
 /* ---- listing --------------------------------------------------------------------------------- */
@@ -338,11 +370,9 @@ static int visit(void *arg, struct slice name, const struct attr *attr)
 	}
 	if (size > l->size - l->used)
 		return FULL;
-	rc = number(l->dir, name, &cookie);
-	if (rc)
-		return rc < 0 ? rc : 0;
-	if (l->plus)
-		rc = look_up(l, name, attr);
+	if (!number(l->dir, name, &cookie))
+		return 0;
+	rc = l->plus ? look_up(l, name, attr) : 0;
 	if (rc == -ENOENT)
 		return 0;	/* expired since it was read */
 	if (rc < 0)
@@ -414,6 +444,12 @@ static int fill(struct listing *l)
 	rwlock_read(&l->fs->names);
 	rc = list_held(l);
 	rwlock_read_done(&l->fs->names);
+	if (remember(l->dir, l->bytes, l->used, l->plus ? sizeof(struct fuse_entry_out) : 0) < 0) {
+		if (l->plus)
+			take_back(l->fs, l->bytes, l->used);
+		l->used = 0;
+		rc = -ENOMEM;
+	}
 	return l->used ? rc != 0 : rc;
 }
 
