@@ -271,8 +271,8 @@ static bool is_to_be_given(const struct node *node, int flags) NEEDS(node->lock)
 	       node->attr.size <= GIVEN_MAX;
 }
 
-/* Reads what the kernel would ask for next, of GIVEN_MAX bytes and one more; 0: nothing is to be
- * given. */
+/* Reads what is to be given to `bytes`, which has room for GIVEN_MAX and one more, and returns how
+ * much that is; 0: nothing. */
 static size_t read_to_give(struct fs *fs, struct node *node, int flags, void *bytes)
 	NEEDS_SHARED(fs->names) NEEDS(node->lock)
 {
