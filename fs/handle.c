@@ -425,16 +425,6 @@ int handle_seek(struct fs *fs, struct node *node, uint64_t offset, bool hole, ui
 	return rc;
 }
 
-/* A value changed in too many places at once (draft.h) is published in between. */
-static int publish_and_write(struct fs *fs, struct node *node, struct draft *draft,
-			     uint64_t offset, struct slice bytes)
-{
-	uint64_t revision;
-	const int rc = handle_publish(fs, node, &revision);
-
-	return rc < 0 ? rc : draft_write(draft, offset, bytes);
-}
-
 static void write_failed(struct node *node, int rc)
 {
 	mutex_lock(&node->lock);
@@ -443,21 +433,45 @@ static void write_failed(struct node *node, int rc)
 	mutex_unlock(&node->lock);
 }
 
-int handle_write(struct fs *fs, struct node *node, uint64_t offset, struct slice bytes)
+/* As draft_write_within. */
+static ssize_t write_all(struct draft *draft, uint64_t offset, struct slice bytes)
+{
+	const int rc = draft_write(draft, offset, bytes);
+
+	return rc < 0 ? rc : (ssize_t)bytes.size;
+}
+
+/* A value changed in too many places at once (draft.h) is published in between. */
+static int stage(struct fs *fs, struct node *node, uint64_t offset, struct slice bytes,
+		 ssize_t (*write)(struct draft *draft, uint64_t offset, struct slice bytes))
 {
 	struct draft *draft;
-	int rc = draft_of(fs, node, &draft);
+	uint64_t revision;
+	ssize_t rc = draft_of(fs, node, &draft);
 
 	if (rc < 0)
-		return rc;
-	rc = draft_write(draft, offset, bytes);
-	if (rc == -EFBIG && offset + bytes.size <= STORE_SIZE_MAX)
-		rc = publish_and_write(fs, node, draft, offset, bytes);
-	if (rc == 0)
+		return (int)rc;
+	rc = write(draft, offset, bytes);
+	if (rc == -EFBIG && offset + bytes.size <= STORE_SIZE_MAX) {
+		rc = handle_publish(fs, node, &revision);
+		if (rc == 0)
+			rc = write(draft, offset, bytes);
+	}
+	if (rc > 0)
 		mark_written(fs, node);
-	else
-		write_failed(node, rc);
-	return rc;
+	if (rc < 0)
+		write_failed(node, (int)rc);
+	return rc < 0 ? (int)rc : 0;
+}
+
+int handle_write(struct fs *fs, struct node *node, uint64_t offset, struct slice bytes)
+{
+	return stage(fs, node, offset, bytes, write_all);
+}
+
+int handle_write_back(struct fs *fs, struct node *node, uint64_t offset, struct slice bytes)
+{
+	return stage(fs, node, offset, bytes, draft_write_within);
 }
 
 /* Changes the size, or not all of it, as draft_truncate and draft_grow do. What was cut off may

@@ -36,6 +36,10 @@ ssize_t handle_read(struct fs *fs, struct node *node, uint64_t offset, void *byt
 /* Stages all of it or nothing. */
 int handle_write(struct fs *fs, struct node *node, uint64_t offset, struct slice bytes);
 
+/* The same for what the kernel writes back from its pages, which a mapping has changed: what is no longer
+ * within the file's size was cut off since, and is passed over (DESIGN.md, "Writing"). */
+int handle_write_back(struct fs *fs, struct node *node, uint64_t offset, struct slice bytes);
+
 /* Stages a new size that somebody asked for: counts as written. */
 int handle_truncate(struct fs *fs, struct node *node, uint64_t size);
 

@@ -555,16 +555,27 @@ static void finish_change(fuse_req_t req, const struct fuse_file_info *fi, int r
 	finish(req, rc, wait);
 }
 
+/* Who changes a mapped page takes nobody's rights away, on no disk. */
+static int stage(fuse_req_t req, struct node *node, uint64_t offset, struct slice bytes,
+		 bool written_back)
+{
+	struct fs *fs = fs_of(req);
+	int rc;
+
+	if (written_back)
+		return handle_write_back(fs, node, offset, bytes);
+	rc = strip(req, node);
+	return rc < 0 ? rc : handle_write(fs, node, offset, bytes);
+}
+
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, off_t offset,
 		     struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	struct wait wait = { 0 };
-	int rc = strip(req, file_of(fi));
+	int rc = stage(req, file_of(fi), (uint64_t)offset, slice_of(bytes, size), fi->writepage);
 
 	(void)ino;
-	if (rc == 0)
-		rc = handle_write(fs, file_of(fi), (uint64_t)offset, slice_of(bytes, size));
 	if (rc == 0 && writes_through(fs, fi, &wait.care))
 		rc = handle_flush(fs, file_of(fi), &wait.revision);
 	if (rc < 0)

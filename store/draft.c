@@ -658,16 +658,22 @@ static bool window_is_below(struct draft *d) NEEDS(d->lock)
 	return !piece || piece->changes;
 }
 
-static int write_locked(struct draft *d, struct write *w) NEEDS(d->lock)
+static int write_locked(struct draft *d, uint64_t offset, struct slice bytes) NEEDS(d->lock)
 {
-	const uint64_t end = w->offset + w->bytes.size;
+	const uint64_t end = offset + bytes.size;
+	struct write w = {
+		.offset = offset,
+		.bytes = bytes,
+		.first = (uint32_t)(offset / STORE_CHUNK),
+		.last = (uint32_t)((end - 1) / STORE_CHUNK),
+	};
 	bool keep;
 	int rc = check_growth(d, end);
 
 	if (rc == 0)
-		rc = make_room(d, w);
+		rc = make_room(d, &w);
 	if (rc == 0)
-		rc = write_run(d, w);
+		rc = write_run(d, &w);
 	if (rc < 0)
 		return rc;
 	d->write_end = end;
@@ -681,19 +687,31 @@ static int write_locked(struct draft *d, struct write *w) NEEDS(d->lock)
 
 int draft_write(struct draft *d, uint64_t offset, struct slice bytes)
 {
-	struct write w = { .offset = offset, .bytes = bytes };
 	int rc;
 
 	if (bytes.size == 0)
 		return 0;
 	if (offset > STORE_SIZE_MAX || bytes.size > STORE_SIZE_MAX - offset)
 		return -EFBIG;
-	w.first = (uint32_t)(offset / STORE_CHUNK);
-	w.last = (uint32_t)((offset + bytes.size - 1) / STORE_CHUNK);
 	mutex_lock(&d->lock);
-	rc = write_locked(d, &w);
+	rc = write_locked(d, offset, bytes);
 	mutex_unlock(&d->lock);
 	return rc;
+}
+
+ssize_t draft_write_within(struct draft *d, uint64_t offset, struct slice bytes)
+{
+	int rc = 0;
+
+	mutex_lock(&d->lock);
+	if (offset >= d->size)
+		bytes.size = 0;
+	else if (bytes.size > d->size - offset)
+		bytes.size = (size_t)(d->size - offset);
+	if (bytes.size)
+		rc = write_locked(d, offset, bytes);
+	mutex_unlock(&d->lock);
+	return rc < 0 ? rc : (ssize_t)bytes.size;
 }
 
 /* Adds to a piece that has changes only that it is cut off; it may have to be put first. */

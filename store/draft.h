@@ -41,6 +41,10 @@ ssize_t draft_read(struct draft *draft, uint64_t offset, void *bytes, size_t siz
  * -EFBIG: beyond STORE_SIZE_MAX, or see above. */
 int draft_write(struct draft *draft, uint64_t offset, struct slice bytes);
 
+/* The same, but only what lies within the value's size: it does not grow. Returns how many bytes
+ * that are. */
+ssize_t draft_write_within(struct draft *draft, uint64_t offset, struct slice bytes);
+
 /* Stages a new size: cut off, or grown by a hole. To 0 begins the value anew: nothing of the old
  * one is read or rewritten. */
 int draft_truncate(struct draft *draft, uint64_t size);

@@ -251,6 +251,14 @@ static void a_replaced_file_is_read_whole(void **state)
 /* How far the writer has come: each number is in the file, and the file closed, before it is here. */
 static _Atomic uint64_t *closed;
 
+static _Atomic uint64_t *shared_number(void)
+{
+	void *at = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	assert_true(at != MAP_FAILED);
+	return at;
+}
+
 /* Whoever opens a file first may be given its contents with that, while others open it to write. */
 static int open_and_compare(void *arg)
 {
@@ -279,8 +287,7 @@ static void who_opens_finds_at_least_what_was_closed_before(void **state)
 	uint64_t i = 0;
 
 	(void)state;
-	closed = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	assert_true(closed != MAP_FAILED);
+	closed = shared_number();
 	put_bytes("f", &i, sizeof(i));
 	reader = spawn(open_and_compare, NULL);	/* more of them would seldom be the first */
 	while (i < 10 * rounds()) {
@@ -298,6 +305,59 @@ static void who_opens_finds_at_least_what_was_closed_before(void **state)
 	munmap(closed, PAGE);
 }
 
+/* ---- nothing comes back --------------------------------------------------------------------- */
+
+/* Pages that were changed through a mapping are written by whoever calls sync, at any moment: also
+ * while the file is being emptied. */
+static int sync_all_the_time(void *arg)
+{
+	const int fd = open(".", O_RDONLY);
+
+	(void)arg;
+	while (!*closed)
+		if (syncfs(fd) < 0)
+			return 1;
+	return close(fd);
+}
+
+static void what_was_emptied_stays_empty(void **state)
+{
+	const int flags[] = { O_RDWR | O_TRUNC, O_WRONLY | O_TRUNC, O_RDONLY | O_TRUNC };
+	uint8_t bytes[SIZE], *map;
+	struct stat st;
+	pid_t other;
+
+	(void)state;
+	closed = shared_number();
+	other = spawn(sync_all_the_time, NULL);
+	memset(bytes, 'b', SIZE);
+	for (uint64_t i = 0; i < 10 * rounds(); i++) {
+		const int fd = open("f", O_RDWR | O_CREAT, 0644);
+		int again;
+
+		assert_all(pwrite(fd, bytes, SIZE, 0), SIZE);
+		map = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		assert_true(map != MAP_FAILED);
+		for (int page = 0; page < PAGES; page++)
+			map[page * PAGE] = 'm';
+		again = open("f", flags[i % 3]);
+		assert_ok(again);
+		assert_ok(fstat(again, &st));
+		assert_int_equal(st.st_size, 0);
+		assert_ok(ftruncate(fd, SIZE));
+		assert_all(pread(fd, bytes, SIZE, 0), SIZE);
+		for (int at = 0; at < SIZE; at++)
+			assert_int_equal(bytes[at], 0);
+		memset(bytes, 'b', SIZE);
+		assert_ok(munmap(map, SIZE));
+		assert_ok(close(again));
+		assert_ok(close(fd));
+	}
+	*closed = 1;
+	assert_true(joined(other));
+	munmap((void *)closed, PAGE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -309,6 +369,7 @@ int main(void)
 		CONFORM(a_reader_follows_a_growing_file),
 		CONFORM(a_replaced_file_is_read_whole),
 		CONFORM(who_opens_finds_at_least_what_was_closed_before),
+		CONFORM(what_was_emptied_stays_empty),
 	};
 
 	return conform_run(tests, sizeof(tests) / sizeof(*tests));

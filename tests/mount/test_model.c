@@ -7,12 +7,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -21,6 +23,7 @@ enum {
 	LOOK_EVERY = 250, /* steps, at everything */
 	REMOUNT_EVERY = 5000,
 	KILL_EVERY = 7000,
+	SYNC_EVERY_US = 5000,
 	SLOTS = 6,          /* files kept open */
 	SMALL = 200000, /* bytes that a write, or a file not grown by it, has at most */
 	LARGE = 6000000, /* more than a draft keeps in memory */
@@ -570,6 +573,17 @@ static void kill_and_mount(void)
 	mount_start(getenv("MOUNT_OPTIONS"));
 }
 
+/* As others on the same machine do, at any moment: pages changed through a mapping are then written
+ * beside whatever step is being taken. */
+static int sync_now_and_then(void *arg)
+{
+	(void)arg;
+	assert_ok(chdir("/"));	/* the mount is not to be busy */
+	while (usleep(SYNC_EVERY_US) == 0)
+		sync();
+	return 1;
+}
+
 static void begin(void)
 {
 	snprintf(roots[0], sizeof(roots[0]), "%s/plain", base_path());
@@ -585,9 +599,11 @@ static void begin(void)
 static void take_steps(uint64_t steps, uint64_t often)
 {
 	uint64_t seed = number_from_env("SEED", (uint64_t)now_ms());
+	pid_t other;
 
 	print_message("SEED=%" PRIu64 " STEPS=%" PRIu64 "\n", seed, steps * often);
 	begin();
+	other = spawn(sync_now_and_then, NULL);
 	for (uint64_t i = 0; i < steps; i++) {
 		const struct step s = choose(&seed);
 		const uint64_t n = (i + 1) * often;
@@ -605,6 +621,8 @@ static void take_steps(uint64_t steps, uint64_t often)
 		}
 	}
 	remount();
+	kill(other, SIGKILL);
+	assert_int_equal(waitpid(other, NULL, 0), other);
 	free(bytes);
 }
 

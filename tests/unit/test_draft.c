@@ -75,6 +75,32 @@ static void reading_ends_where_the_value_does(void **state)
 	kit_end(&k);
 }
 
+static void a_write_within_the_value_does_not_make_it_longer(void **state)
+{
+	uint8_t *want = pattern(70000, 1);
+	struct draft *d;
+	struct kit k;
+	(void)state;
+
+	kit_begin(&k);
+	put_pattern(&k, 70000, 1, 70000);
+	d = draft_of(&k, KEY);
+	assert_int_equal(draft_write_within(d, 70000, slice_of("x", 1)), 0);
+	assert_int_equal(draft_write_within(d, UINT64_MAX, slice_of("x", 1)), 0);
+	assert_int_equal(draft_staged_since(d), 0);
+	assert_int_equal(draft_write_within(d, 69998, slice_of("abcd", 4)), 2);
+	assert_int_equal(draft_write_within(d, 10, slice_of("efgh", 4)), 4);
+	memcpy(want + 69998, "ab", 2);
+	memcpy(want + 10, "efgh", 4);
+	assert_true(same(&k, d, want, 70000));
+	assert_int_equal(draft_truncate(d, 0), 0);
+	assert_int_equal(draft_write_within(d, 0, slice_of("x", 1)), 0);
+	assert_int_equal(draft_size(d), 0);
+	draft_close(d);
+	free(want);
+	kit_end(&k);
+}
+
 static void only_files_have_drafts(void **state)
 {
 	struct draft *d;
@@ -581,6 +607,7 @@ int main(void)
 		cmocka_unit_test(values_of_every_interesting_size_come_back),
 		cmocka_unit_test(what_is_staged_is_seen_through_the_draft_only),
 		cmocka_unit_test(reading_ends_where_the_value_does),
+		cmocka_unit_test(a_write_within_the_value_does_not_make_it_longer),
 		cmocka_unit_test(only_files_have_drafts),
 		cmocka_unit_test(a_bare_create_is_published_as_empty_and_then_nothing_is),
 		cmocka_unit_test(times_are_those_of_the_last_write),
