@@ -238,6 +238,8 @@ static int prepare_op(struct tree *tree, const struct batch_op *op, struct need 
 
 	if (rc < 0)
 		return rc;
+	if (need->ops < MET_MAX)
+		tree->met[need->ops] = leaf;
 	need->ops++;
 	if (op->kind == BATCH_PATCH)
 		return prepare_patch(tree, op, leaf, need);
@@ -269,6 +271,7 @@ static int prepare_ops(struct tree *tree, struct slice batch, struct need *need)
 	int rc = 0;
 
 	tree->visit++;
+	tree->reshaped = false;
 	drop_large(tree);
 	while (rc == 0 && (rc = batch_next(batch, &offset, &op)) > 0) {
 		const bool several = need->ops == 0 && offset < batch.size;
@@ -417,8 +420,11 @@ static void hold_children(struct node *inner, uint32_t from)
 
 /* ---- changing --------------------------------------------------------------------------- */
 
-/* The way from the root to a leaf, through nodes of the present generation. */
+/* The way from the root to a leaf, through nodes of the present generation. It is *untold* where that leaf
+ * was met before and is of the present generation itself: it may be changed, as long as nothing has to be
+ * hung elsewhere. */
 struct path {
+	bool untold;
 	uint32_t depth;			/* inner nodes on it */
 	struct node *node[NODE_LEVEL_MAX + 2];
 	uint32_t index[NODE_LEVEL_MAX + 2];
@@ -429,6 +435,7 @@ struct path {
 static void hang(struct tree *tree, const struct path *path, struct node *node)
 	NEEDS(tree->lock)
 {
+	tree->reshaped = true;
 	if (path->depth == 0)
 		tree->root.node = node;
 	else
@@ -475,6 +482,7 @@ static void insert_behind(struct tree *tree, struct path *path, struct slice key
 {
 	const struct ref nowhere = { 0 };
 
+	tree->reshaped = true;
 	if (path->depth == 0) {
 		struct node *top = take(tree, (uint8_t)(tree->root.node->level + 1));
 
@@ -555,6 +563,7 @@ static struct node *split_inner(struct tree *tree, struct path *path, struct nod
 static struct node *descend(struct tree *tree, struct slice key, bool growing, struct path *path)
 	NEEDS(tree->lock)
 {
+	path->untold = false;
 	path->depth = 0;
 	while (hanging(tree, path)->level) {
 		struct node *inner = own(tree, path);
@@ -564,6 +573,28 @@ static struct node *descend(struct tree *tree, struct slice key, bool growing, s
 		step(path, inner, node_find_child(inner, key));
 	}
 	return hanging(tree, path);
+}
+
+/* The same, for the operation of this number. */
+static struct node *reach(struct tree *tree, uint64_t op, struct slice key, bool growing,
+			  struct path *path) NEEDS(tree->lock)
+{
+	struct node *met = op < MET_MAX && !tree->reshaped ? tree->met[op] : NULL;
+
+	if (!met || met->generation != tree->generation || met->capacity > NODE_BYTES)
+		return descend(tree, key, growing, path);
+	path->untold = true;
+	return met;
+}
+
+/* The leaf that was reached, as one that may be changed. */
+static struct node *own_leaf(struct tree *tree, const struct path *path, struct node *leaf)
+	NEEDS(tree->lock)
+{
+	if (!path->untold)
+		return own(tree, path);
+	changes(tree, leaf);
+	return leaf;
 }
 
 /* A leaf of its own for `entry`. */
@@ -611,6 +642,8 @@ static void insert_splitting(struct tree *tree, struct path *path, struct node *
 	uint32_t left_filled = 0;
 	bool fits_left, fits_right;
 
+	if (path->untold)
+		descend(tree, entry->key, true, path);
 	/* In order, as ids and numbers come: the left leaf stays full. */
 	if (index == leaf->count || is_large(entry)) {
 		insert_between(tree, path, leaf, index, entry);
@@ -652,7 +685,7 @@ static bool takes(const struct node *leaf, const struct leaf_entry *entry)
 	       (need <= node_gap(leaf) || leaf->removed >= NODE_BYTES / 8);
 }
 
-static void put(struct tree *tree, struct leaf_entry *entry) NEEDS(tree->lock)
+static void put(struct tree *tree, uint64_t op, struct leaf_entry *entry) NEEDS(tree->lock)
 {
 	struct node *leaf;
 	struct path path;
@@ -669,7 +702,7 @@ static void put(struct tree *tree, struct leaf_entry *entry) NEEDS(tree->lock)
 		tree->root.node = lone_leaf(tree, entry);
 		return;
 	}
-	leaf = descend(tree, entry->key, true, &path);
+	leaf = reach(tree, op, entry->key, true, &path);
 	index = node_find(leaf, entry->key, &exact);
 	if (exact) {
 		const struct leaf_entry old = leaf_entry_at(leaf, index);
@@ -688,7 +721,7 @@ static void put(struct tree *tree, struct leaf_entry *entry) NEEDS(tree->lock)
 		}
 		return;
 	}
-	leaf = own(tree, &path);
+	leaf = own_leaf(tree, &path, leaf);
 	if (over) {
 		leaf_patch(leaf, index, 0, entry->value);
 		return;
@@ -728,17 +761,18 @@ static bool patch_large(struct tree *tree, struct node *leaf, const struct batch
 	return leaf_patch(leaf, 0, op->offset, op->value);
 }
 
-static void patch(struct tree *tree, const struct batch_op *op) NEEDS(tree->lock)
+static void patch(struct tree *tree, uint64_t number, const struct batch_op *op)
+	NEEDS(tree->lock)
 {
 	struct leaf_entry entry;
 	struct path path;
-	struct node *leaf = descend(tree, op->key, true, &path);
+	struct node *leaf = reach(tree, number, op->key, true, &path);
 	bool exact;
 	const uint32_t index = node_find(leaf, op->key, &exact);
 
 	assert(exact);		/* prepare() saw it */
 	if (leaf->capacity <= NODE_BYTES) {
-		leaf = own(tree, &path);
+		leaf = own_leaf(tree, &path, leaf);
 		if (!leaf_patch(leaf, index, op->offset, op->value))
 			patch_elsewhere(tree, &path, leaf, index, op);
 	} else if (!patch_large(tree, leaf, op)) {
@@ -827,7 +861,7 @@ static void join_neighbours(struct tree *tree, const struct path *path, struct n
 /* Deletes, but leaves the leaf where it is, even if it is empty: were it removed at once, a later
  * operation of the batch would belong into its neighbour, which may not be in memory. Has the leaf
  * become small? */
-static bool delete(struct tree *tree, struct slice key) NEEDS(tree->lock)
+static bool delete(struct tree *tree, uint64_t op, struct slice key) NEEDS(tree->lock)
 {
 	struct leaf_entry old;
 	struct path path;
@@ -835,7 +869,7 @@ static bool delete(struct tree *tree, struct slice key) NEEDS(tree->lock)
 	uint32_t index = 0;
 	bool exact = false;
 
-	leaf = tree->root.node ? descend(tree, key, false, &path) : NULL;
+	leaf = tree->root.node ? reach(tree, op, key, false, &path) : NULL;
 	if (leaf)
 		index = node_find(leaf, key, &exact);
 	if (!exact)
@@ -849,7 +883,7 @@ static bool delete(struct tree *tree, struct slice key) NEEDS(tree->lock)
 		retire(tree, leaf);
 		return true;
 	}
-	leaf = own(tree, &path);
+	leaf = own_leaf(tree, &path, leaf);
 	node_remove(leaf, index);
 	return is_small(leaf);
 }
@@ -876,17 +910,18 @@ static void tidy(struct tree *tree, struct slice key) NEEDS(tree->lock)
 static void apply(struct tree *tree, struct slice batch) NEEDS(tree->lock)
 {
 	struct batch_op op;
+	uint64_t number = 0;
 	bool small = false;
 
-	for (size_t at = BATCH_HEADER; batch_next(batch, &at, &op) > 0;) {
+	for (size_t at = BATCH_HEADER; batch_next(batch, &at, &op) > 0; number++) {
 		struct leaf_entry entry = entry_of(&op);
 
 		if (op.kind == BATCH_DELETE)
-			small |= delete(tree, op.key);
+			small |= delete(tree, number, op.key);
 		else if (op.kind == BATCH_PATCH)
-			patch(tree, &op);
+			patch(tree, number, &op);
 		else
-			put(tree, &entry);
+			put(tree, number, &entry);
 	}
 	for (size_t at = BATCH_HEADER; small && batch_next(batch, &at, &op) > 0;)
 		if (op.kind == BATCH_DELETE)

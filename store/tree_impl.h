@@ -36,6 +36,7 @@ struct stretch {
 enum {
 	UNFLUSHED_MAX = 96,
 	SCANNED_MAX = 16,
+	MET_MAX = 8,
 };
 
 struct tree {
@@ -53,6 +54,8 @@ struct tree {
 	uint64_t dirty_units;
 	uint64_t early;			/* leaves written early */
 	uint64_t visit;			/* number of the latest prepare() */
+	struct node *met[MET_MAX];	/* the leaves that it met for the first operations, ... */
+	bool reshaped;			/* ... unless keys may belong elsewhere since */
 	uint64_t cache;			/* immutable; bytes of memory to keep to, 0: no bound */
 	uint64_t tried;			/* memory up to which nothing is forgotten; 0: not known */
 	struct bound hand;		/* of the clock: it goes on from here */
