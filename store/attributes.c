@@ -11,7 +11,8 @@
 int store_xattr_get(struct store *store, struct place place, struct slice name,
 		    struct buffer *out)
 {
-	struct loaded l = { 0 };
+	uint8_t room[RECORD_ROOM];
+	struct loaded l = { .record = buffer_on(room, sizeof(room)) };
 	struct slice value;
 	int rc = loaded_read_live(store, place, &l);
 
@@ -45,7 +46,8 @@ static int entry_replace(struct store *store, struct place place, const struct l
 			 const struct entry *fresh, const struct table *table, struct attr *out,
 			 uint64_t *revision) NEEDS(store->lock)
 {
-	struct batch batch = { 0 };
+	uint8_t room[BATCH_ROOM];
+	struct batch batch = { .bytes = buffer_on(room, sizeof(room)) };
 	int rc;
 
 	batch_entry(&batch, place, &l->entry, fresh);
@@ -131,8 +133,9 @@ static int change_xattrs(const struct change *c, struct slice old, struct buffer
 static int change_entry(struct store *store, struct place place, const struct change *c,
 			struct attr *out, uint64_t *revision) WITHOUT(store->lock)
 {
-	struct loaded l = { 0 };
-	struct buffer set = { 0 };
+	uint8_t record[RECORD_ROOM], xattrs[RECORD_ROOM];
+	struct loaded l = { .record = buffer_on(record, sizeof(record)) };
+	struct buffer set = buffer_on(xattrs, sizeof(xattrs));
 	struct entry fresh;
 	struct table table;
 	int rc;

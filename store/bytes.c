@@ -15,9 +15,12 @@ int buffer_grow(struct buffer *b, size_t more)
 		return -ENOMEM;
 	while (capacity - b->size < more)
 		capacity *= 2;
-	data = mem_realloc(b->data, capacity);
+	data = mem_realloc(b->lent ? NULL : b->data, capacity);
 	if (!data)
 		return -ENOMEM;
+	if (b->lent && b->size)
+		memcpy(data, b->data, b->size);
+	b->lent = false;
 	b->data = data;
 	b->capacity = capacity;
 	return 0;
@@ -37,6 +40,7 @@ int buffer_append(struct buffer *b, const void *bytes, size_t size)
 
 void buffer_done(struct buffer *b)
 {
-	mem_free(b->data);
+	if (!b->lent)
+		mem_free(b->data);
 	*b = (struct buffer){ 0 };
 }

@@ -47,12 +47,20 @@ static inline bool slice_starts(struct slice s, struct slice prefix)
 	       (prefix.size == 0 || memcmp(s.data, prefix.data, prefix.size) == 0);
 }
 
-/* Owns `data`. All zeros is an empty one. */
+/* Owns `data`, unless that is lent. All zeros is an empty one. */
 struct buffer {
 	uint8_t *data;
 	size_t size;
 	size_t capacity;
+	bool lent;
 };
+
+/* An empty one that asks for memory only when it outgrows `room`, which the caller has on his stack:
+ * it must not outlive it, nor be handed on. */
+static inline struct buffer buffer_on(uint8_t *room, size_t size)
+{
+	return (struct buffer){ .data = room, .capacity = size, .lent = true };
+}
 
 /* buffer_reserve where there is not enough room. */
 int buffer_grow(struct buffer *b, size_t more);

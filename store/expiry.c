@@ -65,7 +65,8 @@ int store_names(struct store *store, uint64_t id, const struct due *after, struc
 
 int store_id(struct store *store, struct place place, uint64_t *id)
 {
-	struct buffer record = { 0 };
+	uint8_t room[RECORD_ROOM];
+	struct buffer record = buffer_on(room, sizeof(room));
 	struct record_key key;
 	struct glimpse glimpse;
 	int rc = record_name_check(place.name);

@@ -58,7 +58,8 @@ static int new_check(struct place place, const struct store_new *what)
 /* 0 if nothing is in the way. */
 static int check_free(struct store *store, struct place place)
 {
-	struct loaded l = { 0 };
+	uint8_t room[RECORD_ROOM];
+	struct loaded l = { .record = buffer_on(room, sizeof(room)) };
 	int rc = loaded_read(store, place, &l);
 
 	if (rc == 0)
@@ -95,7 +96,8 @@ static int make_locked(struct store *store, struct place place, const struct sto
 {
 	const int64_t now = store_now(store);
 	const struct table empty = { .mtime_ns = now, .ctime_ns = now };
-	struct batch batch = { 0 };
+	uint8_t room[BATCH_ROOM];
+	struct batch batch = { .bytes = buffer_on(room, sizeof(room)) };
 	struct table parent;
 	struct entry e;
 	uint64_t id, made;
@@ -241,7 +243,8 @@ int entry_remove(struct store *store, struct place place, const struct loaded *l
 		 uint64_t *revision)
 {
 	const int64_t now = store_now(store);
-	struct batch batch = { 0 };
+	uint8_t room[BATCH_ROOM];
+	struct batch batch = { .bytes = buffer_on(room, sizeof(room)) };
 	struct table parent;
 	int rc = table_recall(store, place.table, &parent);
 
@@ -274,7 +277,8 @@ static int remove_check(struct store *store, const struct loaded *l, unsigned fl
 int store_remove(struct store *store, struct place place, unsigned flags, struct attr *out,
 		 uint64_t *revision)
 {
-	struct loaded l = { 0 };
+	uint8_t room[RECORD_ROOM];
+	struct loaded l = { .record = buffer_on(room, sizeof(room)) };
 	uint64_t removed = 0;
 	int rc;
 
@@ -485,8 +489,12 @@ int store_rename(struct store *store, struct place from, struct place to, unsign
 int store_rename_due(struct store *store, struct place from, struct place to, unsigned flags,
 		     uint64_t expires_ms, uint64_t *revision)
 {
+	uint8_t source[RECORD_ROOM], target[RECORD_ROOM], batch[BATCH_ROOM];
 	struct move m = {
 		.store = store, .from = from, .to = to, .flags = flags, .expires_ms = expires_ms,
+		.source.record = buffer_on(source, sizeof(source)),
+		.target.record = buffer_on(target, sizeof(target)),
+		.batch.bytes = buffer_on(batch, sizeof(batch)),
 	};
 	int rc;
 

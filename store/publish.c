@@ -204,7 +204,12 @@ static int publish_nothing(struct draft *d, struct publication *p, uint64_t *rev
 
 int draft_publish(struct draft *d, struct place place, struct attr *out, uint64_t *revision)
 {
-	struct publication p = { .place = place };
+	uint8_t record[RECORD_ROOM], batch[BATCH_ROOM];
+	struct publication p = {
+		.place = place,
+		.old.record = buffer_on(record, sizeof(record)),
+		.batch.bytes = buffer_on(batch, sizeof(batch)),
+	};
 	int rc;
 
 	mutex_lock(&d->lock);

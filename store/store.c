@@ -190,7 +190,8 @@ void attr_describe(const struct entry *e, const struct table *table, struct attr
 
 int store_lookup(struct store *store, struct place place, struct attr *out)
 {
-	struct loaded l = { 0 };
+	uint8_t room[RECORD_ROOM];
+	struct loaded l = { .record = buffer_on(room, sizeof(room)) };
 	const int rc = loaded_read_live(store, place, &l);
 
 	if (rc == 0)

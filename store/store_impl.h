@@ -47,6 +47,10 @@ struct store {
 
 /* ---- reading records ---------------------------------------------------------------------- */
 
+/* Most records fit into so many bytes, and what changes an entry into a batch of twice as many: for
+ * buffer_on. */
+enum { RECORD_ROOM = 512, BATCH_ROOM = 1024 };
+
 /* An entry with the bytes it is lent from. All zeros is an empty one. */
 struct loaded {
 	struct buffer record;

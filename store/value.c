@@ -216,7 +216,8 @@ static int read_loaded(struct store *store, const struct entry *e, uint64_t offs
 static ssize_t read_try(struct store *store, struct place place, uint64_t offset, void *bytes,
 			size_t size)
 {
-	struct loaded before = { 0 }, after = { 0 };
+	uint8_t room[RECORD_ROOM];
+	struct loaded before = { .record = buffer_on(room, sizeof(room)) }, after = { 0 };
 	ssize_t rc = loaded_read_live(store, place, &before);
 
 	if (rc < 0)
