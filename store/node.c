@@ -5,7 +5,13 @@
 
 #include "mem.h"
 
-enum { CACHE_LINE = 64 };
+enum {
+	CACHE_LINE = 64,
+	/* In the size of a removed entry's key. Its bytes lie there until they are squeezed out. */
+	REMOVED = 0x8000,
+	HOLES_MAX = NODE_BYTES / (LEAF_ENTRY_HEADER + 1) / 2 + 1,
+};
+_Static_assert((int)NODE_KEY_MAX < (int)REMOVED, "or keys could seem removed");
 
 struct node *node_new(uint32_t capacity, uint8_t level, uint64_t generation)
 {
@@ -76,11 +82,16 @@ static uint8_t *entry_at(const struct node *node, uint32_t index)
 
 static uint32_t entry_size(uint8_t level, const uint8_t *entry)
 {
-	const uint32_t key_size = get16(entry);
+	const uint32_t key_size = get16(entry) & ~(uint32_t)REMOVED;
 
 	if (level)
 		return INNER_ENTRY_HEADER + key_size + INNER_ENTRY_TAIL;
 	return LEAF_ENTRY_HEADER + key_size + (get32(entry + 2) & ~LEAF_VALUE_RUN);
+}
+
+static bool is_removed(const uint8_t *entry)
+{
+	return get16(entry) & REMOVED;
 }
 
 static struct slice entry_key(uint8_t level, const uint8_t *entry)
@@ -148,23 +159,69 @@ static void share_sorted(struct node *node)
 		set_slot(node, i, slot_offset(node, i), hint_of(node, node_key(node, i)));
 }
 
+/* Removed entries that lie one behind the other. */
+struct hole {
+	uint32_t offset;
+	uint32_t gone;		/* bytes in this hole and in all before it */
+};
+
+/* Where the entries end that begin at `at` and are all removed, or all there. */
+static uint32_t stretch_end(const struct node *node, uint32_t at)
+{
+	const bool removed = is_removed(node->bytes + at);
+
+	while (at < node->used && is_removed(node->bytes + at) == removed)
+		at += entry_size(node->level, node->bytes + at);
+	return at;
+}
+
+/* Moves what is there together, and tells where the holes were. */
+static uint32_t close_holes(struct node *node, struct hole *holes)
+{
+	uint32_t count = 0, gone = 0, end;
+
+	for (uint32_t at = 0; at < node->used; at = end) {
+		end = stretch_end(node, at);
+		if (is_removed(node->bytes + at)) {
+			gone += end - at;
+			holes[count++] = (struct hole){ at, gone };
+		} else {
+			memmove(node->bytes + at - gone, node->bytes + at, end - at);
+		}
+	}
+	return count;
+}
+
+/* Bytes of the holes that were before `offset`. */
+static uint32_t gone_before(const struct hole *holes, uint32_t count, uint32_t offset)
+{
+	uint32_t low = 0, high = count;
+
+	while (low < high) {
+		const uint32_t middle = low + (high - low) / 2;
+
+		if (holes[middle].offset < offset)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low ? holes[low - 1].gone : 0;
+}
+
 /* Squeezes out what was removed. */
 static void compact(struct node *node)
 {
-	uint8_t old[NODE_BYTES];
-	uint32_t used = 0;
+	struct hole holes[HOLES_MAX];
+	uint32_t count;
 
-	assert(node->used <= sizeof(old));	/* larger ones hold one entry, nothing removed */
-	memcpy(old, node->bytes, node->used);
+	assert(node->capacity <= NODE_BYTES);	/* larger ones hold one entry, nothing removed */
+	count = close_holes(node, holes);
 	for (uint32_t i = 0; i < node->count; i++) {
-		const uint8_t *entry = old + (entry_at(node, i) - node->bytes);
-		const uint32_t size = entry_size(node->level, entry);
+		const uint32_t offset = slot_offset(node, i);
 
-		memcpy(node->bytes + used, entry, size);
-		set_slot(node, i, used, slot_hint(node, i));
-		used += size;
+		set_slot(node, i, offset - gone_before(holes, count, offset), slot_hint(node, i));
 	}
-	node->used = used;
+	node->used -= node->removed;
 	node->removed = 0;
 }
 
@@ -240,7 +297,10 @@ uint32_t node_find_child(const struct node *inner, struct slice key)
 
 void node_remove(struct node *node, uint32_t index)
 {
-	node->removed += entry_size(node->level, entry_at(node, index));
+	uint8_t *entry = entry_at(node, index);
+
+	node->removed += entry_size(node->level, entry);
+	put16(entry, get16(entry) | REMOVED);
 	node->count--;
 	if (index < node->inserted)
 		node->inserted--;

@@ -169,18 +169,38 @@ static void a_node_of_another_level_or_generation_is_refused(void **state)
 	node_free(node);
 }
 
+/* Values whose size and bytes follow from their keys. */
+static struct slice value_of(uint8_t *bytes, struct slice key)
+{
+	const uint8_t *k = key.data;
+	const size_t size = k[key.size - 1] % 10 * 9u;
+
+	memset(bytes, k[key.size - 2], size);
+	return slice_of(bytes, size);
+}
+
+static void has_its_values(const struct node *node)
+{
+	uint8_t bytes[100];
+
+	for (uint32_t i = 0; i < node->count; i++)
+		assert_true(slice_equal(leaf_entry_at(node, i).value,
+					value_of(bytes, node_key(node, i))));
+}
+
 static void what_was_removed_leaves_room_and_no_trace(void **state)
 {
 	struct node *node = leaf_of(0);
+	uint8_t bytes[100];
 	char text[16];
 	uint32_t count = 0;
 	(void)state;
 
 	for (uint32_t k = 0; k < 5000; k++) {
-		const struct leaf_entry entry = { .key = key_of(text, k % 999),
-						  .value = slice_of("v", 1) };
+		const struct slice key = key_of(text, k * 787 % 999);
+		const struct leaf_entry entry = { .key = key, .value = value_of(bytes, key) };
 		bool exact;
-		const uint32_t index = node_find(node, entry.key, &exact);
+		const uint32_t index = node_find(node, key, &exact);
 
 		if (exact) {
 			node_remove(node, index);
@@ -190,8 +210,10 @@ static void what_was_removed_leaves_room_and_no_trace(void **state)
 			count++;
 		}
 		assert_int_equal(node->count, count);
-		if (k % 97 == 0 && count)
+		if (k % 97 == 0 && count) {
 			is_in_order(node);
+			has_its_values(node);
+		}
 	}
 	node_free(node);
 }
