@@ -420,9 +420,9 @@ static void hold_children(struct node *inner, uint32_t from)
 
 /* ---- changing --------------------------------------------------------------------------- */
 
-/* The way from the root to a leaf, through nodes of the present generation. It is *untold* where that leaf
- * was met before and is of the present generation itself: it may be changed, as long as nothing has to be
- * hung elsewhere. */
+/* The way from the root to a leaf, through nodes of the present generation. *Untold*: only the leaf is known,
+ * one of the present generation that prepare() has met. It may be changed, but before anything is hung
+ * elsewhere, descend() must tell the way. */
 struct path {
 	bool untold;
 	uint32_t depth;			/* inner nodes on it */
