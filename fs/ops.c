@@ -555,7 +555,7 @@ static void finish_change(fuse_req_t req, const struct fuse_file_info *fi, int r
 	finish(req, rc, wait);
 }
 
-/* Who changes a mapped page takes nobody's rights away, on no disk. */
+/* A change through a mapping takes off neither set-user-id nor capabilities: no disk does that. */
 static int stage(fuse_req_t req, struct node *node, uint64_t offset, struct slice bytes,
 		 bool written_back)
 {
