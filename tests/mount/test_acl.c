@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -182,6 +183,18 @@ static void copies_and_archives_keep_lists(void **state)
 
 /* ---- other name spaces --------------------------------------------------------------------- */
 
+static void change_by_a_mapping(const char *name)
+{
+	const int fd = open(name, O_RDWR);
+	char *map = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	assert_true(map != MAP_FAILED);
+	map[0] = 'x';
+	assert_ok(msync(map, 4096, MS_SYNC));
+	assert_ok(munmap(map, 4096));
+	assert_ok(close(fd));
+}
+
 static void security_attributes_are_kept(void **state)
 {
 	(void)state;
@@ -191,6 +204,8 @@ static void security_attributes_are_kept(void **state)
 	assert_string_equal(run("getcap k"), "k cap_net_raw=ep");
 	assert_string_equal(run("getfattr --only-values -n security.label k"), "a:b:c");
 	run("cp -a k l; getcap l | grep net_raw");
+	change_by_a_mapping("k");
+	assert_string_equal(run("getcap k"), "k cap_net_raw=ep");
 	run("echo >> k");
 	assert_string_equal(run("getcap k"), "");
 	run("chown 1:1 l");

@@ -75,11 +75,9 @@ static void big_endian_integers_sort_as_numbers(void **state)
 	}
 }
 
-static void a_buffer_keeps_what_was_appended(void **state)
+static void keeps_what_is_appended(struct buffer b)
 {
-	struct buffer b = { 0 };
 	uint8_t byte;
-	(void)state;
 
 	assert_int_equal(buffer_append(&b, NULL, 0), 0);
 	assert_int_equal(b.size, 0);
@@ -94,11 +92,17 @@ static void a_buffer_keeps_what_was_appended(void **state)
 	assert_null(b.data);
 }
 
-static void a_buffer_without_memory_is_as_it_was(void **state)
+static void a_buffer_keeps_what_was_appended(void **state)
 {
-	struct buffer b = { 0 };
+	uint8_t room[100];
 	(void)state;
 
+	keeps_what_is_appended((struct buffer){ 0 });
+	keeps_what_is_appended(buffer_on(room, sizeof(room)));
+}
+
+static void without_memory_is_as_it_was(struct buffer b)
+{
 	assert_int_equal(buffer_append(&b, "abc", 3), 0);
 	mem_fail_after(0, 1);
 	assert_int_equal(buffer_reserve(&b, 10000), -ENOMEM);
@@ -107,6 +111,30 @@ static void a_buffer_without_memory_is_as_it_was(void **state)
 	assert_int_equal(buffer_reserve(&b, SIZE_MAX - 2), -ENOMEM);
 	assert_int_equal(b.size, 4);
 	assert_memory_equal(b.data, "abcd", 4);
+	buffer_done(&b);
+}
+
+static void a_buffer_without_memory_is_as_it_was(void **state)
+{
+	uint8_t room[100];
+	(void)state;
+
+	without_memory_is_as_it_was((struct buffer){ 0 });
+	without_memory_is_as_it_was(buffer_on(room, sizeof(room)));
+}
+
+static void what_fits_on_the_stack_needs_no_memory(void **state)
+{
+	uint8_t room[100] = { 0 };
+	struct buffer b = buffer_on(room, sizeof(room));
+	(void)state;
+
+	mem_fail_after(0, 1);
+	for (size_t i = 0; i < sizeof(room); i++)
+		assert_int_equal(buffer_append(&b, "x", 1), 0);
+	assert_int_equal(buffer_append(&b, "x", 1), -ENOMEM);
+	mem_fail_after(-1, 0);
+	assert_int_equal(room[sizeof(room) - 1], 'x');
 	buffer_done(&b);
 }
 
@@ -119,6 +147,7 @@ int main(void)
 		cmocka_unit_test(big_endian_integers_sort_as_numbers),
 		cmocka_unit_test(a_buffer_keeps_what_was_appended),
 		cmocka_unit_test(a_buffer_without_memory_is_as_it_was),
+		cmocka_unit_test(what_fits_on_the_stack_needs_no_memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
