@@ -37,7 +37,7 @@ ssize_t handle_read(struct fs *fs, struct node *node, uint64_t offset, void *byt
 int handle_write(struct fs *fs, struct node *node, uint64_t offset, struct slice bytes);
 
 /* The same for what the kernel writes back from its pages, which a mapping has changed: what is no longer
- * within the file's size was cut off since, and is passed over (DESIGN.md, "Writing"). */
+ * within the file's size was cut off since, and is passed over (DESIGN.md, "Written back"). */
 int handle_write_back(struct fs *fs, struct node *node, uint64_t offset, struct slice bytes);
 
 /* Stages a new size that somebody asked for: counts as written. */

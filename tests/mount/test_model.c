@@ -521,74 +521,53 @@ static void tell(uint64_t step)
 	}
 }
 
-/* What is there of a file on one side: through a mapping, if `mapped`; else it is read. */
-static const uint8_t *bytes_of(const struct step *s, int side, bool mapped, ssize_t *size)
+/* Says in which ranges the sides differ, and with which bytes these begin and end. */
+static void tell_ranges(const char *how, const uint8_t *plain, const uint8_t *mount, size_t size)
 {
-	char path[4096 + 8];
-	uint8_t *to = bytes + (size_t)side * biggest;
-	int fd = slots[side][s->slot];
+	for (size_t at = 0, end; at < size; at = end) {
+		const bool same = plain[at] == mount[at];
 
-	if (mapped) {
-		*size = MAPPED;
-		return maps[side][s->slot];
-	}
-	full_path(path, side, s->path);
-	if (s->action == CONTENT)
-		fd = open(path, O_RDONLY | O_NONBLOCK);
-	*size = pread(fd, to, biggest, 0);
-	if (s->action == CONTENT)
-		close(fd);
-	return to;
-}
-
-static bool differs(const uint8_t *const *sides, off_t at)
-{
-	return sides[0][at] != sides[1][at];
-}
-
-/* Says where the sides differ, in ranges. */
-static void tell_where(const struct step *s, bool mapped)
-{
-	const uint8_t *sides[SIDES];
-	ssize_t sizes[SIDES], size;
-	struct stat st;
-
-	for (int side = 0; side < SIDES; side++)
-		sides[side] = bytes_of(s, side, mapped, &sizes[side]);
-	size = sizes[0] < sizes[1] ? sizes[0] : sizes[1];
-	if (mapped && fstat(slots[0][s->slot], &st) == 0 && st.st_size < size)
-		size = st.st_size;
-	for (off_t at = 0, end; at < size; at = end) {
-		for (end = at; end < size && differs(sides, end) == differs(sides, at); end++)
+		for (end = at; end < size && (plain[end] == mount[end]) == same; end++)
 			;
-		if (differs(sides, at))
-			print_message("%s: %jd to %jd of %zd and %zd, begins %02x%02x, not %02x%02x\n",
-				      mapped ? "mapped" : "read", (intmax_t)at, (intmax_t)end, sizes[0],
-				      sizes[1], sides[1][at], sides[1][end - 1], sides[0][at],
-				      sides[0][end - 1]);
+		if (!same)
+			print_message("%s: %zu to %zu: %02x ... %02x, not %02x ... %02x\n", how, at, end,
+				      mount[at], mount[end - 1], plain[at], plain[end - 1]);
 	}
 }
 
+static void tell_files(const char *how, const int *fds)
+{
+	const ssize_t plain = pread(fds[0], bytes, biggest, 0);
+	const ssize_t mount = pread(fds[1], bytes + biggest, biggest, 0);
+	const ssize_t size = plain < mount ? plain : mount;
+
+	print_message("%s: %zd bytes, not %zd\n", how, mount, plain);
+	if (size > 0)
+		tell_ranges(how, bytes, bytes + biggest, (size_t)size);
+}
+
+/* Of a step that has read a file: as it is read now, too, and without what the kernel has cached. */
 static void tell_difference(const struct step *s)
 {
 	char path[4096 + 8];
-	const bool mapped = s->action == MAP_READ;
-	int fd = slots[1][s->slot];
+	int fds[SIDES];
 
-	if (s->action != READ && s->action != CONTENT && !mapped)
+	if (s->action != READ && s->action != CONTENT && s->action != MAP_READ)
 		return;
-	if (mapped)
-		tell_where(s, true);
-	tell_where(s, false);
-	full_path(path, 1, s->path);
-	if (s->action == CONTENT)
-		fd = open(path, O_RDONLY | O_NONBLOCK);
-	fsync(fd);
-	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-	print_message("without the kernel's pages:\n");
-	tell_where(s, false);
-	if (s->action == CONTENT)
-		close(fd);
+	for (int side = 0; side < SIDES; side++) {
+		full_path(path, side, s->path);
+		fds[side] = s->action == CONTENT ? open(path, O_RDONLY | O_NONBLOCK) :
+						   dup(slots[side][s->slot]);
+	}
+	if (s->action == MAP_READ)
+		tell_ranges("mapped", maps[0][s->slot] + s->offset, maps[1][s->slot] + s->offset,
+			    within_map(s, 0));
+	tell_files("read", fds);
+	fsync(fds[1]);
+	posix_fadvise(fds[1], 0, 0, POSIX_FADV_DONTNEED);
+	tell_files("not cached", fds);
+	for (int side = 0; side < SIDES; side++)
+		close(fds[side]);
 }
 
 static void act_on_both(const struct step *s, uint64_t step)
