@@ -309,8 +309,8 @@ static void add_shown(struct listing *l, uint64_t node, const struct shown *show
 }
 
 /* Adds the entry, of `size` bytes; what it has of attributes is there already. */
-static void add(struct listing *l, size_t size, struct slice name, uint64_t id, uint32_t mode,
-		uint64_t cookie)
+static inline void add(struct listing *l, size_t size, struct slice name, uint64_t id,
+		       uint32_t mode, uint64_t cookie)
 {
 	char *end = l->bytes + l->used + size;
 	struct fuse_dirent *out = (struct fuse_dirent *)
@@ -321,7 +321,7 @@ static void add(struct listing *l, size_t size, struct slice name, uint64_t id, 
 	out->off = cookie;
 	out->namelen = (uint32_t)name.size;
 	out->type = (mode & S_IFMT) >> 12;
-	memcpy(out->name, name.data, name.size);
+	copy_short(out->name, name.data, name.size);
 	l->used += size;
 	l->cookie = cookie;
 }

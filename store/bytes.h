@@ -87,6 +87,27 @@ static inline struct slice buffer_slice(const struct buffer *b)
 	return (struct slice){ b->data, b->size };
 }
 
+/* memcpy for what is mostly short: 4 to 16 bytes without a call, some of them twice. */
+static inline void copy_short(void *to, const void *from, size_t size)
+{
+	uint64_t first, last;
+	uint32_t begin, end;
+
+	if (size < sizeof(begin) || size > 2 * sizeof(first)) {
+		memcpy(to, from, size);
+	} else if (size >= sizeof(first)) {
+		memcpy(&first, from, sizeof(first));
+		memcpy(&last, (const uint8_t *)from + size - sizeof(last), sizeof(last));
+		memcpy(to, &first, sizeof(first));
+		memcpy((uint8_t *)to + size - sizeof(last), &last, sizeof(last));
+	} else {
+		memcpy(&begin, from, sizeof(begin));
+		memcpy(&end, (const uint8_t *)from + size - sizeof(end), sizeof(end));
+		memcpy(to, &begin, sizeof(begin));
+		memcpy((uint8_t *)to + size - sizeof(end), &end, sizeof(end));
+	}
+}
+
 /* Copies `bytes` to `to`, and returns where they end there. */
 static inline uint8_t *put_slice(uint8_t *to, struct slice bytes)
 {

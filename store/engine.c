@@ -372,7 +372,7 @@ struct scanning {
 static int visit_entry(void *arg, const struct leaf_entry *entry)
 {
 	struct scanning *s = arg;
-	const struct engine_entry e = { entry->key, entry->value, entry->run };
+	const struct engine_entry e = { entry->key, entry->value, &entry->run };
 	const int rc = s->visit(s->arg, &e);
 
 	s->stopped = rc != 0;

@@ -74,7 +74,7 @@ int engine_close(struct engine *engine);
 struct engine_entry {
 	struct slice key;
 	struct slice value;	/* without the reference to the run, if there is one */
-	struct ref run;		/* run.length == 0: none */
+	const struct ref *run;	/* lent; length 0: none */
 };
 
 /* Copies the value at `key` to `value` (replacing what is in it), and the reference to its run to

@@ -297,7 +297,7 @@ int named_decode(struct slice record, struct entry *entry, uint64_t *id)
 	return rc == 0 && entry->links ? -EUCLEAN : rc;
 }
 
-/* Reads the expiry, which is there, from the record behind its permissions. */
+/* Reads the expiry, which is there, from what is behind the id. */
 static int take_expiry(struct slice rest, uint64_t mask, uint64_t *expires_ms)
 {
 	static const uint64_t before[] = {
@@ -305,6 +305,7 @@ static int take_expiry(struct slice rest, uint64_t mask, uint64_t *expires_ms)
 	};
 	struct reader r = { .rest = rest, .mask = mask };
 
+	take(&r, PERMISSIONS);
 	take_fixed64(&r);
 	for (size_t i = 0; i < sizeof(before) / sizeof(*before); i++)
 		if (mask & before[i])
@@ -316,9 +317,8 @@ static int take_expiry(struct slice rest, uint64_t mask, uint64_t *expires_ms)
 int named_glimpse(struct slice record, struct glimpse *glimpse, uint64_t *id)
 {
 	const uint8_t *p = record.data;
-	uint64_t mask, permissions;
-	struct glimpse g = { 0 };
 	struct slice rest;
+	uint64_t mask;
 
 	if (is_reference(record))
 		return reference_decode(record, id);
@@ -326,14 +326,11 @@ int named_glimpse(struct slice record, struct glimpse *glimpse, uint64_t *id)
 		return -EUCLEAN;
 	rest = slice_of(p + 2, record.size - 2);
 	if (varint_take(&rest, &mask) < 0 || mask > HAS_ALL ||
-	    varint_take(&rest, &g.id) < 0 || g.id == 0 ||
-	    varint_take(&rest, &permissions) < 0 || permissions > PERMISSIONS)
+	    varint_take(&rest, &glimpse->id) < 0 || glimpse->id == 0)
 		return -EUCLEAN;
-	g.type = type_of_kind[p[1]];
-	if (mask & HAS_EXPIRES && take_expiry(rest, mask, &g.expires_ms) < 0)
-		return -EUCLEAN;
-	*glimpse = g;
-	return 0;
+	glimpse->type = type_of_kind[p[1]];
+	glimpse->expires_ms = 0;
+	return mask & HAS_EXPIRES ? take_expiry(rest, mask, &glimpse->expires_ms) : 0;
 }
 
 int shared_decode(struct slice record, uint64_t id, struct entry *entry)

@@ -329,11 +329,13 @@ struct leaf_entry leaf_entry_at(const struct node *leaf, uint32_t index)
 	struct leaf_entry e = { .key = key, .value = slice_of(value, size & ~LEAF_VALUE_RUN) };
 
 	if (size & LEAF_VALUE_RUN) {
-		const bool good = ref_decode_run(value, e.value.size, &e.run);
+		struct ref run = { 0 };
+		const bool good = ref_decode_run(value, e.value.size, &run);
 
 		assert(good);		/* entry_fault looked at what is not our own */
 		(void)good;
-		e.value = slice_of(value + ref_size(&e.run), e.value.size - ref_size(&e.run));
+		e.value = slice_of(value + ref_size(&run), e.value.size - ref_size(&run));
+		e.run = run;
 	}
 	return e;
 }

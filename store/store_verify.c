@@ -264,7 +264,7 @@ static int see_chunk(struct verify *v, const struct engine_entry *r)
 	uint32_t chunk;
 
 	if (record_chunk_parse(r->key, &value, &chunk) < 0 ||
-	    chunk_parse(r->value, r->run.length, &c) < 0)
+	    chunk_parse(r->value, r->run->length, &c) < 0)
 		return FAULT(v, "a chunk's record is damaged");
 	if (!chunk_belongs(v, value, chunk, &c.shape))
 		return FAULT(v, "chunk %" PRIu32 " of value %" PRIu64 " belongs to nothing", chunk,
@@ -289,7 +289,7 @@ static int see_record(struct verify *v, const struct engine_entry *r)
 {
 	const uint8_t kind = *(const uint8_t *)r->key.data;
 
-	if (r->run.length && kind != RECORD_CHUNK)
+	if (r->run->length && kind != RECORD_CHUNK)
 		return FAULT(v, "a record of kind 0x%02x has a run", kind);
 	switch (kind) {
 	case RECORD_CATALOGUE:

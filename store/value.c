@@ -110,7 +110,7 @@ static int visit_shape(void *arg, const struct engine_entry *entry)
 	if (rc == 0 && number >= look->stop)
 		return 1;
 	if (rc == 0)
-		rc = chunk_parse(entry->value, entry->run.length, &c);
+		rc = chunk_parse(entry->value, entry->run->length, &c);
 	if (rc < 0)
 		return rc;
 	look->shape = c.shape;

@@ -18,7 +18,7 @@ size_t varint_put(uint8_t *to, uint64_t v);
 int varint_take_long(struct slice *from, uint64_t *v);
 
 /* Takes a number off the front of `from`, or answers -EUCLEAN and takes nothing. Most
- * are no more than three bytes. */
+ * are no more than three bytes: there no address is taken, so that all may stay in registers. */
 static inline int varint_take(struct slice *from, uint64_t *v)
 {
 	const uint8_t *p = from->data;
@@ -34,7 +34,13 @@ static inline int varint_take(struct slice *from, uint64_t *v)
 		*v = (p[0] & 0x7fu) | (p[1] & 0x7fu) << 7 | (unsigned)p[2] << 14;
 		size = 3;
 	} else {
-		return varint_take_long(from, v);
+		struct slice rest = *from;
+		uint64_t value = 0;
+		const int rc = varint_take_long(&rest, &value);
+
+		*from = rest;
+		*v = value;
+		return rc;
 	}
 	*from = slice_of(p + size, from->size - size);
 	return 0;

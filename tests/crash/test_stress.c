@@ -202,7 +202,7 @@ static int add_up(void *arg, const struct engine_entry *entry)
 {
 	uint64_t *sum = arg;
 
-	*sum = *sum * 31 + sum64(entry->value.data, entry->value.size) + entry->run.offset;
+	*sum = *sum * 31 + sum64(entry->value.data, entry->value.size) + entry->run->offset;
 	return 0;
 }
 

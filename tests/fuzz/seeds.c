@@ -213,7 +213,7 @@ static int take_apart_entry(void *arg, const struct engine_entry *e)
 	} else if (kind == RECORD_TABLE) {
 		seed("fuzz_entry", "table", 3, e->value);
 	} else if (kind == RECORD_CHUNK) {
-		seed("fuzz_record", "chunk", e->run.length ? 3 : 2,
+		seed("fuzz_record", "chunk", e->run->length ? 3 : 2,
 		     slice_of(e->value.data, e->value.size < 500 ? e->value.size : 500));
 	} else if (kind == RECORD_CATALOGUE) {
 		seed("fuzz_record", "ids", 5, e->value);

@@ -101,13 +101,13 @@ static int see(void *arg, const struct engine_entry *entry)
 		return -1;
 	}
 	what = moments_get(l->moments, l->commit, k);
-	if (!look_is_value(entry->value, &entry->run, what)) {
+	if (!look_is_value(entry->value, entry->run, what)) {
 		look_is_wrong(l->wrong, "after commit %u key %u has not value %u of %u bytes",
 			      l->commit, k, what.stamp, what.size);
 		return -1;
 	}
-	if (entry->run.length)
-		keep_run(l, &entry->run, what);
+	if (entry->run->length)
+		keep_run(l, entry->run, what);
 	l->next++;
 	return 0;
 }

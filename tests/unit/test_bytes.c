@@ -138,6 +138,23 @@ static void what_fits_on_the_stack_needs_no_memory(void **state)
 	buffer_done(&b);
 }
 
+static void a_short_copy_is_exact(void **state)
+{
+	enum { LONGEST = 40, EDGE = 16 };
+	uint8_t from[LONGEST], to[EDGE + LONGEST + EDGE];
+	(void)state;
+
+	for (int i = 0; i < LONGEST; i++)
+		from[i] = (uint8_t)(i + 1);
+	for (size_t size = 0; size <= LONGEST; size++) {
+		memset(to, 0xee, sizeof(to));
+		copy_short(to + EDGE, from, size);
+		for (size_t i = 0; i < sizeof(to); i++)
+			assert_int_equal(to[i],
+					 i >= EDGE && i < EDGE + size ? from[i - EDGE] : 0xee);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -148,6 +165,7 @@ int main(void)
 		cmocka_unit_test(a_buffer_keeps_what_was_appended),
 		cmocka_unit_test(a_buffer_without_memory_is_as_it_was),
 		cmocka_unit_test(what_fits_on_the_stack_needs_no_memory),
+		cmocka_unit_test(a_short_copy_is_exact),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
