@@ -14,6 +14,7 @@ enum {
 	COOKIE_FIRST,			/* of the first real entry */
 
 	REMEMBERED_MAX = 1 << 20,	/* bytes of names */
+	REMEMBERED_FEW = 32 << 10,	/* more than these, and there are likely to be many more */
 };
 
 /* The next piece, made before it is asked for. */
@@ -197,9 +198,12 @@ static void append(struct dir *dir, const struct fuse_dirent *entry)
 	dir->ends.size += sizeof(uint32_t);
 }
 
-/* Makes room for the names of `size` bytes of a listing, the first of them at `cookie`. */
+/* Makes room for the names of `size` bytes of a listing, the first of them at `cookie`. A long listing
+ * gets at once all that it may fill: memory that is not touched costs nothing, and growing by and by
+ * would touch, and copy, twice as much. */
 static int make_room(struct dir *dir, uint64_t cookie, size_t size)
 {
+	size_t more = size, count = size / FUSE_NAME_OFFSET;
 	int rc;
 
 	if (cookie != dir->first + remembered(dir)) {	/* there is a gap */
@@ -208,8 +212,12 @@ static int make_room(struct dir *dir, uint64_t cookie, size_t size)
 	}
 	if (dir->names.size > REMEMBERED_MAX)
 		forget_older_half(dir);
-	rc = buffer_reserve(&dir->names, size);
-	return rc < 0 ? rc : buffer_reserve(&dir->ends, size / FUSE_NAME_OFFSET * sizeof(uint32_t));
+	if (dir->names.size > REMEMBERED_FEW) {
+		more += REMEMBERED_MAX - dir->names.size;
+		count += more * remembered(dir) / dir->names.size;
+	}
+	rc = buffer_reserve(&dir->names, more);
+	return rc < 0 ? rc : buffer_reserve(&dir->ends, count * sizeof(uint32_t));
 }
 
 /* Remembers the names of a piece of the listing that are not known yet, all of them behind those that
