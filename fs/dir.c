@@ -198,9 +198,9 @@ static void append(struct dir *dir, const struct fuse_dirent *entry)
 	dir->ends.size += sizeof(uint32_t);
 }
 
-/* Makes room for the names of `size` bytes of a listing, the first of them at `cookie`. A long listing
- * gets at once all that it may fill: memory that is not touched costs nothing, and growing by and by
- * would touch, and copy, twice as much. */
+/* Makes room for the names of `size` bytes of a listing, the first of them at `cookie`. A long
+ * listing gets at once all that it may fill: memory that is not touched costs nothing, and growing
+ * by and by would touch, and copy, twice as much. */
 static int make_room(struct dir *dir, uint64_t cookie, size_t size)
 {
 	size_t more = size, count = size / FUSE_NAME_OFFSET;

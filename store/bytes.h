@@ -87,7 +87,7 @@ static inline struct slice buffer_slice(const struct buffer *b)
 	return (struct slice){ b->data, b->size };
 }
 
-/* memcpy for what is mostly short: 4 to 16 bytes without a call, some of them twice. */
+/* memcpy for what is mostly short: 4 to 16 bytes are copied as two words, which may overlap. */
 static inline void copy_short(void *to, const void *from, size_t size)
 {
 	uint64_t first, last;

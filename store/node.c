@@ -329,7 +329,7 @@ struct leaf_entry leaf_entry_at(const struct node *leaf, uint32_t index)
 	struct leaf_entry e = { .key = key, .value = slice_of(value, size & ~LEAF_VALUE_RUN) };
 
 	if (size & LEAF_VALUE_RUN) {
-		struct ref run = { 0 };
+		struct ref run = { 0 };		/* e, were its address taken, would be copied out */
 		const bool good = ref_decode_run(value, e.value.size, &run);
 
 		assert(good);		/* entry_fault looked at what is not our own */
